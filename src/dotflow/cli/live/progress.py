@@ -8,20 +8,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.history import Listener
 from dotflow.cli.formatting import RESTORED, max_attempts, one_line
-from dotflow.core.events import (
-    AttemptFailed,
-    AttemptStarted,
-    AttemptWaits,
-    Event,
-    MapEnded,
-    MapOpened,
-    RunStarted,
-    TaskCompleted,
-    TaskFailed,
-    TaskPaused,
-    TaskRestored,
-    TaskSkipped,
-)
+from dotflow.core import events
 from dotflow.core.task import STATUS_AFTER, Task
 from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
@@ -50,10 +37,10 @@ class Items:
         """How many have ended."""
         return sum(self.counts[status] for status in DONE)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: events.Event) -> None:
         """Counts an event of an item."""
         self.counts[STATUS_AFTER[type(event)]] += 1
-        self.restored += isinstance(event, TaskRestored)
+        self.restored += isinstance(event, events.TaskRestored)
 
 
 @dataclass(slots=True)
@@ -105,26 +92,26 @@ class TaskRow:
             return
         self.status = STATUS_AFTER[type(event)]
         match event:
-            case AttemptStarted():
+            case events.AttemptStarted():
                 self.attempt = event.attempt
                 self.started = event.tick if self.started is None else self.started
-            case AttemptWaits():
+            case events.AttemptWaits():
                 self.reason = one_line(waiting(event.asked, event.note))
-            case AttemptFailed():
+            case events.AttemptFailed():
                 self.retry_at, self.reason = clock.monotonic() + event.retry_in, ""
-            case TaskCompleted() | TaskFailed():
+            case events.TaskCompleted() | events.TaskFailed():
                 self.ended, self.reason = event.tick, ""
-            case TaskRestored():
+            case events.TaskRestored():
                 self.restored = RESTORED[event.source]
-            case TaskSkipped():
+            case events.TaskSkipped():
                 self.reason = one_line(event.reason)
-            case TaskPaused():
+            case events.TaskPaused():
                 self.ended, self.reason = event.tick, one_line(event.reason)
-            case MapOpened() if self.items is not None:  # a map in rounds, in a further one
+            case events.MapOpened() if self.items is not None:  # a map in rounds, in a further one
                 self.items.count = event.items
-            case MapOpened():
+            case events.MapOpened():
                 self.items, self.started = Items(event.items), event.tick
-            case MapEnded():
+            case events.MapEnded():
                 self.ended = event.tick
                 if self.items is not None and event.items is not None:
                     self.items.count = event.items
@@ -185,13 +172,13 @@ class Progress(Listener):
             self.groups.setdefault(row.group, Rows()).rows.append(row)
         self._started: float | None = None
 
-    def record(self, run_id: str, event: Event) -> None:
-        if isinstance(event, RunStarted):
+    def record(self, run_id: str, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
             self._started = clock.monotonic()
         elif (task_id := getattr(event, "task_id", None)) is not None:
             self._update(task_id, event)
 
-    def _update(self, task_id: int, event: Event) -> None:
+    def _update(self, task_id: int, event: events.Event) -> None:
         row = self.rows[task_id]
         status = row.status
         row.apply(event)

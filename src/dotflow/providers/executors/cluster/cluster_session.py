@@ -23,17 +23,8 @@ from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache, load_outcome
-from dotflow.providers.executors.cluster.protocol import (
-    ANSWERED,
-    DIED,
-    LATE,
-    NOT_STARTED,
-    Placement,
-    Reply,
-    pack_call,
-    size_of,
-    writable,
-)
+from dotflow.providers.executors.cluster import protocol
+from dotflow.providers.executors.cluster.protocol import Placement, Reply
 from dotflow.worker.waiting import longest_sleep
 
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
@@ -187,7 +178,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return failures.not_sent(call, error)
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
-        return pack_call(Placement(call.lane, call.step.isolate, process, number), parts)
+        return protocol.pack_call(Placement(call.lane, call.step.isolate, process, number), parts)
 
     def shared_of(self, call: Call) -> SharedArguments | None:
         """Returns the call's shared arguments, pickled; they are sent beside the packed call."""
@@ -207,21 +198,21 @@ class ClusterSession(ExecutorSession, CapturingSession):
             chunks.end()
         outcome = self._outcome_of(call, reply)
         self.lanes[call.lane] = Lane(reply.worker)
-        if isinstance(outcome, Returned) and not call.step.isolate and size_of(reply.parts) >= MIN_KEPT_SIZE:
+        if isinstance(outcome, Returned) and not call.step.isolate and protocol.size_of(reply.parts) >= MIN_KEPT_SIZE:
             self.lanes[call.lane] = Lane(reply.worker, reply.process, outcome.value)
         if isinstance(outcome, Raised) and outcome.failure.exception == ModuleNotOnWorker.__name__:
             self.report_once(outcome.failure.message)
         return outcome
 
     def _outcome_of(self, call: Call, reply: Reply) -> Outcome:
-        if reply.kind == ANSWERED:
-            return load_outcome(call, writable(reply.parts))
-        if reply.kind == LATE:
+        if reply.kind == protocol.ANSWERED:
+            return load_outcome(call, protocol.writable(reply.parts))
+        if reply.kind == protocol.LATE:
             return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
-        if reply.kind == DIED:
+        if reply.kind == protocol.DIED:
             last_lines = "" if self._capture is None else self._capture.masks.mask_end(reply.last_lines)
             return failures.died(call, reply.detail, "", Usage(*reply.usage), last_lines)
-        assert reply.kind == NOT_STARTED
+        assert reply.kind == protocol.NOT_STARTED
         return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
 
     def lost(self, call: Call, place: str) -> Outcome:

@@ -17,16 +17,8 @@ from dotflow.capture.worker_output import WorkerOutput
 from dotflow.processes.channel import CALL, SHARED, keep_shared
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.worker import WorkerProcess
-from dotflow.providers.executors.cluster.protocol import (
-    ANSWERED,
-    DIED,
-    LATE,
-    MISSING,
-    NOT_STARTED,
-    STOPPED,
-    Placement,
-    Reply,
-)
+from dotflow.providers.executors.cluster import protocol
+from dotflow.providers.executors.cluster.protocol import Placement, Reply
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.waiting import WakeupPipe
 
@@ -93,13 +85,13 @@ class WorkerHost:
         place = Placement(*pickle.loads(packed[0]))
         with self._lock:
             if self._closed:
-                return Reply(MISSING)
+                return Reply(protocol.MISSING)
             try:
                 process = self._process_for(place)
             except OSError as error:
-                return Reply(NOT_STARTED, detail=str(error))
+                return Reply(protocol.NOT_STARTED, detail=str(error))
             if process is None:
-                return Reply(MISSING)
+                return Reply(protocol.MISSING)
             process.name = uuid.uuid4().hex  # the last name refers to a value that it no longer has
             self._busy[process] = stop
         reply = None
@@ -109,9 +101,9 @@ class WorkerHost:
         finally:
             with self._lock:
                 self._busy.pop(process, None)
-                if reply is None or reply.kind != ANSWERED or place.isolate or self._closed:
+                if reply is None or reply.kind != protocol.ANSWERED or place.isolate or self._closed:
                     code = process.reap()
-                    if reply is not None and reply.kind in (DIED, LATE):
+                    if reply is not None and reply.kind in (protocol.DIED, protocol.LATE):
                         usage, last_lines = tuple(process.worker.usage), process.output.last_lines()
                         reply = reply._replace(detail=code, usage=usage, last_lines=last_lines)
                     self._close_forkserver_if_closed()
@@ -187,12 +179,12 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
             try:  # first: an answer sent just before the process ended still counts
                 for parts in worker.outcomes():
                     process.output.end()
-                    return reply(ANSWERED, parts=parts)
+                    return reply(protocol.ANSWERED, parts=parts)
             except (EOFError, OSError):
-                return reply(DIED)
+                return reply(protocol.DIED)
             if stop.fileno() in events:
-                return reply(STOPPED)
+                return reply(protocol.STOPPED)
             if worker.sentinel in events:
-                return reply(DIED)
+                return reply(protocol.DIED)
             if worker.is_late():
-                return reply(LATE)
+                return reply(protocol.LATE)

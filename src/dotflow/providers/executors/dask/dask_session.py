@@ -23,6 +23,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
+from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.cluster_session import (
     MIN_KEPT_SIZE,
     RESUME_HINT,
@@ -30,16 +31,7 @@ from dotflow.providers.executors.cluster.cluster_session import (
     Lane,
     describe_error,
 )
-from dotflow.providers.executors.cluster.protocol import (
-    MISSING,
-    REPEATED,
-    STOPPED,
-    Reply,
-    Versions,
-    differences,
-    make_describe,
-    size_of,
-)
+from dotflow.providers.executors.cluster.protocol import Reply
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.worker.deadline import GRACE
 
@@ -70,11 +62,11 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
     Raises:
         ClusterError: The cluster can't be used, or does not answer.
     """
-    describe = make_describe("distributed")
+    describe = protocol.make_describe("distributed")
     try:
         client.register_plugin(dask_remote.make_once_plugin())
         scheduler = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
-        workers: Mapping[str, Versions] = {}
+        workers: Mapping[str, protocol.Versions] = {}
         try:
             workers = wait_for(client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT)
         except TimeoutError:  # one worker that hangs must not stop the others
@@ -88,7 +80,7 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
         raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
     if scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
         scheduler = {**scheduler, "dotflow": here["dotflow"]}
-    for sentence in differences(here, {"the scheduler": scheduler, **workers}):
+    for sentence in protocol.differences(here, {"the scheduler": scheduler, **workers}):
         say(sentence)
 
 
@@ -285,7 +277,7 @@ class DaskSession(ClusterSession):
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
-        size = size_of(packed)
+        size = protocol.size_of(packed)
         data = self._scatter(packed, address) if size >= MIN_SCATTER_SIZE else None
         sent = [bytes(part) for part in packed] if data is None else data
         shared = self._shared_data(call)
@@ -309,7 +301,7 @@ class DaskSession(ClusterSession):
     def _shared_data(self, call: Call) -> "Sequence[bytes] | Future[Any]":
         """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""
         shared = self.shared_of(call)
-        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
+        if shared is None or protocol.size_of(shared.parts) < MIN_KEPT_SIZE:
             return [] if shared is None else shared.parts
         future = self._shared.get(shared.number)
         if future is None or future.status != "finished":  # lost with its worker
@@ -343,9 +335,11 @@ class DaskSession(ClusterSession):
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:
             self._handle_lost(call, pending_call.future, address)
-        elif reply.kind == MISSING or (reply.kind in (REPEATED, STOPPED) and not address):  # no worker began it
+        elif reply.kind == protocol.MISSING or (
+            reply.kind in (protocol.REPEATED, protocol.STOPPED) and not address
+        ):  # no worker began it
             self._resend(call)
-        elif reply.kind in (REPEATED, STOPPED):
+        elif reply.kind in (protocol.REPEATED, protocol.STOPPED):
             self.answer(call, self.lost(call, address))
         else:
             self.answer(call, self.outcome(call, reply))

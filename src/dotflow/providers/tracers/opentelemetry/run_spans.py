@@ -23,23 +23,8 @@ from opentelemetry.trace import (
 )
 
 from dotflow import clock
+from dotflow.core import events
 from dotflow.core.call import Carrier, TraceIds
-from dotflow.core.events import (
-    AttemptFailed,
-    AttemptRepeated,
-    AttemptStarted,
-    AttemptWaits,
-    Event,
-    MapEnded,
-    MapOpened,
-    RunEnded,
-    RunStarted,
-    TaskCompleted,
-    TaskFailed,
-    TaskPaused,
-    TaskRestored,
-    TaskSkipped,
-)
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
@@ -166,7 +151,7 @@ class RunSpans:
         started: The event that the run has started.
     """
 
-    def __init__(self, tracer: Tracer, metrics: Metrics, started: RunStarted) -> None:
+    def __init__(self, tracer: Tracer, metrics: Metrics, started: events.RunStarted) -> None:
         self._tracer = tracer
         self._metrics = metrics
         self._workflow = {} if started.name is None else {WORKFLOW_NAME: escape_surrogates(started.name)}
@@ -193,7 +178,7 @@ class RunSpans:
         self._counts = dict.fromkeys((TASKS_COMPLETED, TASKS_FAILED, TASKS_RESTORED, TASKS_SKIPPED), 0)
         self._first_failure: tuple[str, Failure] | None = None
 
-    def follow(self, event: Event) -> None:
+    def follow(self, event: events.Event) -> None:
         """Handles an event; one that it does not know changes nothing."""
         handler = _HANDLERS.get(event.__class__)
         if handler is not None:
@@ -212,7 +197,7 @@ class RunSpans:
         span = (self._span if attempt is None else attempt.span).get_span_context()
         return TraceIds(format_trace_id(span.trace_id), format_span_id(span.span_id)) if span.is_valid else None
 
-    def _start_attempt(self, event: AttemptStarted) -> None:
+    def _start_attempt(self, event: events.AttemptStarted) -> None:
         key = event.task_id, event.item
         attributes: dict[str, str | int] = {
             **self._ids,
@@ -235,14 +220,14 @@ class RunSpans:
         self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, links)
 
     def _start_part(
-        self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]
+        self, kind: str, event: events.MapOpened | events.AttemptStarted, parent: Context, own: dict[str, int]
     ) -> OpenSpan:
         """Starts the span of a mapped task, or of one of its items."""
         attributes = {**self._ids, **self._task_attributes(event.task_id), **own}
         name = f"dotflow.{kind} {attributes[STEP]}"
         return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
 
-    def _repeat_action(self, event: AttemptRepeated) -> None:
+    def _repeat_action(self, event: events.AttemptRepeated) -> None:
         """Records a repeated action of a class. Its time is unknown, since it is reported at the attempt's end."""
         attempt = self._attempts[event.task_id, event.item]
         if attempt.span.is_recording():
@@ -250,10 +235,10 @@ class RunSpans:
             attempt.span.add_event("exception", exception_attributes(event.failure), end)
         self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
-    def _wait(self, event: AttemptWaits) -> None:
+    def _wait(self, event: events.AttemptWaits) -> None:
         self._attempts[event.task_id, event.item].span.set_attribute(ASKED, event.asked)
 
-    def _fail_attempt(self, event: AttemptFailed) -> None:
+    def _fail_attempt(self, event: events.AttemptFailed) -> None:
         key = event.task_id, event.item
         attempt = self._attempts[key]
         attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
@@ -261,14 +246,14 @@ class RunSpans:
         self._end_attempt(key, TypeStatus.RETRY, clock.monotonic(), event.failure)
         self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
-    def _complete(self, event: TaskCompleted) -> None:
+    def _complete(self, event: events.TaskCompleted) -> None:
         self._end_attempt((event.task_id, event.item), COMPLETED, event.tick, None)
         if event.item is None:
             self._counts[TASKS_COMPLETED] += 1
         else:
             self._end_item(event, None)
 
-    def _fail(self, event: TaskFailed) -> None:
+    def _fail(self, event: events.TaskFailed) -> None:
         key = event.task_id, event.item
         name = self._steps[event.task_id][0]
         self._note_failure(name if event.item is None else f"{name}[{event.item}]", event.failure)
@@ -283,14 +268,14 @@ class RunSpans:
             attributes = {**self._task_attributes(event.task_id), **exception_attributes(event.failure)}
             self._span.add_event("dotflow.task.failed", attributes, nanoseconds(event.at))
 
-    def _end_item(self, event: TaskCompleted | TaskFailed, failure: Failure | None) -> None:
+    def _end_item(self, event: events.TaskCompleted | events.TaskFailed, failure: Failure | None) -> None:
         if event.task_id in self._item_counts:  # else a pause has ended its map
             self._item_counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
         span = self._items.pop((event.task_id, event.item), None)
         if span is not None:
             span.end(COMPLETED if failure is None else FAILED, event.tick, failure)
 
-    def _open_map(self, event: MapOpened) -> None:
+    def _open_map(self, event: events.MapOpened) -> None:
         """Starts the span of a mapped task, or counts its items in a further round."""
         if event.task_id in self._maps:
             self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
@@ -298,7 +283,7 @@ class RunSpans:
         self._maps[event.task_id] = self._start_part("map", event, self._context, {ITEMS: event.items})
         self._item_counts[event.task_id] = Counter()
 
-    def _end_map(self, event: MapEnded) -> None:
+    def _end_map(self, event: events.MapEnded) -> None:
         failure = event.failure
         if failure is None:
             counts = self._end_map_span(event.task_id, COMPLETED, event.tick, None)
@@ -320,7 +305,7 @@ class RunSpans:
             span.end(status, tick, failure)
         return counts
 
-    def _restore(self, event: TaskRestored) -> None:
+    def _restore(self, event: events.TaskRestored) -> None:
         if event.item is None:
             self._counts[TASKS_COMPLETED] += 1
             self._counts[TASKS_RESTORED] += 1
@@ -328,7 +313,7 @@ class RunSpans:
         else:  # there may be many, so they make no event
             self._item_counts[event.task_id][ITEMS_RESTORED] += 1
 
-    def _skip(self, event: TaskSkipped) -> None:
+    def _skip(self, event: events.TaskSkipped) -> None:
         reason = escape_surrogates(event.reason)
         if event.item is None:
             self._counts[TASKS_SKIPPED] += 1
@@ -339,7 +324,7 @@ class RunSpans:
             of_item: dict[str, str | int] = {SKIP_REASON: reason, ITEM: event.item}
             self._maps[event.task_id].span.add_event("dotflow.item.skipped", of_item, nanoseconds(clock.now()))
 
-    def _pause(self, event: TaskPaused) -> None:
+    def _pause(self, event: events.TaskPaused) -> None:
         """Ends the span of a mapped task, or of an item that waits for its next attempt."""
         if event.item is None:
             self._end_map_span(event.task_id, PAUSED, event.tick, None)
@@ -365,7 +350,7 @@ class RunSpans:
         step = self._steps[key[0]][0]
         self._metrics.attempt(self._workflow, step, status, seconds, failure, attempt.context)
 
-    def _end_run(self, event: RunEnded) -> None:
+    def _end_run(self, event: events.RunEnded) -> None:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
@@ -386,16 +371,16 @@ class RunSpans:
 
 
 _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
-    AttemptStarted: RunSpans._start_attempt,
-    AttemptRepeated: RunSpans._repeat_action,
-    AttemptWaits: RunSpans._wait,
-    AttemptFailed: RunSpans._fail_attempt,
-    TaskCompleted: RunSpans._complete,
-    TaskRestored: RunSpans._restore,
-    TaskFailed: RunSpans._fail,
-    TaskSkipped: RunSpans._skip,
-    TaskPaused: RunSpans._pause,
-    MapOpened: RunSpans._open_map,
-    MapEnded: RunSpans._end_map,
-    RunEnded: RunSpans._end_run,
+    events.AttemptStarted: RunSpans._start_attempt,
+    events.AttemptRepeated: RunSpans._repeat_action,
+    events.AttemptWaits: RunSpans._wait,
+    events.AttemptFailed: RunSpans._fail_attempt,
+    events.TaskCompleted: RunSpans._complete,
+    events.TaskRestored: RunSpans._restore,
+    events.TaskFailed: RunSpans._fail,
+    events.TaskSkipped: RunSpans._skip,
+    events.TaskPaused: RunSpans._pause,
+    events.MapOpened: RunSpans._open_map,
+    events.MapEnded: RunSpans._end_map,
+    events.RunEnded: RunSpans._end_run,
 }
