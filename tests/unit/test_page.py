@@ -14,8 +14,18 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import OutputChunk
 from dotflow.report import page as page_module
 from dotflow.report.document import document, output_objects
-from dotflow.report.page import HEAD, MODULES, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
-from dotflow.report.plain import MAX_ERRORS, MAX_TASKS
+from dotflow.report.page import (
+    HEAD,
+    MAX_ERRORS,
+    MAX_TASKS,
+    MODULES,
+    SCRIPT,
+    STYLE,
+    TITLE,
+    make_page,
+    read_part,
+    write_page,
+)
 from tests.unit.run_samples import BEGAN, FAILED, HOSTILE, Parsed, a_run, a_task, an_attempt, hostile_run
 
 

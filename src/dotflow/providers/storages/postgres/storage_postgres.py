@@ -18,7 +18,7 @@ from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.lease import SECONDS, LeaseLock, Register, RegisterText, check_seconds
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
-from dotflow.providers.storages.text_escape import escape, unescape
+from dotflow.providers.storages.safe_name import escape, unescape
 
 LEASE_TIMEOUT: Final = 5.0  # seconds that a lease waits for an unreachable server
 MAX_LENGTH: Final = 300  # characters of up to 4 bytes; a key has two such texts
