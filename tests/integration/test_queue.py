@@ -43,6 +43,7 @@ from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.records.record import RunSummary
 from dotflow.serving import Server, serve
+from dotflow.serving.duties import Claims
 from dotflow.testing import virtual_clock
 from tests.queue_model import explore
 
@@ -730,7 +731,7 @@ def test_a_served_run_and_one_by_hand_exclude_each_other(make: Make, is_first: b
         assert begun.wait(60)
         run = workflow.submit()
         with serve(workflow, wait=False) as server:
-            while not server._waits:
+            while not server._runs.waits:
                 by_hand.wait(0.01)
             may_end.set()
             Control(workflow).wait(run)
@@ -893,7 +894,7 @@ def test_a_run_that_begins_has_its_place(slow: DotFlow, open_server: OpenServer)
     assert SlowStorage.begun.wait(45)
     other = slow.submit({"customer": 2})
     taker = open_server()
-    server._take(taker)
+    Claims(taker, {slow.workflow_id: slow}, server._runs, 1, None, server._reports).look()
     state = Control(slow).run(other).state
     SlowStorage.may_go_on.set()
     server.stop()
@@ -909,7 +910,7 @@ def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, sign
     assert SlowStorage.begun.wait(45)
     for _ in range(signals):
         server.request_stop()
-    while server._heeded < signals:
+    while server._runs.heeded < signals:
         clock.sleep(0.01)
     SlowStorage.may_go_on.set()
     server.stop()
@@ -991,12 +992,12 @@ def test_once_waits_for_what_begins(slow: DotFlow) -> None:
 def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has no room when it looks, and all the room when it has looked."""
 
-    def take(server: Server, queue: SQLiteServer, take: Callable[..., None] = Server._take) -> None:
-        take(server, queue)
-        while server._active:
+    def take(claims: Claims, look: Callable[[Claims], None] = Claims.look) -> None:
+        look(claims)
+        while claims._runs.active:
             clock.sleep(0.01)
 
-    monkeypatch.setattr(Server, "_take", take)
+    monkeypatch.setattr(Claims, "look", take)
     workflow = make()
     runs = [workflow.submit({"customer": number}) for number in range(3)]
 
@@ -1206,9 +1207,9 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
     run = workflow.submit()
     with serve(workflow, wait=False) as server:
         assert begun.wait(60)
-        while not server._runs:
+        while not server._runs.begun:
             clock.sleep(0.01)
-        (active,) = server._runs.values()
+        (active,) = server._runs.begun.values()
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
         while active._runner is None or not active._runner.is_halted:
@@ -1261,7 +1262,7 @@ def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
 
     @action
     def cancel_this() -> None:
-        (run,) = server._active
+        (run,) = server._runs.active
         Control(workflow).cancel(run, by="ann")
 
     @action
@@ -1865,7 +1866,7 @@ def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, m
         raise errors.pop(0)
 
     monkeypatch.setattr(workflow, "_launch_claimed", launch)
-    monkeypatch.setattr("dotflow.serving.server.LATER", 0)
+    monkeypatch.setattr("dotflow.serving.runs.LATER", 0)
     run = workflow.submit()
     serve(workflow, once=True)
     assert Control(history).run(run).error == "RuntimeError: ***"

@@ -179,20 +179,25 @@ class Firing(NamedTuple):
         wanted: The run that it gets, or would have got. None for one that is dropped and has no name.
         is_made_up: Whether it was missed and is made up for: no active run drops it.
         dropped: Why it is dropped.
+        has_raised: Whether that is since its parameters could not be made.
     """
 
     planned: datetime
     wanted: Submission | None
     is_made_up: bool = False
     dropped: str = ""
+    has_raised: bool = False
 
 
 class Dropped(NamedTuple):
-    """A firing that gets no run, and why; the name that its run would have, where it is known."""
+    """A firing that gets no run, and why.
+
+    The name is that which its run would have: "" where it is unknown, None where its parameters could not be made.
+    """
 
     planned: datetime
     reason: str
-    name: str | None = None
+    name: str | None = ""
 
 
 class ServedSchedule(NamedTuple):

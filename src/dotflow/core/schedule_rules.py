@@ -155,12 +155,14 @@ class Fired(NamedTuple):
         run: Its run. For one that was dropped, a run of its name that began later, is no other firing's, and completed.
         dropped: Why it was dropped.
         was_looked_at: Whether the alarm has looked at it before the clock was set back.
+        has_raised: Whether it was dropped since its parameters could not be made, of which there was an alarm then.
     """
 
     planned: datetime
     run: FiredRun | None = None
     dropped: str = ""
     was_looked_at: bool = False
+    has_raised: bool = False
 
     def in_zone(self, zone: tzinfo) -> "Fired":
         """Returns the same with its moments in a zone."""

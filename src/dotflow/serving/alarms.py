@@ -1,7 +1,6 @@
 """Alarms: find the firings that have not completed in time, each once over all processes."""
 
 import contextlib
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -12,7 +11,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Fired, Late, late_ones
 from dotflow.errors import DotflowError, HistoryError
 from dotflow.providers.schedulers.cron_times import CronTimes
-from dotflow.serving.schedules import RAISED
+from dotflow.serving.reports import Reports
 
 LOOK: Final = 10.0  # seconds between two looks for schedules
 MAX_NAMED: Final = 10  # late firings in a message
@@ -25,17 +24,15 @@ class Alarms:
 
     Args:
         queue: The queue of the history.
-        alert: Called with the id of a workflow, and a message about it.
-        report: Writes a line into the log.
+        reports: Receives them.
 
     Attributes:
         next: The next moment at which a firing may be late; None if there is none.
     """
 
-    def __init__(self, queue: Operations, alert: Callable[[str, str], None], report: Callable[[str], None]) -> None:
+    def __init__(self, queue: Operations, reports: Reports) -> None:
         self._queue = queue
-        self._alert = alert
-        self._report = report
+        self._reports = reports
         self._look_at = 0.0
         self.next: datetime | None = None
         self._unusable: set[str] = set()  # schedules that were reported
@@ -55,7 +52,7 @@ class Alarms:
                 if found.schedule.schedule not in self._unusable:
                     self._unusable.add(found.schedule.schedule)
                     name = f"{found.schedule.workflow!r} ({found.schedule.cron})"
-                    self._report(f"No alarm for the schedule of {name} from here: {error}")
+                    self._reports.report(f"No alarm for the schedule of {name} from here: {error}")
         self._look_at = clock.monotonic() + LOOK
 
     def _look_at_schedule(self, found: ServedSchedule, now: datetime) -> None:
@@ -76,10 +73,10 @@ class Alarms:
             fired = self._queue.fired(schedule.schedule, alarmed, planned[-1], MAX_FIRINGS)
             known = {one.planned: one for one in fired}
             firings = [known.get(moment, _unknown(moment, found.settled)) for moment in planned]
-            unsaid = [one for one in firings if not (one.was_looked_at or one.dropped.startswith(RAISED))]
+            unsaid = [one for one in firings if not (one.was_looked_at or one.has_raised)]
             late = late_ones([one.in_zone(times.zone) for one in unsaid], found.settled)
             if self._queue.move_alarm(schedule.schedule, alarmed, until) and late:
-                self._alert(schedule.workflow, _message(schedule.workflow, late))
+                self._reports.alert(schedule.workflow, _message(schedule.workflow, late))
         with contextlib.suppress(StopIteration, OverflowError):  # the end of the calendar
             due = times.after(max(alarmed, until)) + span
             self.next = due if self.next is None else min(due, self.next)

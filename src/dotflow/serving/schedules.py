@@ -1,6 +1,6 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
@@ -16,9 +16,9 @@ from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.schedulers.runs import ShutdownSignals
+from dotflow.serving.reports import Reports
 
 NAMED: Final = 3  # moments that a message about dropped firings has; more in a row by the first and the last one
-RAISED: Final = "its params raised"
 
 
 class _Served:
@@ -82,11 +82,9 @@ class _Served:
         except (Exception, SystemExit) as error:  # of the user's function, or of what it returns for this day
             if is_first and not callable(self._scheduler.params):
                 raise
-            return Firing(planned, None, is_made_up, dropped or self._raised(error))
+            raised = self._masks.mask(f"its params raised {type(error).__name__}: {error}")
+            return Firing(planned, None, is_made_up, dropped or raised, has_raised=not dropped)
         return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up, dropped)
-
-    def _raised(self, error: BaseException) -> str:
-        return self._masks.mask(f"{RAISED} {type(error).__name__}: {error}")
 
 
 class Schedules:
@@ -94,8 +92,7 @@ class Schedules:
 
     Args:
         workflows: The workflows.
-        report: Writes a line into the log.
-        alert: Called with the id of a workflow and a message about it: a firing whose parameters can't be made.
+        reports: What people should know: a firing whose parameters can't be made is an alert.
         signals: The second one raises KeyboardInterrupt in a function that makes parameters.
         once: Whether it decides only about what has come due until `register`.
 
@@ -106,15 +103,14 @@ class Schedules:
     def __init__(
         self,
         workflows: Iterable[ServedWorkflow],
-        report: Callable[[str], None],
-        alert: Callable[[str, str], None],
+        reports: Reports,
         signals: ShutdownSignals,
         *,
         once: bool = False,
     ) -> None:
         self._served: list[_Served] = []
-        self._report = report
-        self._alert = alert
+        self._report, self._alert = reports.report, reports.alert
+        self._signals = signals
         self._once = once
         self._until: datetime | None = None
         for workflow in workflows:
@@ -125,10 +121,12 @@ class Schedules:
                 if served.problem.wanted is None:
                     moment = f"{served.problem.planned:%Y-%m-%d %H:%M:%S %Z}"
                     name = _name(served.schedule)
-                    report(f"The next scheduled run of {name}, {moment}, would be dropped: {served.problem.dropped}.")
+                    self._report(
+                        f"The next scheduled run of {name}, {moment}, would be dropped: {served.problem.dropped}."
+                    )
             elif not isinstance(scheduler, SchedulerDefault):
                 name = type(scheduler).__name__
-                report(f"{workflow.workflow_id!r} is not fired here: serve takes a SchedulerCron, not a {name}.")
+                self._report(f"{workflow.workflow_id!r} is not fired here: serve takes a SchedulerCron, not a {name}.")
 
     def register(self, server: QueueServer) -> None:
         """Writes that this process serves them. Reports those that are new, and those that none serves any more."""
@@ -161,11 +159,15 @@ class Schedules:
         now = self._now()
         return any(one.is_due(now) for one in self._served)
 
-    def fire(self, server: QueueServer) -> None:
+    def look(self, server: QueueServer) -> None:
         """Queues the runs of the firings that have come due; of very many the first."""
-        for one in self._served:
-            if one.is_due(self._now()):
-                self._fire(server, one)
+        try:
+            for one in self._served:
+                if one.is_due(self._now()):
+                    self._fire(server, one)
+        except KeyboardInterrupt:  # the second signal has ended a function that hangs: its firing remains undecided
+            if self._signals.count < 2:
+                raise
 
     def _now(self) -> datetime:
         return clock.now() if self._until is None else min(clock.now(), self._until)
@@ -187,14 +189,15 @@ class Schedules:
             self._report_dropped(one.schedule, firings, dropped)
 
     def _report_dropped(self, schedule: Schedule, firings: Sequence[Firing], dropped: Sequence[Dropped]) -> None:
-        reasons = {one.planned.astimezone(UTC): one.reason for one in dropped}
-        for reason, group in groupby(firings, lambda one: reasons.get(one.planned.astimezone(UTC))):
-            if reason is None:  # they have runs
+        drops = {one.planned.astimezone(UTC): (one.reason, one.name is None) for one in dropped}
+        for drop, group in groupby(firings, lambda one: drops.get(one.planned.astimezone(UTC))):
+            if drop is None:  # they have runs
                 continue
+            reason, has_raised = drop
             moments = [f"{one.planned:%Y-%m-%d %H:%M:%S %Z}" for one in group]
             named = ", ".join(moments) if len(moments) <= NAMED else f"{moments[0]} to {moments[-1]}"
             text = f"{_count(moments)} of {_name(schedule)} dropped, {named}: {reason}."
-            if reason.startswith(RAISED):  # the alarm of late ones leaves them out
+            if has_raised:  # the alarm of late ones leaves them out
                 self._alert(schedule.workflow, text)
             else:
                 self._report(text)

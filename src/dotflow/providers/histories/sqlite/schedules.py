@@ -116,7 +116,7 @@ def fire(
         return None
     dropped: list[Dropped] = []
     stopped = connection.execute(STOPPED, (schedule.workflow,)).fetchall()
-    for planned, wanted, is_made_up, why in firings:
+    for planned, wanted, is_made_up, why, has_raised in firings:
         if connection.execute(IS_PLANNED, (schedule.schedule, micro(planned))).fetchall():
             continue
         now = clock.now().astimezone(planned.tzinfo)
@@ -132,7 +132,8 @@ def fire(
                 active += _active(connection, schedule.schedule)
             reason = why_blocked(active, schedule.overlap, schedule.max_parallel, now, is_made_up=is_made_up)
         if reason or wanted is None:
-            dropped.append(Dropped(planned, reason, wanted and wanted.name))
+            unnamed = None if has_raised and reason == why else ""
+            dropped.append(Dropped(planned, reason, unnamed if wanted is None else wanted.name))
             continue
         run_id = submit(connection, wanted)
         is_one_of_all = is_made_up and schedule.catch_up == "all"
@@ -203,7 +204,7 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
     """Returns what is known of the firings of a schedule between two moments, the newest first."""
     ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
     found = [
-        Fired(drop.planned, _made_good(reader, drop), drop.reason)
+        Fired(drop.planned, _made_good(reader, drop), drop.reason, has_raised=drop.name is None)
         for drop in _drops(text)
         if since < micro(drop.planned) <= until
     ]

@@ -1,0 +1,165 @@
+"""The duties of a server: each is an object whose `look` its loop calls."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, WorkflowPause
+from dotflow.abc.workflow import ServedWorkflow
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.engine.claimed import ClaimedRun
+from dotflow.engine.submission import find_secret
+from dotflow.errors import HistoryError
+from dotflow.serving.reports import Reports
+from dotflow.serving.runs import Runs
+
+RETRY: Final = 5.0  # seconds until what the history has refused is tried again
+
+SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
+
+
+class Duty:
+    """A duty that the history may refuse: a refusal is reported once, and holds for RETRY.
+
+    Args:
+        work: Does it.
+        report: Writes a line into the log.
+        so: What follows from a refusal, for people.
+    """
+
+    def __init__(self, work: Callable[[], object], report: Callable[[str], None], so: str = "") -> None:
+        self._work = work
+        self._report = report
+        self._so = so
+        self._refusal = ""
+        self._again_at = 0.0
+
+    def look(self) -> bool:
+        """Does it, and returns whether it did."""
+        if clock.monotonic() < self._again_at:
+            return False
+        try:
+            self._work()
+        except HistoryError as error:
+            self._again_at = clock.monotonic() + RETRY
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                self._report(f"{error}{self._so}")
+            return False
+        self._refusal = ""
+        return True
+
+
+class Claims:
+    """Takes runs that may begin, while there is room.
+
+    Args:
+        server: Takes them.
+        workflows: The workflows by id.
+        runs: The runs of this process.
+        max_runs: The maximum number of them.
+        names: The names of which runs are taken; None for all.
+        reports: Masks the errors of their definitions.
+    """
+
+    def __init__(
+        self,
+        server: QueueServer,
+        workflows: Mapping[str, ServedWorkflow],
+        runs: Runs,
+        max_runs: int,
+        names: Collection[str] | None,
+        reports: Reports,
+    ) -> None:
+        self._server = server
+        self._workflows = workflows
+        self._runs = runs
+        self._max_runs = max_runs
+        self._names = names
+        self._reports = reports
+
+    def look(self) -> None:
+        """Names what was submitted without a name, and takes what may begin."""
+        self._name()
+        while len(self._runs.active) < self._max_runs and not self._runs.stops:
+            most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
+            claim = self._server.claim(most, self._runs.names(), self._names)
+            if claim is None:
+                return
+            self._runs.begin(ClaimedRun(self._server, claim))
+
+    def _name(self) -> None:
+        for run, wanted in self._server.unnamed():
+            workflow = self._workflows[wanted.workflow]
+            try:
+                self._server.name(run, *workflow.name_submission(wanted))
+            except Exception as error:  # of its definition, or of what the queue has
+                if find_secret(wanted.params, wanted.key or "", self._reports.masks):
+                    self._server.conceal(run, wanted.workflow)
+                self._server.name(run, None, error=self._reports.text_of(error))
+
+
+class TakeOvers:
+    """Continues the runs whose process has ended."""
+
+    def __init__(self, server: QueueServer, reports: Reports) -> None:
+        self._server = server
+        self._reports = reports
+
+    def look(self) -> None:
+        """Takes them over, and reports what becomes of them."""
+        for taken in self._server.take_over():
+            what = f"The process of the run {taken.run_id} of {taken.title!r} has ended"
+            if taken.state is TypeRunState.FAILED:
+                what += f" {MAX_TRIES} times before anything was saved: it is given up."
+                self._reports.alert(taken.workflow, what)
+            else:
+                then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
+                self._reports.report(f"{what}: {then}.")
+
+
+class Answers:
+    """Continues the runs whose wait for an answer is over."""
+
+    def __init__(self, server: QueueServer, report: Callable[[str], None]) -> None:
+        self._server = server
+        self._report = report
+
+    def look(self) -> None:
+        """Queues the runs that continue them."""
+        for run_id in self._server.end_waits():
+            self._report(f"A question is answered, or the time for an answer is up: the run {run_id} is queued.")
+
+
+class Neighbours:
+    """Reports the schedules outside of the queue that run its workflows, too: each once."""
+
+    def __init__(self, server: QueueServer, report: Callable[[str], None]) -> None:
+        self._server = server
+        self._report = report
+        self._reported: set[str] = set()
+
+    def look(self) -> None:
+        """Reports those that run now."""
+        for workflow in set(self._server.scheduled_elsewhere()) - self._reported:
+            self._reported.add(workflow)
+            self._report(f"A schedule of its own runs {workflow!r}, too: {SCHEDULED}")
+
+
+class Pauses:
+    """Reports when workflows are paused, and when they are resumed."""
+
+    def __init__(self, queue: Operations, workflows: Collection[str], report: Callable[[str], None]) -> None:
+        self._queue = queue
+        self._workflows = workflows
+        self._report = report
+        self._reported: Mapping[str, WorkflowPause] = {}
+
+    def look(self) -> None:
+        """Reports what has changed."""
+        pauses = {one: pause for one, pause in self._queue.pauses().items() if one in self._workflows}
+        for workflow in pauses.keys() - self._reported.keys():
+            self._report(f"The workflow {workflow!r} is {pauses[workflow]}. Its runs wait in the queue.")
+        for workflow in self._reported.keys() - pauses.keys():
+            self._report(f"The workflow {workflow!r} goes on: resumed by {self._queue.resumed_by(workflow)}.")
+        self._reported = pauses
