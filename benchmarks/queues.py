@@ -20,7 +20,7 @@ from dotflow.abc.operations import Claim, Ending, Operations
 from dotflow.control import Control
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile
-from dotflow.providers.histories.sqlite.queue import ADD_RUN, ADD_WANTED, SQLiteServer
+from dotflow.providers.histories.sql.queue import ADD_RUN, ADD_WANTED, SQLQueueServer
 from dotflow.serving import serve
 
 PROCESSES = 4
@@ -240,13 +240,13 @@ def measure_latency(count: int) -> dict[str, float]:
         control = Control(workflow)
         claimed, seen, taken = dict[str, float](), list[float](), list[float]()
 
-        def claim(*arguments: Any, claim: Callable[..., Claim | None] = SQLiteServer.claim) -> Claim | None:
+        def claim(*arguments: Any, claim: Callable[..., Claim | None] = SQLQueueServer.claim) -> Claim | None:
             found = claim(*arguments)
             if found is not None:
                 claimed[found.run_id] = time.time()
             return found
 
-        SQLiteServer.claim = claim  # type: ignore[assignment, method-assign]  # in a process of its own
+        SQLQueueServer.claim = claim  # type: ignore[assignment, method-assign]  # in a process of its own
         with serve(workflow, wait=False):
             time.sleep(1)
             for number in range(count):

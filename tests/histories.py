@@ -8,7 +8,6 @@ from typing import Any
 from dotflow import Approval, Config, Context, DotFlow, action, clock
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from dotflow.providers.histories.sqlite import live
 
 #: From the present format to the fourth one.
 FOURTH_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN round;
@@ -92,7 +91,7 @@ def crash(history: HistorySQLite, run_id: str) -> None:
     """Leaves a run as one whose process was killed."""
     lock = history._writers.pop(run_id)._lock
     assert lock is not None
-    live.release(history.path, lock)
+    history.database.presence.release(lock)
 
 
 def write(history: HistorySQLite, run_id: str, task: int, data: bytes, *, stream: int = 1, **more: Any) -> None:

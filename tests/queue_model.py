@@ -15,7 +15,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
@@ -23,9 +22,9 @@ from dotflow.abc.operations import Claim, Ending, Order, Submission, TypeOrder
 from dotflow.abc.workflow import Superseded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, OrderRefused
-from dotflow.providers.histories.sqlite import live, queue
-from dotflow.providers.histories.sqlite.tables import FORMAT
-from dotflow.providers.histories.sqlite.writer import LAST_OPEN, SET_ORIGIN, end_others
+from dotflow.providers.histories.sql import database, queue
+from dotflow.providers.histories.sql.writer import LAST_OPEN, SET_ORIGIN, end_others
+from dotflow.providers.histories.sqlite.formats import FORMAT
 
 NAME: Final = "nightly"
 STEPS: Final = ("step 0", "step 1")
@@ -94,13 +93,15 @@ class Violation(AssertionError):
     """A rule is broken, after the steps in the message."""
 
 
-class _File:
-    """What the queue needs of its file: a database in memory."""
+class _Database:
+    """What the queue needs of a database, in memory; and which processes live."""
 
-    files = None
+    store = "history.db"
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, is_alive: Callable[[int], bool]) -> None:
         self.connection = connection
+        self.presence = self
+        self.is_held = is_alive
 
     def transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         self.connection.execute("SAVEPOINT work")
@@ -112,11 +113,11 @@ class _File:
         finally:
             self.connection.execute("RELEASE work")
 
-    def run(self, statement: str, values: Any) -> list[Any]:
+    def run(self, statement: str, values: Any = ()) -> list[Any]:
         return self.connection.execute(statement, values).fetchall()
 
 
-class _Queue(queue.SQLiteQueue):
+class _Queue(queue.SQLQueue):
     """The queue, which returns the id of a run in place of its summary."""
 
     def newest(self, run: str) -> Any:
@@ -132,18 +133,24 @@ class World:
             connection.execute(statement)
         processes = {name: Process(number) for number, name in enumerate((*SERVERS, HAND))}
         self.state = State(processes, numbers=len(processes))
-        self.queue = _Queue(_File(self.connection), Path("history.db"))  # type: ignore[arg-type]
+        self.queue = _Queue(_Database(connection, self.is_alive))  # type: ignore[arg-type]
 
     def number(self) -> int:
         self.state = self.state._replace(numbers=self.state.numbers + 1)
         return self.state.numbers
 
-    def server(self, name: str) -> queue.SQLiteServer:
+    def server(self, name: str) -> queue.SQLQueueServer:
         """Returns the server that a process is: it is named by its byte, so it needs no registration."""
-        server = object.__new__(queue.SQLiteServer)
+        server = object.__new__(queue.SQLQueueServer)
         lock = self.state.processes[name].lock
         vars(server).update(
-            _queue=self.queue, _path=self.queue.path, _workflows=(NAME,), _server=f"server {lock}", _lock=lock, _dead={}
+            _queue=self.queue,
+            _database=self.queue.database,
+            _presence=self.queue.database.presence,
+            _workflows=(NAME,),
+            _server=f"server {lock}",
+            _lock=lock,
+            _dead={},
         )
         return server
 
@@ -500,10 +507,7 @@ def explore(troubles: int, submissions: int) -> int:
         mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended, BETWEEN_LOOKS=0),
     ):
         world = World(connection)
-        with (
-            mock.patch.object(live, "is_held", lambda path, lock: world.is_alive(lock)),
-            mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"),
-        ):
+        with mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"):
             return _explore(world, troubles, submissions)
 
 
@@ -551,12 +555,12 @@ class _Visit:
         self.is_over = True
 
 
-def _mark_ended(connection: sqlite3.Connection, path: Path) -> list[int]:
+def _mark_ended(connection: sqlite3.Connection, presence: database.Presence) -> list[int]:
     """Marks runs by hand whose process has ended, as `crashed.mark_ended`."""
     for run, lock in connection.execute(
         "SELECT run, lock FROM runs WHERE state = 'Running' AND run NOT IN (SELECT run FROM wanted)"
     ).fetchall():
-        if not live.is_held(path, lock):
+        if not presence.is_held(lock):
             connection.execute("UPDATE runs SET state = 'Crashed', ended = 0 WHERE run = ?", (run,))
     return []
 

@@ -17,8 +17,8 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.operations import QueueServer
 from dotflow.control import Control
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
-from dotflow.providers.histories.sqlite import live, queue
-from dotflow.providers.histories.sqlite.tables import micro
+from dotflow.providers.histories.sql import database
+from dotflow.providers.histories.sql.tables import micro
 from dotflow.serving.schedules import Schedules
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
@@ -210,7 +210,7 @@ def kill_a_run(house: House, workflow_id: str) -> None:
     fired = "schedule = (SELECT schedule FROM schedules WHERE workflow = ?), planned = ?"
     house.write(f"UPDATE wanted SET {fired} WHERE workflow = ?", workflow_id, micro(at(12)), workflow_id)
     house.write("UPDATE schedules SET settled = ? WHERE workflow = ?", micro(at(12)), workflow_id)
-    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
+    dead._presence.release(dead._lock)  # type: ignore[attr-defined]
 
 
 def pause(house: House, workflow_id: str) -> None:
@@ -416,13 +416,13 @@ def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
 
 def test_a_run_that_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process has ended three times before anything was saved."""
-    monkeypatch.setattr(queue, "BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(database, "BETWEEN_LOOKS", 0.0)
     workflow = house.workflow()
     workflow.submit()
     house.write("UPDATE wanted SET tries = 2")
     dead = house.history.operations().open_server(["nightly"])
     assert dead.claim({"nightly": None}, ()) is not None
-    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
+    dead._presence.release(dead._lock)  # type: ignore[attr-defined]
 
     house.serve(at(12, 5), workflow)
 

@@ -21,7 +21,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.approvals import Approvals
 from dotflow.errors import HistoryError, InvalidArgument, InvalidLink, InvalidPolicy, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from dotflow.providers.histories.sqlite.queue import SQLiteQueue
+from dotflow.providers.histories.sql.queue import SQLQueue
 from dotflow.providers.notifiers.message import details
 from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
@@ -697,7 +697,7 @@ def test_a_question_that_was_not_sent_is_sent_by_the_next_run(make: Make, monkey
     assert start().questions[0].sent is None
     outbox.is_away = False
     with monkeypatch.context() as patched:
-        patched.setattr(SQLiteQueue, "note_sent", refuse)
+        patched.setattr(SQLQueue, "note_sent", refuse)
         start(resume=True)
     assert start(resume=True).questions[0].sent is None
     assert start(resume=True).questions[0].sent is not None

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from dotflow import own_descriptor
+from dotflow.atomic_file import FILES
 from dotflow.own_descriptor import FileId, have_marks, mark
 from dotflow.providers import HistorySQLite, sqlite_file
-from dotflow.providers.histories.sqlite.reading import reading
-from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.histories.sql.reading import reading
+from dotflow.providers.histories.sqlite.database import SQLiteDatabase
+from dotflow.providers.histories.sqlite.formats import FORMAT
 from tests.integration.children import PATIENCE, Command, End, Scripts
 from tests.integration.terminals import Terminal
 
@@ -274,7 +276,7 @@ def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
     is_reading, is_open = threading.Event(), threading.Event()
 
     def read() -> None:
-        with reading(path):
+        with reading(SQLiteDatabase(path, FILES)):
             is_reading.set()
             is_open.wait(PATIENCE)
 

@@ -22,8 +22,9 @@ from dotflow.core.files import FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from dotflow.providers.histories.sqlite import live, retention, writer
-from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.histories.sqlite import shrink, writer
+from dotflow.providers.histories.sqlite.formats import FORMAT
+from dotflow.providers.histories.sqlite.live import Live
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
@@ -419,16 +420,16 @@ def test_a_lock_comes_with_its_folder(tmp_path: Path) -> None:
     """The first run in a new folder can crash, too."""
     path = tmp_path / "new" / "folder" / "history.db"
 
-    offset = live.hold(path)
+    offset = Live(path).hold()
 
     assert offset is not None
-    assert live.is_held(path, offset)
+    assert Live(path).is_held(offset)
 
 
 def test_a_lock_is_not_inherited(tmp_path: Path) -> None:
     """A forked child does not hold the lock of its parent, sees it, and does not release it at its end."""
     path = tmp_path / "history.db"
-    offset = live.hold(path)
+    offset = Live(path).hold()
     assert offset is not None
 
     def in_child(check: Callable[[], bool]) -> int:
@@ -437,11 +438,11 @@ def test_a_lock_is_not_inherited(tmp_path: Path) -> None:
             os._exit(int(check()))
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    assert in_child(lambda: live.is_held(path, offset)) == 1
-    assert in_child(lambda: live.is_held(path, offset)) == 1
-    live.release(path, offset)
-    assert in_child(lambda: live.is_held(path, offset)) == 0
-    assert not live.is_held(path, offset)
+    assert in_child(lambda: Live(path).is_held(offset)) == 1
+    assert in_child(lambda: Live(path).is_held(offset)) == 1
+    Live(path).release(offset)
+    assert in_child(lambda: Live(path).is_held(offset)) == 0
+    assert not Live(path).is_held(offset)
 
 
 # The file
@@ -861,7 +862,7 @@ def test_old_runs_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatc
         history.workflow(numbers, history=opened).start()
     assert history.read("SELECT COUNT(*) FROM runs") == [4]  # once an hour
 
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     history.workflow(numbers, history=opened).start()
 
     assert history.read("SELECT state FROM run_list ORDER BY began") == ["Failed", "Completed"]
@@ -871,7 +872,7 @@ def test_old_runs_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatc
 
 def test_runs_of_workflows_without_an_id_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a generated id, so none of them is the last one of a workflow that matters."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     config = Config(history=history.open(keep="2 runs"), log=history.reports)
     for _ in range(4):
         workflow = DotFlow(config)
@@ -883,7 +884,7 @@ def test_runs_of_workflows_without_an_id_are_forgotten(history: History, monkeyp
 
 def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last ones of the file."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     opened = history.open(keep="3 runs")
     for _ in range(6):
         history.workflow(numbers, history=opened).start()
@@ -894,7 +895,7 @@ def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPa
 
 def test_a_chain_is_kept_by_its_last_run(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is queued or paused stays, with the runs that it continues, however old these are."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     opened = history.open(keep=timedelta(microseconds=1))
     workflow = history.workflow(numbers, history=opened)
     control = Control(opened)
@@ -917,7 +918,7 @@ def test_the_last_run_of_a_workflow_stays_whatever_its_parameters(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the last run of every customer stayed for ever."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     workflow = history.workflow(numbers, history=history.open(keep=timedelta(microseconds=1)))
     workflow.params = {"customer": 0}
     for customer in range(4):
@@ -928,7 +929,7 @@ def test_the_last_run_of_a_workflow_stays_whatever_its_parameters(
 
 def test_queued_runs_crowd_no_run_of_the_past_out(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of runs counts those that have begun."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
+    monkeypatch.setattr(shrink, "INTERVAL", -1)
     workflow = history.workflow(numbers, history=history.open(keep="2 runs"))
     for _ in range(2):
         workflow.start()

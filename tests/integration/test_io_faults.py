@@ -127,12 +127,12 @@ def test_a_busy_history_is_not_opened_anew_for_each_row(place: Place, monkeypatc
     monkeypatch.setattr(writer, "PATIENCE", 0.001)
     monkeypatch.setattr(writer, "LAST_PATIENCE", 0.001)
     place.workflow(history=place.history).start()
-    before = place.history._file.connections
+    before = place.history.database.file.connections
 
     with Faults(place.folder, errno.EAGAIN, 0, None, lambda call: call.detail == "lock 120").injected():
         place.workflow(*[number] * 20, history=place.history).start()
 
-    assert place.history._file.connections == before
+    assert place.history.database.file.connections == before
 
 
 # Storages

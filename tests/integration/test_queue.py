@@ -39,8 +39,7 @@ from dotflow.errors import (
     WorkflowBusy,
 )
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, NotifyDefault, StorageFile, sqlite_file
-from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
+from dotflow.providers.histories.sql.queue import SQLQueue, SQLQueueServer
 from dotflow.records.record import RunSummary
 from dotflow.serving import Server, serve
 from dotflow.serving.duties import Claims
@@ -48,7 +47,7 @@ from dotflow.testing import virtual_clock
 from tests.queue_model import explore
 
 Make = Callable[..., DotFlow]
-OpenServer = Callable[[], SQLiteServer]
+OpenServer = Callable[[], SQLQueueServer]
 
 
 @action
@@ -92,11 +91,11 @@ def make(tmp_path: Path, history: HistorySQLite) -> Make:
 @pytest.fixture
 def open_server(history: HistorySQLite) -> Iterator[OpenServer]:
     """Opens servers of `report`, without their loop."""
-    opened: list[SQLiteServer] = []
+    opened: list[SQLQueueServer] = []
 
-    def open_server() -> SQLiteServer:
+    def open_server() -> SQLQueueServer:
         server = history.operations().open_server(["report"])
-        assert isinstance(server, SQLiteServer)
+        assert isinstance(server, SQLQueueServer)
         opened.append(server)
         return server
 
@@ -686,8 +685,8 @@ def test_a_resume_by_hand_ends_a_queued_run_whose_values_are_gone(make: Make, hi
 @pytest.mark.parametrize(
     ("method", "failure"),
     [
-        ((SQLiteQueue, "take_continuation"), NotServable("The history has no queue", "it is read-only")),
-        ((SQLiteServer, "begin"), HistoryError("The history can't be used", "it is read-only")),
+        ((SQLQueue, "take_continuation"), NotServable("The history has no queue", "it is read-only")),
+        ((SQLQueueServer, "begin"), HistoryError("The history can't be used", "it is read-only")),
     ],
 )
 def test_a_history_that_fails_does_not_reach_a_resume_by_hand(
@@ -1009,7 +1008,7 @@ def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkey
 
 def kill(server: Any) -> None:
     """Ends a server as a kill does: its byte is free."""
-    live.release(server._path, server._lock)
+    server._presence.release(server._lock)
 
 
 def test_the_run_of_a_killed_process_is_continued(
@@ -1040,7 +1039,7 @@ def test_the_run_of_a_killed_process_is_continued(
     assert last.run_id == fresh
 
 
-def take_all(server: SQLiteServer) -> list[str]:
+def take_all(server: SQLQueueServer) -> list[str]:
     """Takes what is queued, one run after the other, and returns the names."""
     names = []
     while (claim := server.claim({"report": None}, ())) is not None:
@@ -1231,9 +1230,9 @@ def test_a_look_for_orders_that_fails_is_repeated(
     """The order is carried out a second later, though the step goes on meanwhile."""
     begun = threading.Event()
     looks: list[int] = []
-    look = SQLiteQueue.orders
+    look = SQLQueue.orders
 
-    def fail_once(queue: SQLiteQueue) -> Any:
+    def fail_once(queue: SQLQueue) -> Any:
         looks.append(1)
         if len(looks) == 1:
             raise HistoryError("The history can't be used", "it is locked")
@@ -1245,7 +1244,7 @@ def test_a_look_for_orders_that_fails_is_repeated(
         while True:
             time.sleep(0.01)
 
-    monkeypatch.setattr(SQLiteQueue, "orders", fail_once)
+    monkeypatch.setattr(SQLQueue, "orders", fail_once)
     workflow = make()
     workflow.task.add(wait_here)
     run = workflow.start(mode="background")
@@ -1297,7 +1296,7 @@ def test_the_rules_hold_whatever_comes_between_two_steps(troubles: int, submissi
 
 def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: HistorySQLite) -> None:
     """The first one is found by steps through an index, not by reading what waits: SQLite's own plan shows it."""
-    from dotflow.providers.histories.sqlite import queue
+    from dotflow.providers.histories.sql import queue
 
     make().submit()
     with closing(sqlite3.connect(history.path)) as database:
@@ -1629,8 +1628,8 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
         cancel(self, stop)
         may_end.set()
 
-    monkeypatch.setattr(Run, "_cancel", cancel)
-    monkeypatch.setattr(SQLiteServer, "check", fail)
+    monkeypatch.setattr(Run, "cancel_for", cancel)
+    monkeypatch.setattr(SQLQueueServer, "check", fail)
     with pytest.raises(RuntimeError, match="a fault of the server"):
         server.stop()
     monkeypatch.undo()
@@ -1865,7 +1864,7 @@ def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, m
     def launch(*_: Any, **__: Any) -> Any:
         raise errors.pop(0)
 
-    monkeypatch.setattr(workflow, "_launch_claimed", launch)
+    monkeypatch.setattr(workflow, "launch_claimed", launch)
     monkeypatch.setattr("dotflow.serving.runs.LATER", 0)
     run = workflow.submit()
     serve(workflow, once=True)

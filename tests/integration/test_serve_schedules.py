@@ -22,8 +22,8 @@ from dotflow.core.schedule_rules import MAX_FIRINGS
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, MissingParam, UnknownParam
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron
-from dotflow.providers.histories.sqlite import schedules
-from dotflow.providers.histories.sqlite.queue import SQLiteQueue
+from dotflow.providers.histories.sql import schedules
+from dotflow.providers.histories.sql.queue import SQLQueue
 from dotflow.records.record import RunSummary
 from dotflow.serving.server import Server, serve
 from dotflow.testing import VirtualClock, virtual_clock
@@ -699,7 +699,7 @@ def test_the_code_that_began_last_decides(house: House) -> None:
     for one, server in zip((old, new), servers, strict=True):
         one._schedules.register(server)
     house.sleep_until(NEW_YEAR + 2 * DAY)
-    old._schedules.fire(servers[0])
+    old._schedules.look(servers[0])
 
     assert house.names() == ["nightly@day=2025-12-31", "nightly@day=2026-01-01"]
     assert house.dropped() == 0
@@ -830,12 +830,12 @@ def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch)
 def test_only_what_can_not_be_claimed_stops_the_claims(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says so of nothing else."""
 
-    def refuse(self: SQLiteQueue) -> None:
+    def refuse(self: SQLQueue) -> None:
         raise HistoryError("The history can't be read", "no row")
 
     workflow = house.workflow()
     workflow.submit()
-    monkeypatch.setattr(SQLiteQueue, "schedules", refuse)
+    monkeypatch.setattr(SQLQueue, "schedules", refuse)
     house.serve(HOUR, workflow)
     assert len(house.ran) == 1
     assert [line for line in house.log.messages if "no row" in line] == ["The history can't be read: no row."]

@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from dotflow import Config, Control, DotFlow, action, clock, note, serve
 from dotflow.errors import InvalidArgument
 from dotflow.providers import HistorySQLite, LogDefault, sqlite_file
-from dotflow.providers.histories.sqlite import reading
+from dotflow.providers.histories.sqlite import database
 from dotflow.report.document import document, output_members
 from dotflow.ui import app
 from dotflow.ui.security import ASGIApp
@@ -323,7 +323,7 @@ def test_a_history_that_is_busy(history: HistorySQLite, pages: ASGIApp, monkeypa
     """The page says so, and shows the runs when the other program has ended."""
     quick(history).start()
     history.close()
-    monkeypatch.setattr(reading, "TIMEOUT", 0.01)
+    monkeypatch.setattr(database, "TIMEOUT", 0.01)
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(history.path)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -123,8 +123,8 @@ def test_schemas_are_not_trusted(victim: Victim) -> None:
     """Neither by the connection that reads nor by the one that writes."""
     history = HistorySQLite(victim.history)
     settings: list[tuple[int]] = []
-    history._file.use(lambda connection: settings.extend(connection.execute("PRAGMA trusted_schema")), None, False)
-    history._watched.use(lambda connection: settings.extend(connection.execute("PRAGMA trusted_schema")), None, False)
+    for file in (history.database.file, history.database.watched):
+        file.use(lambda connection: settings.extend(connection.execute("PRAGMA trusted_schema")), None, False)
     assert settings == [(0,), (0,)]
 
 

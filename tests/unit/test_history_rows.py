@@ -13,7 +13,8 @@ import pytest
 
 from dotflow.core.events import AttemptOutput
 from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows, OutputWriter
+from dotflow.providers.histories.sql.output_rows import GAP, LATE, OutputRows
+from dotflow.providers.histories.sqlite.writer import OutputWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.preview import MAX_PREVIEW, preview
 

@@ -42,7 +42,7 @@ from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.run_secrets import RunSecrets, SecretSource, TaskSecrets, find_secrets
 from dotflow.graph.wiring import secrets_of
-from dotflow.providers.histories.sqlite.tables import RETURNED
+from dotflow.providers.histories.sql.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.preview import preview
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord

@@ -20,7 +20,8 @@ from dotflow.core.approval import Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
+from dotflow.providers.histories.sql.reading import HOW_TO_RECORD
+from dotflow.providers.histories.sqlite.database import short_path
 from dotflow.records.record import RunSummary
 from dotflow.report.by_param import ORDER, ByParam, ParamValue, by_param, day_ranges, params_of, value_object
 from dotflow.report.document import question_object, run_object

@@ -14,7 +14,7 @@ from dotflow.cli.screen import Column, Screen, local, safe, styled
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired
-from dotflow.providers.histories.sqlite.reading import short_path
+from dotflow.providers.histories.sqlite.database import short_path
 from dotflow.report.document import moment
 
 

@@ -21,7 +21,7 @@ from dotflow.errors import CheckpointUnreadable, DotflowError
 from dotflow.graph.linking import ERROR
 from dotflow.graph.params import resolve
 from dotflow.graph.plan import make_plan
-from dotflow.providers.histories.sqlite.tables import ARGUMENT, INITIAL, PREVIOUS
+from dotflow.providers.histories.sql.tables import ARGUMENT, INITIAL, PREVIOUS
 from dotflow.records.record import ValueRecord
 from dotflow.resume.stored_inputs import StoredInputs, TaskInputs
 

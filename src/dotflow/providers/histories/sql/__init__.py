@@ -1,1 +1,1 @@
-"""What the histories in databases share: the rules of the queue."""
+"""The history and its queue in SQL: one text for all databases, each of which has a `Database` and a `Presence`."""

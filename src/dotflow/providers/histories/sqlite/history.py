@@ -4,67 +4,42 @@ import contextlib
 import os
 import sqlite3
 import stat
-import weakref
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
-from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, History
+from dotflow.abc.archive import Since
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY
 from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
-from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.files import NO_STATES
-from dotflow.core.text import shorten
 from dotflow.core.types.capture import TypeCapture
-from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, NotInHistory
-from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.crashed import mark_ended
-from dotflow.providers.histories.sqlite.output_rows import OutputWriter
-from dotflow.providers.histories.sqlite.reading import errors_of, reading, revision_of, short_path
-from dotflow.providers.histories.sqlite.retention import (
-    CHAINS,
-    GOES_ON,
-    Keep,
-    as_keep,
-    forget,
-    forget_found,
-    shrink,
-    sweep,
-)
-from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
-from dotflow.providers.histories.sqlite.tables import FIND_RUN, FORMAT, micro
-from dotflow.providers.histories.sqlite.values import KEPT, Values
-from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
-from dotflow.providers.sqlite_file import SQLiteFile
+from dotflow.errors import InvalidArgument
+from dotflow.providers.histories.sql.crashed import mark_ended
+from dotflow.providers.histories.sql.history import ENDED, NOTE, SQLHistory, as_moment
+from dotflow.providers.histories.sql.reading import reading
+from dotflow.providers.histories.sql.retention import Keep, as_keep, forget_found
+from dotflow.providers.histories.sql.rows import HANDLERS, RunRows
+from dotflow.providers.histories.sql.tables import FIND_RUN, micro
+from dotflow.providers.histories.sql.values import KEPT, Values
+from dotflow.providers.histories.sqlite.database import SQLiteDatabase, errors_of, short_path
+from dotflow.providers.histories.sqlite.shrink import shrink, sweep
+from dotflow.providers.histories.sqlite.writer import PATIENCE, OutputWriter, RunWriter
 
-if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.providers.histories.sqlite.queue import SQLiteQueue
-    from dotflow.providers.histories.sqlite.records import Records
-    from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
+if TYPE_CHECKING:
+    from dotflow.providers.histories.sql.queue import SQLQueue
 
 DEFAULT_PATH: Final = ".output/history.db"
-MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 BATCH: Final = 100  # runs that one transaction deletes
-ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT ?"
-CHAIN: Final = "SELECT run FROM runs WHERE run = :run OR origin = (SELECT origin FROM runs WHERE run = :run)"
-NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
-WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN IFNULL(NULLIF(workflow, ''), workflow_id) ELSE name END
-    AS id FROM (SELECT workflow_id, name, is_named, workflow FROM runs ORDER BY began DESC LIMIT ?)
-    WHERE id IS NOT NULL"""
-OPEN: Final = f"SELECT last.run_id, last.state FROM {CHAINS} WHERE old.run = ? AND {GOES_ON}"
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
 MAX_UNENDED: Final = 1000  # runs whose end is tried again when the next run begins
 
 
-class HistorySQLite(Archive, History):
+class HistorySQLite(SQLHistory):
     """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
 
     An attempt is in the file before the first line of its step runs. What goes wrong with the file is logged once a
@@ -92,7 +67,8 @@ class HistorySQLite(Archive, History):
     """
 
     measures_usage = True
-    _queue: "SQLiteQueue | None"
+    database: SQLiteDatabase
+    _queue: "SQLQueue | None"
 
     def __init__(
         self,
@@ -113,7 +89,6 @@ class HistorySQLite(Archive, History):
         _check("pickle", pickle, isinstance(pickle, bool), "True or False")
         _check("umask", umask, is_umask(umask), UMASK)
         self.path: Path = Path(path).absolute()
-        self.store: Hashable = ("sqlite", str(self.path))  # any process can record output in it
         self.keep: Keep = as_keep(keep)
         self.capture = TypeCapture(capture)
         self.values = values
@@ -125,18 +100,14 @@ class HistorySQLite(Archive, History):
 
     def operations(self) -> Operations:
         if self._queue is None:
-            from dotflow.providers.histories.sqlite import queue  # here: most runs never need it
+            from dotflow.providers.histories.sql import queue  # here: most runs never need it
 
-            file = SQLiteFile(self.path, FORMAT, files=self._files, is_synced=True)
-            self._queue = queue.SQLiteQueue(file, self.path)
-            weakref.finalize(self._queue, file.close)  # it may outlive the history
+            self._queue = queue.SQLQueue(self.database)
         return self._queue
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, FORMAT, files=self._files)
-        self._watched = SQLiteFile(self.path, FORMAT, read_only=True)
-        for file in (self._file, self._watched):
-            weakref.finalize(self, file.close)
+        self.database = SQLiteDatabase(self.path, self._files)
+        self.store = self.database.store  # any process can record output in it
         self._queue = None
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
@@ -157,7 +128,7 @@ class HistorySQLite(Archive, History):
             self._add_output(run_id, event)
 
     def _add_output(self, run_id: str, event: Any) -> None:
-        writer = self._outputs.pop(run_id, None) or OutputWriter(self._file, run_id, self.output_limit)
+        writer = self._outputs.pop(run_id, None) or OutputWriter(self.database.file, run_id, self.output_limit)
         self._outputs[run_id] = writer  # the last used ones are last
         if len(self._outputs) > MAX_OUTPUTS:
             del self._outputs[next(iter(self._outputs))]
@@ -167,7 +138,7 @@ class HistorySQLite(Archive, History):
         if self.values == "none":
             event = event._replace(files=NO_STATES)
         values = Values(self.values, self.value_limit, self.pickle, event)
-        writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
+        writer = self._writers[run_id] = RunWriter(self.database, RunRows(event, values, self.output_limit))
         writer.commit()
         with contextlib.suppress(IndexError):  # there is none, or another thread was quicker
             while (unended := self._unended.popleft()).end():
@@ -180,7 +151,7 @@ class HistorySQLite(Archive, History):
         finally:
             if writer.rows.has_end:
                 self._unended.append(writer)
-        sweep(self._file, self.keep)
+        sweep(self.database.file, self.keep)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
         writer = self._writers.get(run_id)
@@ -189,19 +160,16 @@ class HistorySQLite(Archive, History):
     def contains(self, run_id: str) -> bool:
         """Returns whether a run is in the file; False where that can't be read."""
         with contextlib.suppress(sqlite3.Error, OSError):
-            return bool(self._file.run(FIND_RUN, (run_id,), patience=PATIENCE))
+            return bool(self.database.file.run(FIND_RUN, (run_id,), patience=PATIENCE))
         return False
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""
-        self._file.close()
-        self._watched.close()
-        if self._queue is not None:
-            self._queue.file.close()
+        self.database.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        own = ("_file", "_watched", "_queue", "_writers", "_outputs", "_unended")
+        own = ("database", "_queue", "_writers", "_outputs", "_unended")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -210,8 +178,6 @@ class HistorySQLite(Archive, History):
 
     def __repr__(self) -> str:
         return f"HistorySQLite({str(self.path)!r})"
-
-    # What readers see: each call opens the file for a moment, and only `note` and `forget` change it.
 
     def why_foreign(self) -> str:
         # Its own is a file in the current folder, or of the environment, that only this user can have written.
@@ -244,161 +210,37 @@ class HistorySQLite(Archive, History):
         name = short_path(self.path)
         return None if name == DEFAULT_PATH else name
 
-    def runs(
-        self,
-        *,
-        state: str | Sequence[str] | None = None,
-        workflow: str | None = None,
-        since: Since | None = None,
-        before: datetime | None = None,
-        search: str = "",
-        limit: int | None = 50,
-        newest: bool = False,
-    ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.records import RunFilter
-
-        if limit is not None and (type(limit) is not int or limit < 0):
-            raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        number = -1 if limit is None else limit
-        wanted = RunFilter(_states(state), workflow, search=search, limit=number, is_newest=newest)
-        if since is not None:
-            wanted = wanted._replace(since=_moment("since", since))
-        if before is not None:
-            wanted = wanted._replace(before=micro(before))
-        with self._records() as records:
-            return list(records.runs(wanted))
-
-    @contextlib.contextmanager
-    def _records(self) -> "Iterator[Records]":
-        from dotflow.providers.histories.sqlite.records import Records  # here: a run only writes
-
-        with reading(self.path) as reader:
-            yield Records(*reader)
-
-    def summary(self, run: str) -> "RunSummary":
-        with self._records() as records:
-            return records.summary(records.find(run))
-
-    def unmended(self, limit: int = 50) -> "list[RunSummary]":
-        with self._records() as records:
-            return records.unmended(limit)
-
-    def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
-        with self._records() as records:
-            return records.next(limit)
-
-    def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
-        with self._records() as records:
-            return records.recent(workflows, limit)
-
-    def workflows(self) -> list[str]:
-        with reading(self.path) as reader:
-            rows = reader.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
-        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows))
-
-    def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
-        with self._records() as records:
-            return [records.task_states(records.find(run)) for run in runs]
-
-    def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
-        with self._records() as records:
-            return [records.noted_numbers(records.find(run)) for run in runs]
-
     def revision(self) -> str:
-        return revision_of(self._watched, self.path)
-
-    def load(self, run: str = "last") -> "RunRecord":
-        with self._records() as records:
-            return records.load(records.find(run))
-
-    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
-        with self._records() as records:
-            return records.output(*records.select(run, step, attempt))
-
-    def output_sizes(self, run: str) -> "dict[OutputKey, int]":
-        with self._records() as records:
-            return records.sizes(records.find(run))
-
-    def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
-        with self._records() as records:
-            return records.tails(records.find(run), sizes)
-
-    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
-        with self._records() as records:
-            number, selection = records.select(run, step, attempt)
-        seen: dict[tuple[int, int, int], int] = {}
-        is_running = True
-        while is_running:
-            with self._records() as records:
-                is_running = records.is_running(number)
-                chunks = records.new_output(number, selection, seen)
-            yield chunks
-
-    def report(self, run: str, path: str | os.PathLike[str]) -> Path:
-        from dotflow.report.document import read_document
-        from dotflow.report.page import write_page
-
-        return write_page(path, read_document(self, run, self.option))
-
-    def copies(
-        self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
-    ) -> "list[ValueRecord]":
-        with self._records() as records:
-            number, found = records.select(run, step, attempt)
-            if found.round is not None:
-                raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
-            limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
-            return records.copies(number, found, limit)
-
-    def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
-        from dotflow.codec.document import unpack
-
-        copies = self.copies(run, step, attempt=attempt)
-        what = f"Can't find the value '{role}' of '{step}'"
-        for copy in copies:
-            if copy.role != role:
-                continue
-            if copy.document is None:
-                raise NotInHistory(what, f"it was not kept: {copy.note}")
-            return unpack(copy.document, role, pickle=self.pickle).storage
-        kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
-        raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
+        return self.database.revision()
 
     def note(self, run: str, text: str) -> None:
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             number = reader.find(run)
         with errors_of(self.path, "changed"):
-            self._file.check_private()
-            self._file.run(NOTE, (number, micro(clock.now()), text))
+            self.database.file.check_private()
+            self.database.file.run(NOTE, (number, micro(clock.now()), text))
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
-        until = None if older_than is None else _moment("older_than", older_than)
-        with reading(self.path) as reader:
+        until = None if older_than is None else as_moment("older_than", older_than)
+        with reading(self.database) as reader:
             numbers = list(dict.fromkeys(map(reader.find, runs)))
             if not reader.has_runs:
                 return 0
         with errors_of(self.path, "changed"):
-            noted: list[int] = []
-            count = self._file.transact(lambda connection: self._forget(connection, numbers, noted))
-            live.forget_ends(self.path, noted)
+            noted, file = list[int](), self.database.file
+            count = file.transact(lambda connection: self._forget(connection, numbers, noted))
+            self.database.presence.forget_ends(noted)
             while until is not None and (
-                deleted := self._file.transact(lambda connection: forget_found(connection, ENDED, (until, BATCH)))
+                deleted := file.transact(lambda connection: forget_found(connection, ENDED, (until, BATCH)))
             ):
                 count += deleted
-            shrink(self._file)
-            self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+            shrink(file)
+            file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return count
 
     def _forget(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> int:
-        noted[:] = mark_ended(connection, self.path)
-        for number in numbers:
-            for run_id, state in connection.execute(OPEN, (number,)):
-                reason = "it is still running. Stop it first"
-                if state != TypeRunState.RUNNING:
-                    reason = f"it is {state.lower()}. Cancel it first"
-                raise NotInHistory(f"Can't forget the run {run_id[:ID_LENGTH]}", reason)
-        chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
-        return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
+        noted[:] = mark_ended(connection, self.database.presence)
+        return self.forget_chains(connection, numbers)
 
 
 def _why_exchangeable(path: Path) -> str:
@@ -427,25 +269,3 @@ def _is_size(value: object) -> bool:
 def _check(name: str, value: object, is_valid: bool, accepted: str) -> None:
     if not is_valid:
         raise InvalidArgument(name, value, accepted)
-
-
-def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:
-    if state is None:
-        return []
-    known = {str(member).lower(): member for member in TypeRunState}
-    names = [state] if isinstance(state, str) else list(state)
-    if not all(isinstance(name, str) and name.lower() in known for name in names):
-        raise InvalidArgument("state", state, f"one of {', '.join(TypeRunState)}, or several of them")
-    return [known[name.lower()] for name in names]
-
-
-def _moment(name: str, since: Since) -> int:
-    """Returns a moment, or the one of an age, in microseconds since 1970. Raises InvalidArgument."""
-    if isinstance(since, datetime):
-        return micro(since)
-    if isinstance(since, timedelta):
-        return micro(clock.now() - since)
-    seconds = to_seconds(since)
-    if seconds is None:
-        raise InvalidArgument(name, since, f"a datetime, a timedelta, a number of seconds, or {TEXTS}")
-    return micro(clock.now() - timedelta(seconds=seconds))

@@ -1,212 +1,22 @@
 """RunWriter: writes the rows of one run into the file. What goes wrong there never reaches the run."""
 
 import contextlib
-import functools
-import hashlib
-import itertools
-import json
-import marshal
+import math
 import sqlite3
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.events import Planned, RunStarted
-from dotflow.core.files import FileRecord
-from dotflow.core.masks import Masks
-from dotflow.core.policy import Policy
-from dotflow.core.text import escape_surrogates
+from dotflow.core.events import AttemptOutput
 from dotflow.errors import HistoryError
-from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
-from dotflow.providers.histories.sqlite.output_rows import save_output
-from dotflow.providers.histories.sqlite.rows import RunRows, widened
-from dotflow.providers.histories.sqlite.tables import (
-    ATTEMPT_COLUMNS,
-    COMPLETED,
-    FAILED,
-    FIND_RUN,
-    FORMAT,
-    OPEN,
-    RESTORED,
-    SKIPPED,
-    UNKNOWN,
-    micro,
-)
-from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, explain, is_busy
+from dotflow.providers.histories.sql.crashed import mark_ended
+from dotflow.providers.histories.sql.output_rows import OutputRows, save_output
+from dotflow.providers.histories.sql.rows import RunRows
+from dotflow.providers.histories.sql.tables import FIND_RUN
+from dotflow.providers.histories.sql.writer import RunGone, register, save_few, write_rows
+from dotflow.providers.histories.sqlite.damage import is_damaged, put_aside
+from dotflow.providers.histories.sqlite.database import SQLiteDatabase
+from dotflow.providers.sqlite_errors import LocksRefused, cause_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
-from dotflow.records.environment import process_name, read_environment
-
-FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
-FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
-SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
-SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
-SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
-SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
-    parent_run, parent_task, parent_attempt, parent_item, lock, process, plan, environment, storage, is_named,
-    workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, 1)"""
-BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
-    storage = ?, inputs = ? WHERE run = ?"""
-#: The last run of a name whose chain has begun and can go on.
-LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last WHERE workflow_id = ? AND {OPEN}
-    AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)
-    AND EXISTS (SELECT 1 FROM runs WHERE begun AND (run = last.run OR origin = last.origin))
-    ORDER BY run DESC LIMIT 1"""
-SET_ORIGIN: Final = "UPDATE runs SET origin = ? WHERE run_id = ?"
-#: The newest runs of the other chains of a name that had begun, unless they have completed.
-OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :name AND {OPEN}
-    AND COALESCE(origin, run_id) <> :origin AND EXISTS (SELECT 1 FROM runs AS of_chain
-        WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))
-    AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.origin = runs.origin AND newer.run > runs.run)"""
-SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
-CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ?, error = ? WHERE run = ?"
-DEQUEUE: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
-
-
-class RunGone(Exception):
-    """The file does not have a claimed run: it is another one now, and the run is unknown there."""
-
-
-def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
-    """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
-    plan, environment = _plan(connection, started.steps), _environment(connection, started.masks)
-    files = FileRecord(taken=started.files).as_text(started.masks) if started.files else None
-    for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
-        if started.is_claimed:
-            values = (started.mode, started.resumed, micro(started.at), started.tasks, plan, environment)
-            connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), files, run))
-        return int(run)
-    if started.is_claimed:
-        raise RunGone
-    name, origin, continues = _as_text(started.workflow_id), None, None
-    if started.is_named and (started.resumed or started.goes_on):
-        origin = started.origin or None
-        for last, of_last in connection.execute(LAST_OPEN, (name,)).fetchall():
-            if origin in (None, of_last):
-                continues, origin = last, of_last
-                connection.execute(SET_ORIGIN, (origin, continues))
-    elif started.is_named:
-        end_others(connection, name, started.run_id, started.run_id, micro(started.at))
-    values = (
-        started.run_id,
-        started.workflow_id,
-        started.name,
-        "Running",
-        started.mode,
-        started.resumed,
-        started.trigger or None,
-        micro(started.at),
-        started.tasks,
-        *(started.parent or (None,) * 4),
-        lock,
-        process_name(),
-        plan,
-        environment,
-        started.storage,
-        started.is_named,
-        started.workflow,
-        started.params,
-        origin or (started.run_id if started.is_named else None),
-        continues,
-        files,
-    )
-    return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
-
-
-def end_others(connection: sqlite3.Connection, name: str, origin: str, by: str, now: int) -> list[str]:
-    """Ends the other chains of a name that had begun, within a transaction: their values are void.
-
-    Returns the ids of their runs that were to go on.
-    """
-    ended = []
-    for run, run_id, state in connection.execute(OTHERS, {"name": name, "origin": origin}).fetchall():
-        connection.execute(SUPERSEDE, (by, run))
-        if state in ("Queued", "Paused"):
-            reason = f"superseded by {by[:ID_LENGTH]}"
-            connection.execute(CANCEL, (now, reason, reason, run))  # in place of why it was paused
-            connection.execute(DEQUEUE, (run,))
-            ended.append(run_id)
-    return ended
-
-
-def _as_text(value: Any) -> Any:
-    """Returns a value for a column: ids, names and paths may have lone surrogates."""
-    return escape_surrogates(value) if isinstance(value, str) else value
-
-
-def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
-    """Returns the number of the plan in the file. By columns, since a run of thousands of steps looks for it, too."""
-    fields: list[Any] = [*zip(*steps, strict=True)] or [()] * len(Planned._fields)
-    names, groups, lanes, identities, needs, policies, codes, _, rounds = fields
-    described = {key: _describe(policy) for key, policy in {id(policy): policy for policy in policies}.items()}
-    of_step = zip(policies, rounds, strict=True)  # many steps share one
-    texts = [_describe(policy, count) if count else described[id(policy)] for policy, count in of_step]
-    columns = [*map(str, names)], identities, codes, [*map(str, groups)], lanes, [*map(tuple, needs)], texts
-    digest = _digest(marshal.dumps(columns, 0))  # the version without references, so that equal ones are equal bytes
-    for (plan,) in connection.execute(FIND_PLAN, (digest,)):
-        return int(plan)
-    plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    rows = []
-    for task, (name, identity, code, group, lane, need, text) in enumerate(zip(*columns, strict=True)):
-        values = (name, identity, code or None, group, lane, json.dumps(need) if need else None, text)
-        rows.append((plan, task, *map(_as_text, values)))
-    connection.executemany(SAVE_STEP, rows)
-    return plan
-
-
-def _describe(policy: Policy | None, rounds: int = 0) -> str | None:
-    """Returns what differs from the default policy as JSON; None if nothing does."""
-    changed = None if policy is None else policy.changed(rounds)
-    return json.dumps(changed) if changed else None
-
-
-def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
-    text = read_environment(masks)
-    digest = _digest(text)
-    for (number,) in connection.execute(FIND_ENVIRONMENT, (digest,)):
-        return int(number)
-    return int(connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text))).lastrowid or 0)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-DAMAGES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-# The header: sqlite.org/fileformat2.html, 1.3
-MAGIC: Final = b"SQLite format 3\0"
-HEADER_SIZE: Final = 100
-APPLICATION: Final = slice(68, 72)
-
-
-def is_damaged(error: BaseException, path: Path) -> bool:
-    """Returns whether the error says that the file is damaged, and the file is a history, or has lost its beginning."""
-    if code_of(error) not in DAMAGES:
-        return False
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        header = file.read(HEADER_SIZE)
-        is_ours = header.startswith(MAGIC) and header[APPLICATION] == FORMAT.application_id.to_bytes(4, "big")
-        return is_ours or not any(header)
-    return False
-
-
-def put_aside(path: Path, file: SQLiteFile) -> Path:
-    """Renames the file to the first free name such as `history.db.damaged-1`, and returns that."""
-    file.close()
-    for number in itertools.count(1):
-        damaged = path.with_name(f"{path.name}.damaged-{number}")
-        if not damaged.exists():
-            break
-    path.rename(damaged)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{suffix}").rename(f"{damaged}{suffix}")
-    return damaged
-
 
 PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
 PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that
@@ -217,26 +27,18 @@ MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 16  # rows that are written in one statement
-SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
-SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
-SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
-SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
-SAVE_NOTE: Final = f"INSERT OR REPLACE INTO task_notes VALUES ({', '.join('?' * 7)})"
-TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
-END_CLAIMED: Final = """UPDATE runs SET completed = ?, failed = ?, restored = ?, skipped = ?, error = ? WHERE run = ?"""
-END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
-    skipped = ?, error = ? WHERE run = ?"""
 
 
 class RunWriter:
     """Writes the rows of one run."""
 
-    def __init__(self, path: Path, file: SQLiteFile, rows: RunRows) -> None:
-        self._path = path
-        self._file = file
+    def __init__(self, database: SQLiteDatabase, rows: RunRows) -> None:
+        self._path = database.path
+        self._file = file = database.file
+        self._presence = database.presence
         self.rows = rows
         # Before the run is in the file. Of a claimed run the queue holds the lock.
-        self._lock = None if rows.started.is_claimed else live.hold(path, files=file.files)
+        self._lock = None if rows.started.is_claimed else self._presence.hold()
         self._run: int | None = None
         self._opening = -1  # the file's, when the run was written to it
         self._connections = file.connections
@@ -301,7 +103,7 @@ class RunWriter:
         missing = self._missing + len(self.rows)
         self._missing += self.rows.drop()
         if self._run is not None and self._lock is not None and self.rows.has_end:
-            live.note_end(self._path, self._lock, self._file.files)
+            self._presence.note_end(self._lock)
         self._release()
         if missing:
             cause = "see above" if self._is_reported else self._cause
@@ -314,14 +116,14 @@ class RunWriter:
         with contextlib.suppress(sqlite3.Error, OSError, RunGone):
             self._write(0)
             if self._lock is not None:
-                live.forget_ends(self._path, [self._lock])
+                self._presence.forget_ends([self._lock])
             self._release()
         return not self.rows.has_end
 
     def _release(self) -> None:
         """Releases the lock, unless the run is still Running in the file: it has not crashed."""
         if self._lock is not None and not self.rows.has_end:
-            live.release(self._path, self._lock)
+            self._presence.release(self._lock)
 
     def _write(self, patience: float) -> None:
         """Writes the rows, a few in one statement. After an error that may have passed it tries again."""
@@ -337,7 +139,7 @@ class RunWriter:
                     values.append(run)
                     values += row
                     widths += (len(row),)
-                file.run(_save_few(widths), values, create=True, patience=patience, opening=self._opening)
+                file.run(save_few(widths), values, create=True, patience=patience, opening=self._opening)
                 if self._opening != file.openings:  # it is another file
                     self._write_more(patience)
         except (sqlite3.Error, OSError) as error:
@@ -347,41 +149,22 @@ class RunWriter:
         rows.clear()
         if self._connections != file.connections and self._lock is not None:  # after a fork, say
             self._connections = file.connections
-            live.hold(self._path, self._lock, file.files)
+            self._presence.hold(self._lock)
 
     def _write_more(self, patience: float) -> None:
         """Writes all rows in a transaction."""
         self._run = self._file.transact(self._write_all, patience=patience)
         self._opening = self._file.openings
-        live.forget_ends(self._path, self._noted)
+        self._presence.forget_ends(self._noted)
         self._noted = []
 
     def _write_all(self, connection: sqlite3.Connection) -> int:
         """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
         rows, run = self.rows, self._run
         if run is None or self._opening != self._file.openings:
-            self._noted = mark_ended(connection, self._path)
+            self._noted = mark_ended(connection, self._presence)
             run = register(connection, rows.started, self._lock)
-        for statement, values in (
-            (SAVE_ATTEMPT, [*map(widened, rows.attempts.values())]),
-            (SAVE_ERROR, rows.errors),
-            (SAVE_COPY, rows.copies),
-            (SAVE_NOTE, rows.notes),
-        ):
-            if values:
-                connection.executemany(statement, [(run, *row) for row in values])
-        if rows.trace is not None:
-            connection.execute(TRACE_RUN, (rows.trace, run))
-        if rows.output.rows:
-            save_output(connection, run, rows.output)
-        if rows.ended is not None:
-            if self._missing:
-                connection.execute(MARK_ATTEMPTS, (UNKNOWN, run))
-            ending = _ending(rows)
-            if rows.started.is_claimed:  # the queue writes its state
-                connection.execute(END_CLAIMED, (*ending[3:], run))
-            else:
-                connection.execute(END_RUN, (*ending, run))
+        write_rows(connection, run, rows, has_lost=bool(self._missing))
         return run
 
     def _handle(self, error: sqlite3.Error | OSError) -> None:
@@ -406,15 +189,34 @@ class RunWriter:
             self._missing += self.rows.drop()
 
 
-@functools.lru_cache
-def _save_few(widths: tuple[int, ...]) -> str:
-    """Returns the statement for rows with values in so many columns. NULL in it takes less time than a None for it."""
-    rows = [f"(?{', ?' * width}{', NULL' * (len(ATTEMPT_COLUMNS) - width)})" for width in widths]
-    return f"{SAVE_ATTEMPTS} {', '.join(rows)}"
+OUTPUT_PATIENCE: Final = 2.0  # seconds to wait for another process; nothing but the output waits meanwhile
+OUTPUT_SHARE: Final = 0.1  # of the time since the last wait in vain: the run waits for its output at its end
+MAX_OUTPUT: Final = 50_000_000  # that wait for the file
 
 
-def _ending(rows: RunRows) -> tuple[Any, ...]:
-    ended, counts = rows.ended, rows.counts
-    assert ended is not None
-    numbers = (counts[COMPLETED], counts[FAILED], counts[RESTORED], counts[SKIPPED])
-    return (str(ended.state), escape_surrogates(ended.reason) or None, micro(ended.at), *numbers, rows.error)
+class OutputWriter:
+    """Writes the output of one run, which has begun in the file."""
+
+    def __init__(self, file: SQLiteFile, run_id: str, limit: int) -> None:
+        self._file = file
+        self._run_id = run_id
+        self._rows = OutputRows(limit)
+        self._failed_at = -math.inf  # the end of the last wait in vain
+
+    def add(self, event: AttemptOutput) -> None:
+        """Writes a part of the output. Where that fails, it is written with the next one."""
+        self._rows.add(event, is_open=True)
+        try:
+            patience = min((clock.ticks() - self._failed_at) * OUTPUT_SHARE, OUTPUT_PATIENCE)
+            self._file.transact(self._write, patience=patience)
+        except (sqlite3.Error, OSError):
+            self._failed_at = clock.ticks()
+            if self._rows.size > MAX_OUTPUT:
+                self._rows.clear()
+            raise
+        self._failed_at = -math.inf
+        self._rows.clear()
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        for (run,) in connection.execute(FIND_RUN, (self._run_id,)).fetchall():
+            save_output(connection, run, self._rows)

@@ -1,19 +1,11 @@
-"""The queue of a history file: submissions, claims, ends and orders, each of them one transaction.
+"""The queue of a history: submissions, claims, ends and orders, each of them one transaction."""
 
-It has a connection of its own, and waits until the disk has each of its commits, which survive a power cut. Those of
-events are not synced, and wait for no disk.
-"""
-
-import contextlib
 import json
-import sqlite3
 import time
 import uuid
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dotflow import clock
@@ -40,34 +32,29 @@ from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
+from dotflow.errors import HistoryError, NotInHistory, OrderRefused, close_match
 from dotflow.graph.params import SETTINGS, given_in
-from dotflow.providers.histories.sql import rules
-from dotflow.providers.histories.sql.rules import Effect, Fate, FoundRun
-from dotflow.providers.histories.sqlite import live, questions, schedules
-from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
-from dotflow.providers.histories.sqlite.reading import (
+from dotflow.providers.histories.sql import questions, rules, schedules
+from dotflow.providers.histories.sql.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
+from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Database
+from dotflow.providers.histories.sql.reading import (
     PAUSES,
     SERVED,
-    errors_of,
     pauses_of,
     reading,
     served_of,
-    short_path,
 )
-from dotflow.providers.histories.sqlite.tables import (
+from dotflow.providers.histories.sql.rules import Effect, Fate, FoundRun
+from dotflow.providers.histories.sql.tables import (
     COMPLETED,
     CRASHED,
-    FORMAT,
     MICRO,
     RESTORED,
     micro,
     moment,
     moment_or_none,
 )
-from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
-from dotflow.providers.sqlite_errors import code_of
-from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
+from dotflow.providers.histories.sql.writer import end_others
 from dotflow.records.environment import process_name
 
 if TYPE_CHECKING:
@@ -76,7 +63,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LEFT: Final = 100
-BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
     WHERE wanted.workflow = ? AND key = ?"""
@@ -192,51 +178,26 @@ NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, e
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
 
 #: What wakes the servers of this process, by their history: in virtual time they don't look again and again.
-_wakes: Final[dict[Path, list[Callable[[], None]]]] = {}
+_wakes: Final[dict[Hashable, list[Callable[[], None]]]] = {}
 
 
-class SQLiteQueue(Operations):
-    """The queue of a history file.
+class SQLQueue(Operations):
+    """The queue of a history."""
 
-    Args:
-        file: A connection of its own, which is synced.
-        path: The file.
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._presence = database.presence
 
-    Attributes:
-        is_damaged: Whether the file was found damaged.
-    """
-
-    def __init__(self, file: SQLiteFile, path: Path) -> None:
-        self.file = file
-        self.path = path
-        self.is_damaged = False
-
-    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Calls *work* in a transaction with the write lock. Raises HistoryError."""
-        with self.using():
-            result = self.file.transact(work)
-        for wake in tuple(_wakes.get(self.path.resolve(), ())) if clock.source is not None else ():
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Calls *work* in a transaction, and wakes the servers of this process in virtual time."""
+        result = self.database.transact(work)
+        for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
             wake()
         return result
 
-    def look(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Returns the rows of a statement; none where there is no file yet."""
-        with self.using():
-            return self.file.run(statement, values)
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
-        """Turns errors of the file into HistoryError, and notices that it is damaged."""
-        with errors_of(self.path, "used"):
-            try:
-                yield
-            except sqlite3.Error as error:
-                self.is_damaged = self.is_damaged or code_of(error) in DAMAGES
-                raise
-
     def submit(self, submission: Submission) -> str:
-        def work(connection: sqlite3.Connection) -> str:
+        def work(connection: Connection) -> str:
             run_id, now = _submit(connection, submission), _now()
             if submission.by:
                 connection.execute(ADD_SUBMIT, (submission.by, now, now, run_id))
@@ -249,15 +210,15 @@ class SQLiteQueue(Operations):
         self.transact(lambda connection: connection.executemany(DECLARE, rows))
 
     def declared(self, workflow: str) -> str | None:
-        rows = self.look(DECLARED, (workflow,))
+        rows = self.database.run(DECLARED, (workflow,))
         return rows[0][0] if rows else None
 
     def is_served(self, name: str) -> bool:
-        served = served_of(self.look(SERVED), self.path)
+        served = served_of(self.database.run(SERVED), self._presence)
         return any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in served)
 
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
-        def work(connection: sqlite3.Connection) -> WorkflowPause:
+        def work(connection: Connection) -> WorkflowPause:
             found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is None:
                 now = _now()
@@ -269,7 +230,7 @@ class SQLiteQueue(Operations):
         return self.transact(work)
 
     def resume_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause | None:
-        def work(connection: sqlite3.Connection) -> WorkflowPause | None:
+        def work(connection: Connection) -> WorkflowPause | None:
             found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is not None:
                 connection.execute(GO_ON, (_now(), by, comment, workflow))
@@ -279,31 +240,32 @@ class SQLiteQueue(Operations):
         return self.transact(work)
 
     def resumed_by(self, workflow: str) -> str:
-        return next((f"{by}{comment and f': {comment}'}" for by, comment in self.look(RESUMED, (workflow,))), "")
+        rows = self.database.run(RESUMED, (workflow,))
+        return next((f"{by}{comment and f': {comment}'}" for by, comment in rows), "")
 
     def _check_known(self, workflow: str, verb: str) -> None:
         """Raises NotInHistory. It looks before a transaction would make a file that does not exist."""
-        known = [name for (name,) in self.look(KNOWN)]
+        known = [name for (name,) in self.database.run(KNOWN)]
         if workflow not in known:
-            reason = f"{short_path(self.path)} knows no workflow with this id. {close_match(workflow, known)}"
+            reason = f"{self.database.place} knows no workflow with this id. {close_match(workflow, known)}"
             raise NotInHistory(f"Can't {verb} the workflow {workflow!r}", reason.rstrip(" ."))
 
     def pauses(self) -> Mapping[str, WorkflowPause]:
-        return pauses_of(self.look(PAUSES))
+        return pauses_of(self.database.run(PAUSES))
 
     def waiting(self, name: str) -> tuple[str, str] | None:
-        return next(((run_id, task) for run_id, _, task in self.look(schedules.PAUSED, (name,)) if task), None)
+        return next(((run_id, task) for run_id, _, task in self.database.run(schedules.PAUSED, (name,)) if task), None)
 
     def schedules(self) -> Sequence[ServedSchedule]:
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             return list(schedules.find_schedules(reader))
 
     def fired(self, schedule: str, since: datetime, until: datetime, limit: int) -> Sequence[Fired]:
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             return schedules.find_fired(reader, schedule, micro(since), micro(until), limit)
 
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             before = None if alarmed is None else micro(alarmed)
             if not connection.execute(schedules.MOVE_ALARM, (micro(until), schedule, before)).rowcount:
                 return False
@@ -314,14 +276,14 @@ class SQLiteQueue(Operations):
         return self.transact(work)
 
     def long_queued(self, before: datetime) -> Sequence[LongQueued]:
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             rows = reader.connection.execute(schedules.LONG_QUEUED, (micro(before),))
             return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         was_dead = self._was_dead(run)
 
-        def work(connection: sqlite3.Connection) -> str:
+        def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, order.what), _now()
             is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found)
             waiting = _open_orders(connection, found.run) if found.state is TypeRunState.RUNNING else ()
@@ -351,13 +313,13 @@ class SQLiteQueue(Operations):
     ) -> "RunSummary":
         was_dead = self._was_dead(run)
 
-        def work(connection: sqlite3.Connection) -> str:
+        def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, "resume"), _now()
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
                 taken_over = _take_over(connection, found.run, now, settings=settings)
                 if taken_over.continued_by is not None:
                     return taken_over.continued_by
-                found = self._newest(connection, run)
+                found = self.find_newest(connection, run)
             ordered = None
             if found.state is TypeRunState.RUNNING:
                 ordered = rules.counting(_open_orders(connection, found.run))
@@ -371,27 +333,28 @@ class SQLiteQueue(Operations):
         return self.newest(self.transact(work))
 
     def newest(self, run: str) -> "RunSummary":
-        from dotflow.providers.histories.sqlite.records import Records
+        from dotflow.providers.histories.sql.records import Records
 
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             for number, *_ in reader.connection.execute(NEWEST, {"run": run}).fetchall():
                 return Records(*reader).summary(number)
         raise self._unknown(run)
 
-    def _newest(self, connection: sqlite3.Connection, run: str) -> FoundRun:
+    def find_newest(self, connection: Connection, run: str) -> FoundRun:
+        """Returns the newest run of a chain, within a transaction. Raises NotInHistory."""
         row = connection.execute(NEWEST, {"run": run}).fetchone()
         if row is None:
             raise self._unknown(run)
         found = FoundRun(*row)
         if found.state == TypeRunState.RUNNING and not found.is_wanted:
-            mark_ended(connection, self.path)
+            mark_ended(connection, self._presence)
             ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
             found = found._replace(state=state)
         return found._replace(state=TypeRunState(found.state))
 
-    def _as_seen(self, connection: sqlite3.Connection, run: str, seen: TypeRunState | None, verb: str) -> FoundRun:
+    def _as_seen(self, connection: Connection, run: str, seen: TypeRunState | None, verb: str) -> FoundRun:
         """Returns the newest run of a chain. Raises OrderRefused if it is not what the caller of an order saw."""
-        found = self._newest(connection, run)
+        found = self.find_newest(connection, run)
         if seen is None:
             return found
         state = TypeRunState.CRASHED if found.state is TypeRunState.RUNNING and self._is_dead(found) else found.state
@@ -409,20 +372,20 @@ class SQLiteQueue(Operations):
 
     def _look_for(self, run: str) -> FoundRun:
         """Returns the newest run of a chain as the file has it, which a transaction would make where it is missing."""
-        for row in self.look(NEWEST, {"run": run}):
+        for row in self.database.run(NEWEST, {"run": run}):
             return FoundRun._make(row)
         raise self._unknown(run)
 
     def _is_dead(self, found: FoundRun) -> bool:
         """Returns whether the process of a running run has ended."""
-        return found.lock is not None and not live.is_held(self.path, found.lock)
+        return found.lock is not None and not self._presence.is_held(found.lock)
 
     def _unknown(self, run: str) -> NotInHistory:
-        return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
+        return NotInHistory(f"Can't find the run '{run}'", f"{self.database.place} has no run with this id")
 
     def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
-        rows = self.look(questions.LAST, questions.key_of(asked))  # without the lock: a run that waits asks again
-        known = questions.find_same(rows, asked, text, about)
+        # Without the lock, since a run that waits asks again.
+        known = questions.find_same(self.database.run(questions.LAST, questions.key_of(asked)), asked, text, about)
         return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
 
     def note_sent(self, question: Question) -> None:
@@ -430,15 +393,15 @@ class SQLiteQueue(Operations):
         self.transact(lambda connection: connection.execute(questions.NOTE_SENT, values))
 
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
-        moves = questions.moved(self.look(questions.WITHOUT_ANSWER, (origin,)), task, items)
+        moves = questions.moved(self.database.run(questions.WITHOUT_ANSWER, (origin,)), task, items)
         if moves:
             self.transact(lambda connection: connection.executemany(questions.MOVE, moves))
 
     def answered(self, origin: str) -> Collection[QuestionId]:
-        return {questions.question_of(row).id for row in self.look(questions.ANSWERED, (origin, _now()))}
+        return {questions.question_of(row).id for row in self.database.run(questions.ANSWERED, (origin, _now()))}
 
     def questions(self) -> Sequence[Question]:
-        with reading(self.path) as reader:
+        with reading(self.database) as reader:
             return list(questions.find_open(reader))
 
     def answer(
@@ -455,7 +418,7 @@ class SQLiteQueue(Operations):
         verb = "approve" if is_yes else "reject"
         self._look_for(run)
 
-        def work(connection: sqlite3.Connection) -> str:
+        def work(connection: Connection) -> str:
             newest, now = self._as_seen(connection, run, seen, verb), _now()
             found = questions.of_chain(connection, newest.origin or "")
             question = questions.chosen(found, step, newest.run_id, rules.since(newest, now), verb)
@@ -466,36 +429,36 @@ class SQLiteQueue(Operations):
             about = f"{question.step}{comment and f': {comment}'}"
             connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now))
             if newest.state is TypeRunState.PAUSED:
-                return self._go_on(connection, newest, now) or newest.run_id
+                return self.go_on(connection, newest, now) or newest.run_id
             return newest.run_id
 
         return self.newest(self.transact(work))
 
     def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            newest = self._newest(connection, run)
+        def work(connection: Connection) -> None:
+            newest = self.find_newest(connection, run)
             if newest.run_id == run and newest.state is TypeRunState.PAUSED and questions.is_settled(connection, asked):
-                self._go_on(connection, newest, _now())
+                self.go_on(connection, newest, _now())
 
         self.transact(work)
 
-    def _go_on(self, connection: sqlite3.Connection, paused: FoundRun, now: int) -> str | None:
+    def go_on(self, connection: Connection, paused: FoundRun, now: int) -> str | None:
         """Queues a run that continues a paused one, and returns its id; None where only `start` can go on."""
         return _continue(connection, paused.run, now, trigger=rules.ANSWER) if paused.can_go_on else None
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
-        for run_id, *order in self.look(ALL_ORDERS):
+        for run_id, *order in self.database.run(ALL_ORDERS):
             orders.setdefault(run_id, []).extend(rules.known_orders([order]))
         return orders
 
-    def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "SQLiteServer":
-        return SQLiteServer(self, workflows, wake)
+    def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "SQLQueueServer":
+        return SQLQueueServer(self, workflows, wake)
 
     def take_continuation(self, name: str) -> tuple[QueueServer, Claim] | None:
-        if not self.look(CONTINUATION, {"name": name}):
+        if not self.database.run(CONTINUATION, {"name": name}):
             return None
-        server = SQLiteServer(self, ())
+        server = SQLQueueServer(self, ())
         claim = server.take_continuation(name)
         if claim is None:
             server.close()
@@ -503,8 +466,8 @@ class SQLiteQueue(Operations):
         return server, claim
 
 
-class SQLiteServer(QueueServer):
-    """A process that takes runs from a history file: it holds a byte of the live file, which ends with it.
+class SQLQueueServer(QueueServer):
+    """A process that takes runs from a history: it holds a lock, which ends with it.
 
     Args:
         queue: The queue.
@@ -512,80 +475,54 @@ class SQLiteServer(QueueServer):
         wake: As in `open_server`.
     """
 
-    def __init__(self, queue: SQLiteQueue, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> None:
+    def __init__(self, queue: SQLQueue, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> None:
         self._queue = queue
-        self._path = queue.path
+        self._database = queue.database
+        self._presence = self._database.presence
         self._workflows = workflows
         self._server = str(uuid.uuid4())
-        self._is_unknown = False  # whether the file has lost this server
+        self._is_unknown = False  # whether the database has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
-        self._watched = SQLiteFile(queue.path, FORMAT, read_only=True)
-        weakref.finalize(self, self._watched.close)
-        self._seen: object = None
-        lock = live.hold(queue.path, files=queue.file.files)
-        if lock is None:
-            reason = "it can't show whether a process lives: this needs POSIX locks and a folder of this user's own"
-            raise NotServable(f"The history {short_path(queue.path)} has no queue", reason)
-        self._lock = lock
-        queue.is_damaged, queue.file.sync_error = False, None  # what ended a server before: its file may be mended
-        self._queue.transact(self._register)
-        self._files = self._file_ids()
+        self._watch = self._database.watch()
+        self._lock = self._watch.lock
+        queue.transact(self._register)
+        self._watch.begin()
         self._wake = wake
         if wake is not None:
-            _wakes.setdefault(self._path.resolve(), []).append(wake)
+            _wakes.setdefault(self._database.store, []).append(wake)
 
-    def _register(self, connection: sqlite3.Connection) -> None:
+    def _register(self, connection: Connection) -> None:
         if self._workflows:
             values = (self._server, process_name(), self._lock, json.dumps(list(self._workflows)), _now())
             connection.execute(ADD_SERVER, values)
 
-    def _file_ids(self) -> tuple[object, ...]:
-        return file_id_of(str(self._path)), live.file_id(self._path)
-
     def check(self) -> None:
-        unknown = "so the runs of other processes are unknown"
-        if self._file_ids() != self._files:
-            reason = f"it was deleted or replaced while it was served, {unknown}. Start the server again"
-        elif self._queue.file.is_cut_off():
-            reason = f"it was emptied, or its log was deleted, while it was served, {unknown}. Start the server again"
-        elif self._queue.is_damaged:
-            reason = f"it is damaged, {unknown}. Restore it or move it away, then start the server again"
-        elif self._is_unknown:
-            reason = f"it was emptied, or another server has taken this one for dead, {unknown}. Start the server again"
-        elif (error := self._queue.file.sync_error) is not None:
-            reason = f"the disk may have lost what was written: {error.strerror}. Check it, then start the server again"
-        else:
-            return
-        raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
+        self._watch.check()
+        if self._is_unknown:
+            reason = "it was emptied, or another server has taken this one for dead, so the runs of other processes are"
+            reason += " unknown. Start the server again"
+            raise HistoryError(f"The history {self._database.place} can't be used", reason)
 
     def has_news(self) -> bool:
-        try:
-            with self._queue.using():
-                version = self._watched.run("PRAGMA data_version", ())
-        except HistoryError:
-            self.check()  # has better words
-            raise
-        seen = (self._watched.connections, version)
-        is_new, self._seen = seen != self._seen, seen
-        return is_new
+        return self._watch.has_news()
 
     def next_due(self) -> datetime | None:
-        moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
-        moments += [until for (until,) in self._queue.look(questions.NEXT_LATE, (_now(),))]
+        moments = [due for workflow in self._workflows for (due,) in self._database.run(NEXT_DUE, (workflow, _now()))]
+        moments += [until for (until,) in self._database.run(questions.NEXT_LATE, (_now(),))]
         first = min((due for due in moments if due is not None), default=None)
         return moment_or_none(first)
 
     def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         return self._queue.transact(
-            lambda connection: schedules.register(connection, self._path, self._server, self._workflows, served)
+            lambda connection: schedules.register(connection, self._presence, self._server, self._workflows, served)
         )
 
     def known_schedules(self) -> Collection[str]:
-        return {schedule for (schedule,) in self._queue.look(schedules.ALL)}
+        return {schedule for (schedule,) in self._database.run(schedules.ALL)}
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
-        ((spec, settled),) = self._queue.look(schedules.SETTLED, (_now(), schedule.schedule))
+        ((spec, settled),) = self._database.run(schedules.SETTLED, (_now(), schedule.schedule))
         return schedules.as_written(schedule, spec), moment(settled)
 
     def fire(
@@ -598,7 +535,7 @@ class SQLiteServer(QueueServer):
 
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         found = []
-        for run_id, workflow, params, key, priority, due in self._queue.look(UNNAMED):
+        for run_id, workflow, params, key, priority, due in self._database.run(UNNAMED):
             if workflow in self._workflows:
                 if rules.is_place(priority, due):
                     found.append((run_id, Submission(workflow, params, None, key, priority, moment(max(due, 0)))))
@@ -607,11 +544,11 @@ class SQLiteServer(QueueServer):
         return found
 
     def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
-        if name is not None and self._queue.look(FRESH, (name,)):
+        if name is not None and self._database.run(FRESH, (name,)):
             return  # it waits until that one has begun
 
-        def work(connection: sqlite3.Connection) -> None:
-            found = self._queue._newest(connection, run)
+        def work(connection: Connection) -> None:
+            found = self._queue.find_newest(connection, run)
             if found.state is not TypeRunState.QUEUED:
                 return
             if name is None:
@@ -625,7 +562,7 @@ class SQLiteServer(QueueServer):
         self._queue.transact(work)
 
     def conceal(self, run: str, name: str) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             values = {"run": run, "name": name}
             connection.execute("UPDATE runs SET workflow_id = :name, params = NULL WHERE run_id = :run", values)
             connection.execute(CONCEAL, values)
@@ -633,73 +570,63 @@ class SQLiteServer(QueueServer):
         self._queue.transact(work)
 
     def end_waits(self) -> Sequence[str]:
-        def work(connection: sqlite3.Connection) -> list[str]:
+        def work(connection: Connection) -> list[str]:
             now = _now()
             over = connection.execute(questions.OVER, (now,)).fetchall()
             return [
-                self._queue._go_on(connection, newest, now) or ""
+                self._queue.go_on(connection, newest, now) or ""
                 for run_id, workflow in over
                 if workflow in self._workflows
-                and (newest := self._queue._newest(connection, run_id)).state is TypeRunState.PAUSED
+                and (newest := self._queue.find_newest(connection, run_id)).state is TypeRunState.PAUSED
             ]
 
-        over = self._queue.look(questions.OVER, (_now(),))
+        over = self._database.run(questions.OVER, (_now(),))
         if not any(workflow in self._workflows for _, workflow in over):
             return ()
         return [run_id for run_id in self._queue.transact(work) if run_id]
 
     def take_over(self) -> Sequence[TakenOver]:
-        if self._workflows and self._queue.look(AHEAD, {"now": _now()}):
+        if self._workflows and self._database.run(AHEAD, {"now": _now()}):
             self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": _now()}))
-        live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
-        self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
-        if self._workflows:  # a connection that is opened again makes a new database in an empty file
-            self._is_unknown = not self._queue.look(IS_REGISTERED, (self._server,))
-        gone, self._gone = self._look_twice(self._queue.look(SERVERS, (self._server,)), self._gone)
+        self._watch.renew()
+        if self._workflows:  # SQLite makes a new database in a file that was emptied
+            self._is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
+        gone, self._gone = self._presence.find_dead(self._database.run(SERVERS, (self._server,)), self._gone)
         if gone:
             self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
-        dead, self._dead = self._look_twice(self._queue.look(TAKEN, (self._server,)), self._dead)
+        dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
         taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
-
-    def _look_twice(
-        self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]
-    ) -> tuple[list[T], dict[T, float]]:
-        """Returns whose lock was free at two looks, and since when it is of others: a step may have closed the file."""
-        now = clock.ticks()
-        free = {one: before.get(one, now) for one, lock in holders if not live.is_held(self._path, lock)}
-        dead = [one for one, since in free.items() if now - since >= BETWEEN_LOOKS]
-        return dead, {one: since for one, since in free.items() if one not in dead}
 
     def may_take_over(self) -> bool:
         return bool(self._dead)
 
-    def _take_over(self, run: int, connection: sqlite3.Connection) -> TakenOver | None:
+    def _take_over(self, run: int, connection: Connection) -> TakenOver | None:
         """Takes a run over, unless another server has been faster."""
         for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
-            if not live.is_held(self._path, lock):
+            if not self._presence.is_held(lock):
                 return _take_over(connection, run, _now())
         return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
-        return {workflow for (workflow,) in self._queue.look(SCHEDULED)} & {*self._workflows}
+        return {workflow for (workflow,) in self._database.run(SCHEDULED)} & {*self._workflows}
 
     def claim(
         self, workflows: Mapping[str, int | None], busy: Collection[str], names: Collection[str] | None = None
     ) -> Claim | None:
         now = _now()
-        if not any(self._queue.look(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
+        if not any(self._database.run(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
             return None
 
-        def work(connection: sqlite3.Connection) -> Claim | None:
-            mark_ended(connection, self._path)
+        def work(connection: Connection) -> Claim | None:
+            mark_ended(connection, self._presence)
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
             while (run := find(connection, stopped)) is not None:
                 if (claim := self._take(connection, run)) is not None:
                     return claim
             return None
 
-        def find(connection: sqlite3.Connection, stopped: Collection[str]) -> int | None:
+        def find(connection: Connection, stopped: Collection[str]) -> int | None:
             firsts = []
             for workflow, most in workflows.items():
                 if workflow in stopped:
@@ -717,8 +644,8 @@ class SQLiteServer(QueueServer):
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()
         for workflow, most in workflows.items():
-            rows = self._queue.look(LEFT, (workflow, _now()))
-            active = self._queue.look(RUNNING_NOW, (workflow,))[0][0] if rows else 0
+            rows = self._database.run(LEFT, (workflow, _now()))
+            active = self._database.run(RUNNING_NOW, (workflow,))[0][0] if rows else 0
             for run_id, name, other, is_by_hand in rows:
                 why = rules.why_left(pauses.get(workflow), other, active, most, is_by_hand=bool(is_by_hand))
                 left.append(LeftRun(run_id, name, why, bool(is_by_hand) and workflow not in pauses))
@@ -727,13 +654,13 @@ class SQLiteServer(QueueServer):
     def take_continuation(self, name: str) -> Claim | None:
         """Takes the queued run of a name that continues another one."""
 
-        def work(connection: sqlite3.Connection) -> Claim | None:
+        def work(connection: Connection) -> Claim | None:
             rows = connection.execute(CONTINUATION, {"name": name}).fetchall()
             return next(filter(None, (self._take(connection, run) for (run,) in rows)), None)
 
         return self._queue.transact(work)
 
-    def _take(self, connection: sqlite3.Connection, run: int) -> Claim | None:
+    def _take(self, connection: Connection, run: int) -> Claim | None:
         """Takes a queued run. One with a row that no dotflow has written fails, and a row without a run is removed."""
         if not connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
             connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
@@ -754,7 +681,7 @@ class SQLiteServer(QueueServer):
         return Claim._make((*first, bool(continues), bool(has_begun), steps))
 
     def put_back(self, claim: Claim, delay: float) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             run = self._mine(connection, claim)
             ordered = rules.counting(_open_orders(connection, run))
             if ordered is not None:
@@ -769,7 +696,7 @@ class SQLiteServer(QueueServer):
         self._queue.transact(work)
 
     def supersede(self, claim: Claim) -> Sequence[str]:
-        def work(connection: sqlite3.Connection) -> list[str]:
+        def work(connection: Connection) -> list[str]:
             run = self._mine(connection, claim)
             for (newer,) in connection.execute(NEWER, (claim.origin, run)):
                 raise Superseded(newer)  # a program has gone on with the chain
@@ -778,19 +705,19 @@ class SQLiteServer(QueueServer):
         return self._queue.transact(work)
 
     def is_mine(self, claim: Claim) -> bool:
-        return bool(self._queue.look(MINE, (claim.run_id, self._server)))
+        return bool(self._database.run(MINE, (claim.run_id, self._server)))
 
     def begin(self, claim: Claim) -> None:
         self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)))
 
-    def _mine(self, connection: sqlite3.Connection, claim: Claim) -> int:
+    def _mine(self, connection: Connection, claim: Claim) -> int:
         for (run,) in connection.execute(MINE, (claim.run_id, self._server)):
             return int(run)
         reason = "another process has it, or has ended it"
         raise RunLost(f"The run {claim.run_id} is not this process's any more", reason)
 
     def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
-        def work(connection: sqlite3.Connection) -> TypeRunState | None:
+        def work(connection: Connection) -> TypeRunState | None:
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
                 is_settled = questions.is_settled(connection, ending.asked)
                 fate = rules.fate_at_end(ending, _open_orders(connection, run), is_settled=is_settled)
@@ -804,16 +731,15 @@ class SQLiteServer(QueueServer):
 
     def close(self) -> None:
         if self._wake is not None:
-            _wakes[self._path.resolve()].remove(self._wake)
+            _wakes[self._database.store].remove(self._wake)
         try:
             if self._workflows:
                 self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)))
         finally:
-            live.release(self._path, self._lock)
-            self._watched.close()
+            self._watch.close()
 
 
-def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "submit") -> str:
+def _submit(connection: Connection, wanted: Submission, trigger: str = "submit") -> str:
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
     if wanted.key is not None:
@@ -848,7 +774,7 @@ def _compared(params: dict[str, Any]) -> str:
 
 
 def _continue(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run: int,
     now: int,
     *,
@@ -879,7 +805,7 @@ def _continue(
     return run_id
 
 
-def _end(connection: sqlite3.Connection, run: int, fate: Fate) -> None:
+def _end(connection: Connection, run: int, fate: Fate) -> None:
     """Ends a run that is queued or claimed, or paused; its orders are done."""
     now = _now()
     connection.execute(END, (fate.state, now, fate.reason or None, fate.error or fate.reason or None, run))
@@ -888,7 +814,7 @@ def _end(connection: sqlite3.Connection, run: int, fate: Fate) -> None:
 
 
 def _take_over(
-    connection: sqlite3.Connection, run: int, now: int, order: Order | None = None, settings: str | None = None
+    connection: Connection, run: int, now: int, order: Order | None = None, settings: str | None = None
 ) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
@@ -915,7 +841,7 @@ def _take_over(
     return TakenOver(run_id, workflow, fate.state, continued_by, title or name)
 
 
-def _tries(connection: sqlite3.Connection, run: int, known: int) -> int:
+def _tries(connection: Connection, run: int, known: int) -> int:
     """Returns how many processes have ended in a row before a run without saving anything, and writes it."""
     tries = known
     for before, tries_before in connection.execute(BEFORE, (run,)).fetchall():
@@ -927,7 +853,7 @@ def _tries(connection: sqlite3.Connection, run: int, known: int) -> int:
     return tries
 
 
-def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
+def _open_orders(connection: Connection, run: int) -> list[Order]:
     return rules.known_orders(connection.execute(OPEN_ORDERS, (run,)))
 
 

@@ -20,10 +20,10 @@ from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.graph.params import params_in
-from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
-from dotflow.providers.histories.sqlite.questions import of_chain
-from dotflow.providers.histories.sqlite.reading import Reader, in_list
-from dotflow.providers.histories.sqlite.tables import (
+from dotflow.providers.histories.sql.crashed import counts_of, end_of
+from dotflow.providers.histories.sql.questions import of_chain
+from dotflow.providers.histories.sql.reading import Reader, in_list
+from dotflow.providers.histories.sql.tables import (
     FAILED,
     MICRO,
     NO_ITEM,

@@ -1,6 +1,5 @@
 """The questions of tasks that wait for an approval, as a history file has them, and the first answer to each."""
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -10,8 +9,9 @@ from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, Questi
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
-from dotflow.providers.histories.sqlite.reading import Reader
-from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment, moment_or_none
+from dotflow.providers.histories.sql.database import Connection
+from dotflow.providers.histories.sql.reading import Reader
+from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, PAUSED, micro, moment, moment_or_none
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
@@ -59,7 +59,7 @@ NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 
 def ask(
-    connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
+    connection: Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
 ) -> Question:
     """Returns the question of a task as it stands, which is written if it is new, or about something else."""
     key, index = key_of(asked), index_of(item)
@@ -103,7 +103,7 @@ def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about
     return None
 
 
-def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
+def is_settled(connection: Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
     now = clock.now()
     for one in asked:
@@ -116,7 +116,7 @@ def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) ->
     return False
 
 
-def of_chain(connection: sqlite3.Connection, origin: str) -> list[Question]:
+def of_chain(connection: Connection, origin: str) -> list[Question]:
     """Returns the last question of each task of a chain, in the order in which they were asked."""
     return [_with_run(row) for row in connection.execute(OF_CHAIN, (origin,))]
 

@@ -1,30 +1,23 @@
-"""Retention: forgets old runs, a few at a time, and shrinks the file."""
+"""Retention: forgets old runs, a few at a time."""
 
-import contextlib
 import re
-import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from dotflow import clock
 from dotflow.errors import InvalidArgument
-from dotflow.providers.histories.sqlite.tables import MICRO, OF_RUN
-from dotflow.providers.sqlite_file import SQLiteFile
+from dotflow.providers.histories.sql.database import Connection
+from dotflow.providers.histories.sql.tables import MICRO, OF_RUN
 
 #: Which runs are kept: those of a time, a number of the last ones, or all.
 Keep = timedelta | int | None
 
-INTERVAL: Final = 3600  # seconds between two sweeps of a file
-BUDGET: Final = 0.02  # seconds of a sweep at the end of a run; the rest follows at the end of the next one
 TEXT: Final = re.compile(r"\s*(\d{1,8})\s*(minute|hour|day|week|run)s?\s*")
 ACCEPTED: Final = 'a text such as "30 days" or "200 runs", a timedelta, or None to keep all'
 
-PAGES: Final = 500  # that a sweep gives back to the system, at most
 BATCH: Final = 20  # runs that one transaction deletes
 
-CLAIM: Final = "UPDATE meta SET swept = ? WHERE swept < ?"
-RESUME: Final = "UPDATE meta SET swept = 0"
 #: A run with the last one of its chain, which decides for all of them. What is queued or running or paused goes on, and
 #: so does a claimed run that an earlier dotflow has called Crashed.
 CHAINS: Final = """runs AS old JOIN runs AS last
@@ -68,44 +61,20 @@ def as_keep(value: object) -> Keep:
     return count if unit == "run" else timedelta(**{f"{unit}s": count})
 
 
-def sweep(file: SQLiteFile, keep: Keep) -> None:
-    """Forgets runs that are no longer kept, once an hour for each file, or goes on with that. Errors are ignored."""
-    if keep is None:
-        return
-    with contextlib.suppress(sqlite3.Error, OSError):  # busy, full, read-only: another run tries again
-        now = int(clock.now().timestamp())
-        if not file.transact(lambda connection: connection.execute(CLAIM, (now, now - INTERVAL)).rowcount, patience=0):
-            return
-        until = clock.ticks() + BUDGET
-        is_done = False
-        while not is_done and clock.ticks() < until:
-            is_done = not _forget_some(file, keep)
-        shrink(file, PAGES, patience=0)
-        if not is_done or file.run("PRAGMA freelist_count", ()) != [(0,)]:
-            file.run(RESUME, (), patience=0)
-
-
-def shrink(file: SQLiteFile, pages: int | None = None, *, patience: float | None = None) -> None:
-    """Gives free pages back to the system; all of them for None. *patience* is that of `SQLiteFile.use`."""
-    statement = "PRAGMA incremental_vacuum" if pages is None else f"PRAGMA incremental_vacuum({pages})"
-    # executescript, since execute() would free one page only.
-    file.use(lambda connection: connection.executescript(statement), None, False, patience)
-
-
-def _forget_some(file: SQLiteFile, keep: timedelta | int) -> int:
+def forget_some(connection: Connection, keep: timedelta | int) -> int:
+    """Deletes a few runs that are no longer kept, within a transaction. Returns how many there were."""
     if isinstance(keep, int):
-        statement, values = SURPLUS, [keep - 1]
-    else:
-        statement, values = OLD, [max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))] * 2
-    return file.transact(lambda connection: forget_found(connection, statement, values), patience=0)
+        return forget_found(connection, SURPLUS, [keep - 1])
+    before = max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))
+    return forget_found(connection, OLD, [before, before])
 
 
-def forget_found(connection: sqlite3.Connection, statement: str, values: Sequence[int]) -> int:
+def forget_found(connection: Connection, statement: str, values: Sequence[int]) -> int:
     """Deletes the runs that a statement finds, within a transaction. Returns how many there were."""
     return forget(connection, [run for (run,) in connection.execute(statement, values)])
 
 
-def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
+def forget(connection: Connection, runs: list[int]) -> int:
     """Deletes runs by their numbers, within a transaction. Returns how many there were."""
     rows = {row for run in runs for row in connection.execute(FIND_SHARED, (run,))}
     for run in runs:

@@ -24,8 +24,8 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Note, Usage
 from dotflow.core.text import error_line, escape_surrogates, shorten, waiting
-from dotflow.providers.histories.sqlite.output_rows import OutputRows
-from dotflow.providers.histories.sqlite.tables import (
+from dotflow.providers.histories.sql.output_rows import OutputRows
+from dotflow.providers.histories.sql.tables import (
     ASKED,
     ATTEMPT,
     ATTEMPT_COLUMNS,
@@ -56,7 +56,7 @@ from dotflow.providers.histories.sqlite.tables import (
     WORKER,
     micro,
 )
-from dotflow.providers.histories.sqlite.values import Values
+from dotflow.providers.histories.sql.values import Values
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item

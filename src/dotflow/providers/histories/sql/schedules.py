@@ -1,11 +1,9 @@
-"""The schedules of a history file: who serves them, and the one transaction that decides their firings."""
+"""The schedules of a history: who serves them, and the one transaction that decides their firings."""
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from dotflow import clock
@@ -20,9 +18,10 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite.questions import STEP, UNANSWERED
-from dotflow.providers.histories.sqlite.reading import Reader, find_served
-from dotflow.providers.histories.sqlite.tables import FIND_RUN, OPEN, micro, moment, moment_or_none
+from dotflow.providers.histories.sql.database import Connection, Presence
+from dotflow.providers.histories.sql.questions import STEP, UNANSWERED
+from dotflow.providers.histories.sql.reading import Reader, find_served
+from dotflow.providers.histories.sql.tables import FIND_RUN, OPEN, micro, moment, moment_or_none
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 
@@ -59,7 +58,7 @@ PAUSED: Final = f"""SELECT run_id, ended, (SELECT {STEP} FROM questions WHERE qu
 
 
 def register(
-    connection: sqlite3.Connection, path: Path, server: str, workflows: Collection[str], schedules: Sequence[Schedule]
+    connection: Connection, presence: Presence, server: str, workflows: Collection[str], schedules: Sequence[Schedule]
 ) -> list[tuple[Schedule, datetime]]:
     """Writes which schedules a server has. Returns those of its workflows that none has any more, each once."""
     now = micro(clock.now())
@@ -74,7 +73,7 @@ def register(
         }
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
-    served = find_served(connection, path, SERVED)
+    served = find_served(connection, presence, SERVED)
     left = []
     for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
         if workflow in workflows and schedule not in served:
@@ -103,12 +102,12 @@ def as_written(schedule: Schedule, spec: str) -> Schedule:
 
 
 def fire(
-    connection: sqlite3.Connection,
+    connection: Connection,
     schedule: Schedule,
     settled: datetime,
     until: datetime,
     firings: Sequence[Firing],
-    submit: Callable[[sqlite3.Connection, Submission], str],
+    submit: Callable[[Connection, Submission], str],
 ) -> list[Dropped] | None:
     """Queues the runs of firings with *submit*, and settles them, as `QueueServer.fire` does."""
     ((spec, known),) = connection.execute(SETTLED, (micro(clock.now()), schedule.schedule))
@@ -146,13 +145,13 @@ def fire(
     return dropped
 
 
-def _active(connection: sqlite3.Connection, schedule: str) -> Iterator[Active]:
+def _active(connection: Connection, schedule: str) -> Iterator[Active]:
     for statement in (RUNNING, QUEUED):
         for run_id, state, began, goes_on, is_made_up in connection.execute(statement, (schedule,)):
             yield Active(run_id, TypeRunState(state), moment(began), goes_on=bool(goes_on), is_made_up=bool(is_made_up))
 
 
-def _paused(connection: sqlite3.Connection, name: str) -> Iterator[Active]:
+def _paused(connection: Connection, name: str) -> Iterator[Active]:
     for run_id, ended, question in connection.execute(PAUSED, (name,)):
         yield Active(run_id, TypeRunState.PAUSED, moment(ended), question or "")
 
@@ -181,7 +180,7 @@ LONG_QUEUED: Final = """SELECT wanted.workflow, COUNT(*) AS count, MIN(MAX(due, 
 
 def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
     """Yields the schedules that living processes serve; of a workflow that none serves, that of the last one."""
-    served = find_served(reader.connection, reader.path, SERVED)
+    served = find_served(reader.connection, reader.database.presence, SERVED)
     last: dict[str, ServedSchedule] = {}  # of the workflows that no process serves
     for schedule, workflow, spec, settled, alarmed, dropped, drops in reader.connection.execute(SCHEDULES).fetchall():
         found = ServedSchedule(
@@ -239,7 +238,7 @@ def _run_of(reader: Reader, run: str) -> FiredRun:
 
 def _fired_run(reader: Reader, number: int) -> FiredRun:
     """Returns the run with this number as that of a firing."""
-    from dotflow.providers.histories.sqlite.records import Records
+    from dotflow.providers.histories.sql.records import Records
 
     found = Records(*reader).summary(number)
     waits_for = ""

@@ -1,4 +1,4 @@
-"""The tables of a history file, which may change, and its views, which are public.
+"""The tables of a history, which may change.
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
@@ -12,7 +12,6 @@ from typing import Final
 
 from dotflow.abc.operations import LAST_MOMENT
 from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.providers.sqlite_file import DatabaseFormat
 
 NO_ITEM: Final = -1
 SHARED_ATTEMPT: Final = 0  # in `copies`, with NO_ITEM: the arguments that all items of a map share
@@ -36,8 +35,6 @@ PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "ret
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 #: The runs that another one can continue, or replace.
 OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'Cancelled', 'Interrupted', 'Crashed')"
-
-_STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
 
 #: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
 #: first: a claim costs the same beside any number of rows that have ended, or can't begin. A schedule's `spec` is JSON;
@@ -93,8 +90,6 @@ QUEUE: Final = (
         name TEXT NOT NULL, at INTEGER NOT NULL, value TEXT NOT NULL,
         PRIMARY KEY (run, task, item, attempt, name)) WITHOUT ROWID""",
 )
-
-QUEUE_FORMAT: Final = 4  # the oldest one whose queue can be read as it is
 
 #: What a question is about: a digest, so that a yes counts for the same values only.
 ABOUT: Final = "ALTER TABLE questions ADD COLUMN about TEXT"
@@ -169,97 +164,3 @@ def moment(micro: int) -> datetime:
 def moment_or_none(micro: int | None) -> datetime | None:
     """Returns the moment of the microseconds since 1970; None for None. Raises ValueError."""
     return None if micro is None else moment(micro)
-
-
-def _iso(column: str) -> str:
-    """Returns an SQL expression for a time such as 2026-11-25T02:00:00.000000Z."""
-    date = f"strftime('%Y-%m-%dT%H:%M:%S', {column} / {MICRO}, 'unixepoch')"
-    return f"{date} || printf('.%06dZ', {column} % {MICRO})"
-
-
-def _seconds(column: str) -> str:
-    return f"({column}) / {MICRO}.0"
-
-
-ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
-    NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
-    {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round
-    FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
-ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
-    NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
-    {_seconds("retry_in")} AS retry_in, refusal FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
-RUN_LIST: Final = f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, runs.name AS name, state, reason, mode,
-    resumed, trigger, {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
-    tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace,
-    {_iso("submitted")} AS submitted, origin, schedule, {_iso("planned")} AS planned
-    FROM runs LEFT JOIN wanted USING (run)"""
-NOTE_LIST: Final = f"""CREATE VIEW note_list AS SELECT run_id, workflow_id, task, steps.name AS step,
-    NULLIF(item, {NO_ITEM}) AS item, attempt, task_notes.name AS name, {_iso("at")} AS at, value,
-    IIF(value GLOB '[-0-9]*', CAST(value AS REAL), NULL) AS number
-    FROM task_notes JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
-VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST, NOTE_LIST)
-
-#: From the first format to the second one.
-SECOND: Final = (
-    *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
-    *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
-)
-#: From the second one to the third one: the queue, attempts that are Paused, and files. Runs that are there have begun.
-THIRD: Final = (
-    *(
-        f"ALTER TABLE runs ADD COLUMN {column}"
-        for column in (
-            *("workflow TEXT", "params TEXT", "submitted INTEGER", "origin TEXT", "continues TEXT", "begun INTEGER"),
-            *("superseded TEXT", "inputs TEXT"),
-        )
-    ),
-    "ALTER TABLE attempts ADD COLUMN files TEXT",
-    "UPDATE runs SET begun = 1",
-    *QUEUE,
-    *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
-)
-#: From the third one to the fourth one: attempts that wait, what questions are about, and a view of notes.
-FOURTH: Final = (
-    *("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
-    *(ABOUT, NOTE_LIST),
-)
-#: From the fourth one to the fifth one: the rounds of items, and which questions were sent.
-FIFTH: Final = (
-    *("ALTER TABLE attempts ADD COLUMN round INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
-    SENT,
-)
-_NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
-#: What a file of an older format that is read, but not written, lacks: views in place of its tables.
-MISSING: Final = {
-    1: (
-        f"CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files, NULL AS asked, {_NO_ROUNDS}",
-        "CREATE TEMP VIEW errors AS SELECT *, NULL AS refusal FROM main.errors",
-    ),
-    2: (
-        """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
-            NULL AS continues, 1 AS begun, NULL AS superseded, NULL AS inputs FROM main.runs""",
-        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files, NULL AS asked, {_NO_ROUNDS}",
-    ),
-    3: (
-        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked, {_NO_ROUNDS}",
-        # An empty queue: that of the third format was another one.
-        *(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in QUEUE if one.startswith("CREATE TABLE")),
-        *(ABOUT, SENT),
-    ),
-    4: (
-        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_ROUNDS}",
-        "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
-    ),
-}
-FORMAT: Final = DatabaseFormat(
-    application_id=0x646F7448,  # "dotH"
-    version=5,
-    schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH},
-    oldest=1,
-    # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
-    # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.
-    first=("PRAGMA journal_mode = MEMORY", "PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
-    settings=("PRAGMA journal_size_limit = 64000000",),
-)

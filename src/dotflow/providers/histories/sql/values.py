@@ -14,7 +14,7 @@ from dotflow.core.files import FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import escape_surrogates, shorten
 from dotflow.errors import ValueNotStorable
-from dotflow.providers.histories.sqlite.tables import (
+from dotflow.providers.histories.sql.tables import (
     ARGUMENT,
     FAILED,
     INITIAL,

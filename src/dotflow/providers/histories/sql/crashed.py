@@ -1,12 +1,10 @@
-"""Runs that are Running in the file, but have ended: their process crashed, or could not write their end."""
+"""Runs that are Running in the history, but have ended: their process crashed, or could not write their end."""
 
-import sqlite3
-from pathlib import Path
 from typing import Final
 
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.tables import (
+from dotflow.providers.histories.sql.database import Connection, Presence
+from dotflow.providers.histories.sql.tables import (
     CACHED,
     COMPLETED,
     CRASHED,
@@ -19,8 +17,7 @@ from dotflow.providers.histories.sqlite.tables import (
     UNKNOWN,
 )
 
-FIND: Final = f"""SELECT run, lock FROM runs
-    WHERE state = 'Running' AND typeof(lock) = 'integer' AND lock BETWEEN 0 AND {256**live.OFFSET_SIZE - 1}"""
+FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
 #: The same without the runs of the queue, which its servers take over.
 FIND_PLAIN: Final = f"{FIND} AND run NOT IN (SELECT run FROM wanted)"
 STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
@@ -45,19 +42,21 @@ BETWEEN: Final = "the process of the run ended between two steps"
 UNWRITTEN: Final = "its end is unknown: the history could not be written"
 
 
-def find_ended(connection: sqlite3.Connection, path: Path, find: str = FIND) -> dict[int, TypeRunState]:
+def find_ended(connection: Connection, presence: Presence, find: str = FIND) -> dict[int, TypeRunState]:
     """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
     ended: dict[int, TypeRunState] = {}
     for run, lock in connection.execute(find).fetchall():
-        if live.has_noted_end(path, lock):
+        if not presence.is_lock(lock):
+            continue
+        if presence.has_noted_end(lock):
             ended[run] = TypeRunState.UNKNOWN
-        elif not live.is_held(path, lock):
+        elif not presence.is_held(lock):
             ended[run] = TypeRunState.CRASHED
     # Read again: a run ends in the file before it releases its lock.
     return {run: state for run, state in ended.items() if connection.execute(STILL, (run,)).fetchall()}
 
 
-def end_of(connection: sqlite3.Connection, run: int, state: TypeRunState) -> tuple[int | None, str]:
+def end_of(connection: Connection, run: int, state: TypeRunState) -> tuple[int | None, str]:
     """Returns the last moment that is known of such a run, and the error; its attempts are Running in the file."""
     ((last,),) = connection.execute(LAST, {"run": run})
     if state is TypeRunState.UNKNOWN:
@@ -70,7 +69,7 @@ def end_of(connection: sqlite3.Connection, run: int, state: TypeRunState) -> tup
     return last, error
 
 
-def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
+def counts_of(connection: Connection, run: int) -> tuple[int, ...]:
     """Returns how many tasks of a run have completed, failed, been restored and been skipped by now."""
     counts = dict.fromkeys((COMPLETED, FAILED, RESTORED, SKIPPED), 0)
     for state, _ in connection.execute(COUNT, (run,)):
@@ -80,12 +79,12 @@ def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
     return tuple(counts.values())
 
 
-def mark_ended(connection: sqlite3.Connection, path: Path) -> list[int]:
+def mark_ended(connection: Connection, presence: Presence) -> list[int]:
     """Writes down which runs have ended, within a transaction. Returns the locks whose notes can be forgotten then.
 
     It leaves the runs of the queue alone.
     """
-    ended = find_ended(connection, path, FIND_PLAIN)
+    ended = find_ended(connection, presence, FIND_PLAIN)
     for run, state in ended.items():
         end, counts = end_of(connection, run, state), counts_of(connection, run)
         connection.execute(MARK_ATTEMPTS, (CRASHED if state is TypeRunState.CRASHED else UNKNOWN, run))

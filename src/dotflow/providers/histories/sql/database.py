@@ -1,0 +1,154 @@
+"""Database: what the histories need of a database. Presence: which processes live. Watch: what a server looks at."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeVar
+
+from dotflow import clock
+
+T = TypeVar("T")
+Values = Sequence[Any] | Mapping[str, Any]
+
+BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
+
+
+class Cursor(Protocol):
+    """The rows of a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it has changed."""
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The number of the row that it has inserted."""
+
+    def fetchone(self) -> Any:
+        """Returns the next row; None without one."""
+
+    def fetchall(self) -> list[Any]:
+        """Returns all of them."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection to a database, in a transaction."""
+
+    def execute(self, statement: str, values: Values = ..., /) -> Cursor:
+        """Executes a statement."""
+
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
+        """Executes a statement for each of several rows."""
+
+
+class Presence(ABC):
+    """Which processes live: each active run, and each server, has a lock that ends with its process."""
+
+    @abstractmethod
+    def hold(self, lock: int | None = None) -> int | None:
+        """Takes a lock of this process, a new one or again a known one; None where that is not possible."""
+
+    @abstractmethod
+    def release(self, lock: int) -> None:
+        """Releases a lock of this process."""
+
+    @abstractmethod
+    def is_held(self, lock: int) -> bool:
+        """Returns whether a living process holds a lock; also True where that can't be found out."""
+
+    @abstractmethod
+    def is_lock(self, value: object) -> bool:
+        """Returns whether a value can be a lock: any process that can write the rows may have written it."""
+
+    @abstractmethod
+    def note_end(self, lock: int) -> None:
+        """Notes that a run has ended whose end could not be written: it has not crashed."""
+
+    @abstractmethod
+    def has_noted_end(self, lock: int) -> bool:
+        """Returns whether there is such a note."""
+
+    @abstractmethod
+    def forget_ends(self, locks: Iterable[int]) -> None:
+        """Removes notes, once the rows say how the runs have ended."""
+
+    def find_dead(self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]) -> tuple[list[T], dict[T, float]]:
+        """Returns whose lock was free at two looks, and since when it is of others: a step may have closed its file.
+
+        Args:
+            holders: Who should hold which lock.
+            before: Since when locks were free at the last look.
+        """
+        now = clock.ticks()
+        free = {holder: before.get(holder, now) for holder, lock in holders if not self.is_held(lock)}
+        dead = [holder for holder, since in free.items() if now - since >= BETWEEN_LOOKS]
+        return dead, {holder: since for holder, since in free.items() if holder not in dead}
+
+
+class Watch(ABC):
+    """What a server looks at: whether others have written, and whether the database is still that of its start.
+
+    Attributes:
+        lock: The lock of the server.
+    """
+
+    lock: int
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Called when the server is in the database: from now on, that has to be the same."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises HistoryError if what other processes have done is unknown."""
+
+    @abstractmethod
+    def has_news(self) -> bool:
+        """Returns whether another connection may have written since the last call, quickly."""
+
+    @abstractmethod
+    def renew(self) -> None:
+        """Takes the lock again, which a step may have released. Called about once a second."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the lock."""
+
+
+class Database(ABC):
+    """A database with the tables of a history. All methods raise HistoryError.
+
+    Attributes:
+        store: What tells it apart from others.
+        presence: Which processes live.
+    """
+
+    store: Hashable
+    presence: Presence
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """What messages call it, such as the path of a file from the current folder."""
+
+    @abstractmethod
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Calls *work* in a transaction that no other one of the queue is beside, and whose commit survives all."""
+
+    @abstractmethod
+    def run(self, statement: str, values: Values = ()) -> list[Any]:
+        """Runs one statement, and returns its rows; none where there is no database yet."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Returns a connection that only reads. A database that does not exist yet has no runs."""
+
+    @abstractmethod
+    def freeze(self, connection: Connection) -> None:
+        """Lets a connection that reads see one state from now on."""
+
+    @abstractmethod
+    def watch(self) -> Watch:
+        """Returns what a server looks at. Raises NotServable where it can't be seen whether a process lives."""
