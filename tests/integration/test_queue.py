@@ -1624,7 +1624,7 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     def fail(self: Any) -> None:
         raise RuntimeError("a fault of the server")
 
-    def cancel(self: Run, stop: Stop, cancel: Callable[[Run, Stop], None] = Run._cancel) -> None:
+    def cancel(self: Run, stop: Stop, cancel: Callable[[Run, Stop], None] = Run.cancel_for) -> None:
         cancel(self, stop)
         may_end.set()
 
@@ -1877,7 +1877,7 @@ def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, m
     with closing(sqlite3.connect(history.path)) as connection:
         connection.execute("UPDATE wanted SET name = NULL, workflow = 'report' WHERE queued")
         connection.commit()
-    monkeypatch.setattr(workflow, "_named", named)
+    monkeypatch.setattr(workflow, "name_submission", named)
     serve(workflow, once=True)
 
     assert Control(history).run(other).error == "RuntimeError: ***"
