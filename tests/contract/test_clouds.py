@@ -453,14 +453,27 @@ class TestRefusals:
         code: str,
         cure: str,
     ) -> None:
-        """The codes are from its documentation."""
-        with serve_responses(Response(status, s3_error(code))) as server:
+        """The codes are from its documentation, and so is the header of a redirect."""
+        headers = {"x-amz-bucket-region": "eu-central-1"} if status == 301 else {}
+        with serve_responses(Response(status, s3_error(code), headers)) as server:
             set_endpoint(monkeypatch, server.url)
             message = start(StorageS3("values"))
 
         assert "s3://values" in message
         assert code in message
         assert cure in message
+
+    @pytest.mark.parametrize("body", [s3_error("PermanentRedirect"), "<html>moved</html>"])
+    def test_a_service_that_redirects_all_requests_is_refused(
+        self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, body: str
+    ) -> None:
+        """As a proxy in front of it may, that wants https. boto3 asks for the region without an end."""
+        with serve_responses(Response(301, body)) as server:
+            set_endpoint(monkeypatch, server.url)
+            message = start(StorageS3("values"))
+
+        assert "the service redirects all requests without naming the bucket's region" in message
+        assert "StorageS3(region=...)" in message
 
     @pytest.mark.parametrize(
         ("status", "cure"),

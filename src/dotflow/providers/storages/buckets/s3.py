@@ -68,11 +68,14 @@ def storage_error(error: Any, url: str) -> StorageError:
     """Returns an exception of boto3 as a StorageError.
 
     Args:
-        error: A ClientError, a BotoCoreError or a ValueError.
+        error: A ClientError, a BotoCoreError, a ValueError or a RecursionError.
         url: The bucket.
     """
     if isinstance(getattr(error, "response", None), dict):  # a ClientError
         message, advice = _refusal(error.response.get("Error", {}))
+    elif isinstance(error, RecursionError):  # boto3 asks for the bucket's region, and is redirected there, too
+        message = "the service redirects all requests without naming the bucket's region"
+        advice = f"Check AWS_ENDPOINT_URL. {REGION}"
     else:
         kinds = [kind.__name__ for kind in type(error).__mro__]
         message = kinds[0] if UNQUOTED.intersection(kinds) else f"{kinds[0]}: {redact(str(error))}"
@@ -181,7 +184,7 @@ class S3Bucket(Bucket):
         failure: StorageError
         try:
             return request(self._client.get(self._make_client))
-        except (ClientError, BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
+        except (ClientError, BotoCoreError, RecursionError, ValueError) as error:  # ValueError: an invalid endpoint
             if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in none_for:
                 return None  # type: ignore[return-value]
             failure = storage_error(error, self.url)
