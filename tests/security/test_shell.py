@@ -120,7 +120,7 @@ def test_what_once_ran_a_value_runs_none(text: str, which: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(3600)  # of as many rounds as DOTFLOW_FUZZ_ROUNDS asks for
 @pytest.mark.parametrize("kind", ["from parts", "from plain ones"])
 def test_random_commands_run_no_value(kind: str, which: str) -> None:
     """The values stand in random texts, many of them no valid commands: what is accepted runs nothing of them."""
@@ -134,7 +134,7 @@ def test_random_commands_run_no_value(kind: str, which: str) -> None:
         ran = has_run(text, values)
         assert not ran, f"seed {seed}: {text!r} with {values!r}"
         accepted += ran is not None
-    assert accepted > rounds / 30, accepted
+    assert accepted > rounds / 40, accepted
 
 
 def put_together(pick: random.Random, is_short: int) -> str:
