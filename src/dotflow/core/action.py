@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from dotflow.core.callables import find_member, fixed_by_partials, innermost, parameters, qualname, unwrapped
 from dotflow.core.failure import describe
@@ -34,6 +34,14 @@ APPROVAL: Final = "approval"
 NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Taken(NamedTuple):
+    """What a step takes beside the contexts: parameters by name, each required or not; the key; the approval."""
+
+    named: Mapping[str, bool]
+    key: bool
+    approval: bool
 
 
 class Action(Generic[P, R]):
@@ -88,8 +96,6 @@ class Action(Generic[P, R]):
         self.approve_within = approve_within
         self.is_ordinary: bool = checkpoint and cache is None and approve is None  # its task needs no links
         self.code_fingerprint: str | None = None  # of its code, once it is made
-        self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
-        self._takes_key = self._takes_approval = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.short_name: str = self.name.rpartition(".")[2]
@@ -116,14 +122,9 @@ class Action(Generic[P, R]):
         method, params = function.__get__(instance, owner), self.context_params
         secrets, bound = self.secrets, _blank()
         bound.__dict__ |= self.__dict__
-        bound.__dict__ |= {
-            "function": method,
-            "__wrapped__": method,
-            "context_params": params,
-            "secrets": secrets,
-            "_named": None,
-            "code_fingerprint": None,
-        }
+        bound.__dict__ |= {"function": method, "__wrapped__": method, "context_params": params, "secrets": secrets}
+        bound.__dict__["code_fingerprint"] = None
+        bound.__dict__.pop("_taken", None)
         return bound
 
     if not TYPE_CHECKING:
@@ -150,41 +151,44 @@ class Action(Generic[P, R]):
         """Whether the method is abstract."""
         return bool(getattr(self.function, "__isabstractmethod__", False))
 
+    @functools.cached_property
+    def _taken(self) -> Taken:
+        """What it takes beside the contexts: a signature takes long to read. Raises as `named_params`."""
+        named: dict[str, bool] = {}
+        takes_approval, known = False, parameters(self.function)
+        self.secrets = secrets_in(known)
+        for name, parameter in known.items():
+            required = parameter.default is parameter.empty
+            if parameter.kind is parameter.POSITIONAL_ONLY and (required or name in self.secrets):
+                hint = "Remove the '/' from its signature, so that it can be passed by name."
+                raise UnknownParameter(self.name, name, hint)
+            if parameter.kind not in BY_NAME or name in CONTEXTS or name == IDEMPOTENCY_KEY:
+                continue
+            if name == APPROVAL and self.approve is not None:
+                takes_approval = True
+            else:
+                named[name] = required
+        is_open = IDEMPOTENCY_KEY not in fixed_by_partials(self.function)
+        takes_key = is_open and IDEMPOTENCY_KEY in known and known[IDEMPOTENCY_KEY].kind in BY_NAME
+        return Taken(named, takes_key, takes_approval)
+
     @property
     def named_params(self) -> Mapping[str, bool]:
         """Whether each parameter beside the contexts, the idempotency key and the approval has no default, by name.
 
         Raises UnknownParameter for a positional-only parameter without a default.
         """
-        if self._named is None:  # a signature takes long to read, and a step may be added a hundred thousand times
-            self._named, known = {}, parameters(self.function)
-            self.secrets = secrets_in(known)
-            for name, parameter in known.items():
-                required = parameter.default is parameter.empty
-                if parameter.kind is parameter.POSITIONAL_ONLY and (required or name in self.secrets):
-                    hint = "Remove the '/' from its signature, so that it can be passed by name."
-                    raise UnknownParameter(self.name, name, hint)
-                if parameter.kind not in BY_NAME or name in CONTEXTS or name == IDEMPOTENCY_KEY:
-                    continue
-                if name == APPROVAL and self.approve is not None:
-                    self._takes_approval = True
-                else:
-                    self._named[name] = required
-            is_open = IDEMPOTENCY_KEY not in fixed_by_partials(self.function)
-            self._takes_key = is_open and IDEMPOTENCY_KEY in known and known[IDEMPOTENCY_KEY].kind in BY_NAME
-        return self._named
+        return self._taken.named
 
     @property
     def takes_key(self) -> bool:
         """Whether it has a parameter for the idempotency key. Raises as `named_params`."""
-        _ = self.named_params  # read together
-        return self._takes_key
+        return self._taken.key
 
     @property
     def takes_approval(self) -> bool:
         """Whether it has a parameter for the approval. Raises as `named_params`."""
-        _ = self.named_params  # read together
-        return self._takes_approval
+        return self._taken.approval
 
     @property
     def takes_any(self) -> bool:
