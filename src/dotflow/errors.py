@@ -790,19 +790,22 @@ class CheckpointUnreadable(RunError):
     where: str = ""  # the file, or the key and its storage; empty where it is unknown
     task: str = ""  # the id and the name; empty where they are unknown
     time: datetime | None = None  # when its step returned; None where that can't be read either
-    is_of_files: bool = False  # whether it has the states of a workflow's files, and no value
+    is_of_journal: bool = False  # whether it is the journal of a workflow, and no value
 
     def at(self, where: str = "", task: str = "", time: datetime | None = None) -> "CheckpointUnreadable":
         """Returns the same error with the facts that it lacks."""
         time = self.time or time
-        return CheckpointUnreadable(self.reason, self.where or where, self.task or task, time, self.is_of_files)
+        return CheckpointUnreadable(self.reason, self.where or where, self.task or task, time, self.is_of_journal)
 
     def __str__(self) -> str:
         what = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
         advice = "Repair the checkpoint, or delete it to run the task again."
-        if self.is_of_files:
-            what = "The record of the files of earlier runs"
-            advice = "Repair it, or delete it: a resume then knows files from the checkpoints alone, and no inputs."
+        if self.is_of_journal:
+            what = "The journal of earlier runs"
+            advice = (
+                "Repair it, or delete it: a resume then knows files from the checkpoints alone, and steps that did not "
+                "finish get new idempotency keys."
+            )
         where = f" in {self.where}" if self.where else ""
         return f"{what}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. {advice}"
 

@@ -484,8 +484,8 @@ class DotFlow:
             UnknownTask, AmbiguousTask: As in `Run.task`.
             CheckpointUnreadable, CheckpointMismatch, StorageError: As in `start`.
         """
+        from dotflow.resume.journal import Journal
         from dotflow.resume.look import leaves_checkpoint
-        from dotflow.resume.origin import SavedOrigin
 
         found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)
         (task, part), storage = find_value(step, list(self.task)), self.config.storage
@@ -494,7 +494,7 @@ class DotFlow:
             raise NotInHistory(what, "it is a cleanup" if task.is_cleanup else "its step has checkpoint=False")
         is_there, value = self._stored_map(task, found) if task.is_mapped else self._stored_value(task, found)
         # Read last: a newer run deletes it before it replaces any value.
-        origin = SavedOrigin(storage, found.workflow_id).read()
+        origin = Journal(storage, found.workflow_id).read()
         if origin and origin != found.origin and (found.has_begun or found.continues):
             raise NotInHistory(what, "a newer run has replaced its values")
         if origin != found.origin or not is_there:

@@ -1531,8 +1531,8 @@ class Watching(StorageFile):
         self.written: list[tuple[str, Any]] = []
 
     def post(self, key: str, context: Context) -> None:
-        is_document = key.endswith("@files")
-        self.written.append((key, context.storage[0] if is_document else None))
+        is_document = key.endswith("@journal")
+        self.written.append((key, context.storage["files"]["open"] if is_document else None))
         super().post(key, context)
 
 
@@ -1541,7 +1541,7 @@ def test_a_run_with_files_writes_its_document_twice() -> None:
     nothing, never."""
     storage = Watching()
     run(storage, made_and_read, resume=False)
-    assert storage.written == [("w/@files", True), ("w/0", None), ("w/1", None), ("w/@files", False)]
+    assert storage.written == [("w/@journal", True), ("w/0", None), ("w/1", None), ("w/@journal", False)]
     storage.written.clear()
     run(storage, made_and_read)
     assert storage.written == []
@@ -1593,7 +1593,7 @@ def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:
     edit("input.txt", "one")
     run(storage, with_input, resume=False)
 
-    assert storage.written[0] == ("w/@files", True)
+    assert storage.written[0] == ("w/@journal", True)
 
 
 def test_a_plan_writes_nothing_and_reads_little(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1642,14 +1642,14 @@ def cut(path: Path) -> None:
 def test_a_damaged_document_stops_a_resume(storage: Storage, is_cut: bool) -> None:
     """The error says what it is and what its deletion does, and nothing is changed."""
     run(storage, etl, resume=False)
-    (document,) = Path("kept/w.checkpoints").glob("files~*")
+    (document,) = Path("kept/w.checkpoints").glob("journal~*")
     if is_cut:
         cut(document)
     else:
-        storage.post("w/@files", Context([True, {"shop.db": [1, 2, 3]}, {}], -1, "w"))
+        storage.post("w/@journal", Context({"files": {"open": True, "inputs": {"shop.db": [1, 2, 3]}}}, -1, "w"))
     before = document.read_bytes()
 
-    with pytest.raises(CheckpointUnreadable, match=r"^The record of the files of earlier runs in .*files") as caught:
+    with pytest.raises(CheckpointUnreadable, match=r"^The journal of earlier runs in .*journal") as caught:
         run(storage, etl)
 
     assert "Repair it, or delete it: a resume then knows files from the checkpoints alone" in str(caught.value)

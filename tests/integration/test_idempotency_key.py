@@ -24,7 +24,7 @@ from dotflow.providers import (
     StoragePostgres,
     StorageS3,
 )
-from dotflow.resume.origin import SavedOrigin
+from dotflow.resume.journal import Journal
 from dotflow.serving import serve
 from tests.integration.modes import COMPLETED, FAILED, MODES, group, start
 from tests.storages import STORAGES, StorageThree
@@ -512,10 +512,10 @@ class TestWhereItIsWritten:
         workflow.task.add(orders)
         workflow.start()
         workflow.start(resume=True)
-        saved = SavedOrigin(storage, "w")
-        assert not saved.is_saved()
+        saved = Journal(storage, "w")
+        assert not storage.contains("w/@journal")
 
-        saved.write("of another chain")
+        saved.put(origin="of another chain")
         run = workflow.start()
         assert saved.read() == run.run_id
 
@@ -530,7 +530,7 @@ class TestWhereItIsWritten:
 
         assert workflow.plan(resume=True).removed == (["gone"] if keys else [])
         assert sorted(storage.list_keys()) == keys
-        assert not keys or "w/@origin" in keys
+        assert not keys or "w/@journal" in keys
 
     def test_the_commands_of_the_cache_leave_it_alone(
         self, make_workflow: MakeWorkflow, shop: Shop, tmp_path: Path
@@ -545,9 +545,9 @@ class TestWhereItIsWritten:
 
         listed = subprocess.run([*command, "list", *options], capture_output=True, text=True, check=True).stdout
         assert "1 value" in listed
-        assert "origin" not in listed
+        assert "journal" not in listed
         subprocess.run([*command, "clear", *options], check=True, capture_output=True)
-        assert sorted(storage.list_keys()) == ["w/0", "w/@origin"]
+        assert sorted(storage.list_keys()) == ["w/0", "w/@journal"]
 
 
 class TestValueOfARun:

@@ -13,7 +13,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.events import NOT_ASKED_FOR
 from dotflow.errors import CheckpointMismatch, InvalidArgument, UnknownTask
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, SchedulerCron, StorageDefault, StorageFile
-from dotflow.resume.origin import SavedOrigin
+from dotflow.resume.journal import Journal
 from dotflow.serving.server import Server
 from dotflow.testing import assert_survives_crashes
 from tests.integration.children import Command
@@ -348,9 +348,9 @@ def test_the_values_stay_those_of_the_same_chain() -> None:
 
     state["fails"] = True
     start()
-    origin = SavedOrigin(storage, "w").read()
+    origin = Journal(storage, "w").read()
     start(only=rates)
-    assert SavedOrigin(storage, "w").read() == origin
+    assert Journal(storage, "w").read() == origin
     start(resume=True)
     assert len({*sent}) == 1
     state.clear()
@@ -451,14 +451,14 @@ def test_a_cleanup_that_did_not_complete_is_still_known_after_it() -> None:
 
     state["fails"] = True
     assert start().status is FAILED
-    assert storage.contains("w/clean-cleanup")
+    assert list(Journal(storage, "w").fact("cleanups")) == ["clean"]
     start(only=urls)
-    assert storage.contains("w/clean-cleanup")
+    assert list(Journal(storage, "w").fact("cleanups")) == ["clean"]
     state.clear()
     ran.clear()
     assert start(resume="unfinished").status is COMPLETED
     assert ran == ["clean"]
-    assert not storage.contains("w/clean-cleanup")
+    assert Journal(storage, "w").fact("cleanups") == {}
 
 
 def test_a_failure_stops_before_what_is_left() -> None:

@@ -22,7 +22,7 @@ from dotflow.errors import NotInHistory
 from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
 from dotflow.resume.checkpoint import Chain, Checkpoints
 from dotflow.resume.choice import ChosenTasks
-from dotflow.resume.origin import SavedOrigin
+from dotflow.resume.journal import Journal
 from tests.storages import StorageThree, StorageThreeMethods
 
 Make = Callable[[], Storage]
@@ -300,7 +300,7 @@ def test_a_run_by_hand_that_goes_on_keeps_the_chain(tmp_path: Path) -> None:
     world.run("new", "new", left=7)
     before = dict(world.effects)
 
-    saved = SavedOrigin(storage, "w")
+    saved = Journal(storage, "w")
     assert saved.read() == "new"
     assert before == {} or len(before) == 1
     run = Checkpoints(storage, "w", exclusive=True, log_line=lambda *_: None, run_id="hand")

@@ -12,6 +12,7 @@ from dotflow.graph.params import NO_PARAMS
 from dotflow.providers import StorageDefault
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration
+from dotflow.resume.journal import Journal
 from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, ORDER, Tokens, difference, digest_of
 
 
@@ -53,7 +54,7 @@ def decide(
         storage.post(storage.key(records[context.task_id or 0]), context)
     tokens = Tokens(records, sources, NO_PARAMS)
     tokens.initials = dict(enumerate(initials))
-    earlier = EarlierRuns(storage, "w", tokens, ChangedCode(tokens), [].append, resume=True)
+    earlier = EarlierRuns(storage, Journal(storage, "w"), tokens, ChangedCode(tokens), [].append, resume=True)
     restoration = earlier.decide()
     assert restoration is not None
     restoration.notes = [note for note in restoration.notes if "Whether the code" not in note]

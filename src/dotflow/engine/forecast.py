@@ -24,11 +24,11 @@ from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
+from dotflow.resume.checkpoint_keys import INDEX_SUFFIX
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known
+from dotflow.resume.journal import BEGUN_SUFFIX, CLEANUP_SUFFIX, Journal
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import usable
-from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
 
-#: The end of an item's key, that of the list of a map's items, and those of marks.
+#: The end of an item's key, that of the list of a map's items, and those of marks of an earlier dotflow.
 ITEM_SUFFIX: Final = re.compile(
-    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
+    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{BEGUN_SUFFIX}|{CLEANUP_SUFFIX})$"
 )
 
 
@@ -474,9 +474,10 @@ def plan_run(
     resume = options.resume or bool(chosen.anew)
     tokens = Tokens(tasks, plan.previous, params)
     changes = ChangedCode(tokens, options.resume, chosen)
+    journal = Journal(storage, workflow_id, tasks)
     earlier = EarlierRuns(
         storage,
-        workflow_id,
+        journal,
         tokens,
         changes,
         _no_line,
@@ -489,7 +490,7 @@ def plan_run(
     restoration = earlier.decide() if resume else None
     if restoration is not None and tasks:  # a run that goes on with values reads whose they are
         with usable(storage):
-            SavedOrigin(storage, workflow_id).read()
+            journal.read()
     if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks

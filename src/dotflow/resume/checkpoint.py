@@ -1,14 +1,15 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
-import functools
 import threading
 import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
+from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.approval import INDEX, QuestionId
@@ -33,9 +34,9 @@ from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
+from dotflow.resume.journal import Journal
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import is_noted, leaves_checkpoint, reason_of, usable
-from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens, digest_of
 from dotflow.worker.files import find_paths, state_of
 from dotflow.worker.interrupts import in_forked_child
@@ -58,6 +59,20 @@ class Chain(NamedTuple):
     continues: bool
     has_begun: bool
     supersede: Callable[[], object]
+
+
+class Begun(NamedTuple):
+    """A run that has begun, and has no value yet.
+
+    Attributes:
+        run_id: The run.
+        is_repeated: Whether it repeats such a run.
+        time: When it began, in seconds since 1970.
+    """
+
+    run_id: str
+    is_repeated: bool
+    time: float
 
 
 class _Turn:
@@ -140,7 +155,8 @@ class Checkpoints:
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
         self._left_open: Collection[int] = ()  # the cleanups that an earlier run did not complete
-        self._mark = ""  # the key of the mark that this run has begun, while it is there
+        self._is_marked = False  # whether the journal has that this run has begun
+        self._journal = Journal(storage, workflow_id)
         self._earlier: EarlierRuns | None = None  # that the run goes on with
         self.goes_on = False
         self.origin = ""
@@ -180,8 +196,8 @@ class Checkpoints:
             StorageError: The storage can't be used. After any of these errors, the lock is released.
         """
         try:
-            self._lock(is_claimed=chain is not None)
             self._tasks, self._left_out = tasks, chosen.left_out
+            self._lock(is_claimed=chain is not None)
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
             linked = tasks if tokens.has_links else ()
@@ -207,7 +223,7 @@ class Checkpoints:
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
                 earlier = EarlierRuns(
                     self._storage,
-                    self._workflow_id,
+                    self._journal,
                     tokens,
                     changes,
                     self._log_line,
@@ -247,10 +263,6 @@ class Checkpoints:
             raise
         return {}
 
-    @functools.cached_property
-    def _saved_origin(self) -> SavedOrigin:
-        return SavedOrigin(self._storage, self._workflow_id)
-
     def _is_own(self, chain: Chain) -> bool:
         """Returns whether the saved values are those of a chain.
 
@@ -260,7 +272,7 @@ class Checkpoints:
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
-            saved = self._saved_origin.read()
+            saved = self._journal.read()
         if saved == chain.origin:
             chain.supersede()
             return True
@@ -279,15 +291,15 @@ class Checkpoints:
             self._void_all()
             return
         with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
-            saved = self._saved_origin
-            is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
+            journal = self._journal
+            is_noted = self._has_queue or chain is not None or self._takers or journal.is_of_chain()
             if is_noted:
-                saved.delete()
+                journal.leave_chain()
             self._void_all()
             if is_noted:
-                saved.write(self._run_id if chain is None else chain.origin)
+                journal.put(origin=self._run_id if chain is None else chain.origin)
                 if self._takers:
-                    saved.read()  # shows whether the storage keeps inputs
+                    journal.read()  # shows whether the storage keeps inputs
 
     def _lock(self, *, is_claimed: bool) -> None:
         """Locks the workflow against other processes, and joins the other runs of this one.
@@ -306,6 +318,7 @@ class Checkpoints:
                 if is_claimed or other._is_claimed:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
             self._is_claimed = is_claimed
+            self._journal = Journal(self._storage, self._workflow_id, self._tasks, self._turn.lock)
             self._turn.runs.add(self)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
@@ -346,8 +359,9 @@ class Checkpoints:
             names = {task.key_name for task in left_out}
             if left_out and (earlier.look.has_values or any(map(earlier.look.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
-                names &= {*self._keys.read_left_out(), *void}
-            self._keys.save_left_out(names)
+                names &= {*self._journal.fact("left_out"), *void}
+            if names != {*self._journal.fact("left_out")}:
+                self._journal.put(left_out=sorted(names))
 
     def _find_origin(self, restoration: Restoration) -> None:
         """Reads whose values the run goes on with; where they are of no chain, and a task takes its key, they are its.
@@ -358,11 +372,10 @@ class Checkpoints:
             return
         done = {*restoration.restored, *restoration.whole_maps}
         with usable(self._storage), self._turn.lock:
-            saved = self._saved_origin
-            self.origin = saved.read()
+            self.origin = self._journal.read()
             if not self.origin and any(task.task_id not in done for task in self._takers):
-                saved.write(self._run_id)
-                saved.read()  # shows whether the storage keeps inputs
+                self._journal.put(origin=self._run_id, voided={})
+                self._journal.read()  # shows whether the storage keeps inputs
         again = [task for task in self._takers if self._changes.is_rerun(task)]
         unsaved = [task for task in again if not leaves_checkpoint(task)]
         void = {task.task_id for task, _ in restoration.void if task.item is None}
@@ -373,21 +386,21 @@ class Checkpoints:
 
         It stays the same over attempts and runs until the task finishes and is voided, or takes other arguments.
         """
-        return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
+        return self._journal.key_base(self._names_of(task), self._tokens.inputs_of(task))
 
     def question_of(self, task: Task) -> QuestionId:
         """Returns what tells the question of a task or an item apart.
 
         It stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
         """
-        saved, whole = self._saved_origin, self._tasks[task.task_id]
-        nth = sum(saved.voided(f"{QUESTION}{name}") for name in self._names_of(task))
+        journal, whole = self._journal, self._tasks[task.task_id]
+        nth = sum(journal.voided(f"{QUESTION}{name}") for name in self._names_of(task))
         is_unique = sum(other.name == whole.name for other in self._tasks) == 1
         name = whole.name if is_unique else f"{whole.name}.{task.task_id}"
         nest = None if whole.links is None else whole.links.nest
         if nest is not None:
             name = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}"
-        return QuestionId(saved.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
+        return QuestionId(journal.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
 
     def question_about(self, task: Task, shown: Mapping[str, object]) -> str:
         """Returns a digest of what the question of a task or an item is about, whose sources have ended.
@@ -395,7 +408,7 @@ class Checkpoints:
         The contents of the files that the arguments name are a part of it. Without these, it is "" where the storage
         does not keep what a value was made from.
         """
-        about = self._tokens.question_of(task) if self._saved_origin.keeps_inputs else ""
+        about = self._tokens.question_of(task) if self._journal.keeps_inputs else ""
         paths = find_paths(dict(shown)) if self.watch is not None and task.step.files else ()
         if not paths or self.watch is None:
             return about
@@ -430,45 +443,44 @@ class Checkpoints:
         """
         if self._tasks and self._storage.outlives_process:
             with usable(self._storage), self._turn.lock:
-                self._mark = self._keys.mark()
-                self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
+                self._is_marked = True
+                self._journal.put(begun=[self._run_id, is_repeated, clock.now().timestamp()])
 
-    def _mark_of_last(self, earlier: EarlierRuns) -> Context | None:
-        """Returns the mark of the last run if its process was killed before its first value; None if it was not."""
+    def _mark_of_last(self, earlier: EarlierRuns) -> Begun | None:
+        """Returns the last run if its process was killed before its first value; None if it was not."""
         if earlier.look.has_values or not self._tasks or not self._storage.outlives_process:
             return None
         with usable(self._storage):
-            mark = self._storage.get(self._keys.mark())
-        return mark if isinstance(mark.storage, str) else None
+            begun = self._journal.fact("begun")
+        return Begun(*begun) if begun else None
 
     def _was_cut_off(self, earlier: EarlierRuns) -> bool:
         """Returns whether the process of the last run was killed before its first value, for the first time."""
         mark = self._mark_of_last(earlier)
-        if mark is None or mark.task_id:
+        if mark is None or mark.is_repeated:
             return False
         self._log_line(f"{_begun(mark)}, was cut off before its first value: it runs again.")
         return True
 
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
+        noted: dict[str, str] = {}  # the run that a cleanup is of; "" if it has completed
         for task in self._tasks if self._tokens.has_links else ():
-            if not task.is_cleanup or not is_noted(task) or self._is_void or task.task_id in self._left_out:
-                continue
+            if task.is_cleanup and is_noted(task) and not self._is_void and task.task_id not in self._left_out:
+                if task.status not in (TypeStatus.COMPLETED, TypeStatus.SKIPPED):
+                    noted[task.key_name] = self._run_id
+                elif task.task_id in self._left_open:
+                    noted[task.key_name] = ""
+        if noted:
             try:
-                with self._turn.lock:
-                    if task.status not in (TypeStatus.COMPLETED, TypeStatus.SKIPPED):
-                        mark = Context(self._run_id, task.task_id, task.workflow_id)
-                        self._storage.post(self._keys.of_cleanup(task), mark)
-                    elif task.task_id in self._left_open:
-                        self._storage.delete(self._keys.of_cleanup(task))
+                self._journal.note_cleanups(noted)
             except Exception as error:  # the storage may be the user's
-                what = f"Whether the cleanup {task.task_id} {task.name} has completed can't be saved"
-                self._log_line(f"{what}: {reason_of(error)}.")
+                self._log_line(f"Whether the cleanups have completed can't be saved: {reason_of(error)}.")
 
     def _files_from_now(self, watch: FileWatch) -> RunFiles:
         """Returns the files of the run, of which a value is the first one with a path."""
         if self.files is None:
-            self.files = RunFiles(SavedFiles(self._storage, self._workflow_id), watch.limit)
+            self.files = RunFiles(SavedFiles(self._journal), watch.limit)
         return self.files
 
     def close_files(self) -> None:
@@ -484,17 +496,17 @@ class Checkpoints:
             )
 
     def _remove_mark(self) -> None:
-        mark, self._mark = self._mark, ""
+        self._is_marked = False
         if not self._is_void:  # the mark of a newer run is its own
             try:
-                self._storage.delete(mark)
+                self._journal.put(begun=[])
             except Exception as error:  # the storage may be the user's
-                self._log_line(f"{type(self._storage).__name__} can't delete {mark!r}: {type(error).__name__}: {error}")
+                self._log_line(f"That the run has ended can't be saved: {reason_of(error)}.")
 
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
         try:
-            if self._mark:
+            if self._is_marked:
                 self._remove_mark()
             self._leave()
         except KeyboardInterrupt:  # finish first, then raise
@@ -636,14 +648,14 @@ class Checkpoints:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
         with usable(self._storage), self._turn.lock:
             for other in self._turn.runs.copy():
-                other._is_void = other is not self
+                other._is_void = other._journal.is_given_up = other is not self
             if self._storage.clear(self._workflow_id):
+                self._journal.begin()
                 return
             # From the last: after a crash in between, the rest is the beginning of one run.
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
-            SavedFiles(self._storage, self._workflow_id).delete()
-            self._keys.save_left_out(())
+            self._journal.delete()
 
     def _void(self, void: Sequence[Task], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.
@@ -656,14 +668,14 @@ class Checkpoints:
             asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
             if new and not self._is_void:
-                self._saved_origin.void(new)
+                self._journal.void(new)
             for task in reversed(void):
                 self._storage.delete(self._keys.of(task))
 
     def give_up(self) -> None:
         """Saves nothing more: the values are another process's."""
         with self._turn.lock:
-            self._is_void = self._has_reported_void = True
+            self._is_void = self._has_reported_void = self._journal.is_given_up = True
 
 
 def _takes_key(task: Task) -> bool:
@@ -677,6 +689,6 @@ def _asks(task: Task, item: int | None = None) -> bool:
     return item is None or task.links.nest is not None
 
 
-def _begun(mark: Context) -> str:
+def _begun(mark: Begun) -> str:
     """Returns id and moment of the run that has saved a mark, for the log."""
-    return f"Run {mark.storage[:ID_LENGTH]}, begun {mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"Run {mark.run_id[:ID_LENGTH]}, begun {datetime.fromtimestamp(mark.time):%Y-%m-%d %H:%M:%S}"

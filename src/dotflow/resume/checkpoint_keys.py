@@ -1,19 +1,16 @@
 """CheckpointKeys: the keys of a workflow's checkpoints in its storage."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask, item_of_key
-from dotflow.resume.origin import NO_TASK, workflow_key
+from dotflow.resume.journal import BEGUN_SUFFIX, CLEANUP_SUFFIX
 
-MARK_SUFFIX: Final = "-begun"
-CLEANUP_SUFFIX: Final = "-cleanup"  # of the key under which a cleanup that did not complete is noted
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
-LEFT_OUT: Final = "@left_out"  # in place of a task's name; no task is called so
 
 
 class CheckpointKeys:
@@ -34,30 +31,6 @@ class CheckpointKeys:
             return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
         return self._storage.key(task)
 
-    def mark(self) -> str:
-        """Returns the key under which a schedule's run saves that it has begun."""
-        return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
-
-    def read_left_out(self) -> Collection[str]:
-        """Returns the names of the tasks that only lack a value since the last run was not asked for them."""
-        names = self._storage.get(self._left_out).storage
-        return names if isinstance(names, list) else ()
-
-    def save_left_out(self, names: Collection[str]) -> None:
-        """Saves these names; without names, deletes those that were saved."""
-        if names:
-            self._storage.post(self._left_out, Context(sorted(names), NO_TASK, self._tasks[0].workflow_id))
-        elif self._tasks and self._storage.contains(self._left_out):
-            self._storage.delete(self._left_out)
-
-    @property
-    def _left_out(self) -> str:
-        return workflow_key(self._storage, self._tasks[0].workflow_id, LEFT_OUT, -3)
-
-    def of_cleanup(self, task: Task) -> str:
-        """Returns the key under which a run saves that this cleanup of it did not complete."""
-        return f"{self._storage.key(task)}{CLEANUP_SUFFIX}"
-
     def items_of(self, task: LinkedTask) -> list[Item]:
         """Returns records that stand for the items of a map that have a checkpoint, as far as the storage lists them.
 
@@ -66,7 +39,7 @@ class CheckpointKeys:
         key = self._storage.key(task)
         found = [suffix[1:] for suffix in self._index(key)[1:]]
         if not found:
-            others = {suffix[1:] for suffix in (MARK_SUFFIX, CLEANUP_SUFFIX, INDEX_SUFFIX)}
+            others = {suffix[1:] for suffix in (BEGUN_SUFFIX, CLEANUP_SUFFIX, INDEX_SUFFIX)}
             listed = [one.removeprefix(f"{key}-") for one in self._storage.list_keys(f"{key}-")]
             found = [suffix for suffix in listed if suffix not in others]
         items = [item_of_key(task, index, suffix) for index, suffix in enumerate(found)]
@@ -88,9 +61,6 @@ class CheckpointKeys:
             keys.update(dict.fromkeys([key] * storage.contains(key) + items))
             return key in keys or bool(items)
 
-        marks = [self.mark()] if tasks else []
-        marks += [self.of_cleanup(task) for task in tasks if task.is_cleanup]
-        keys.update(dict.fromkeys(filter(storage.contains, marks)))
         for task in tasks:
             add(storage.key(task))
         for task_id in itertools.count() if tasks else ():

@@ -20,6 +20,7 @@ from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.demand import Demand
 from dotflow.resume.files import ChangedFiles
+from dotflow.resume.journal import Journal
 from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
 from dotflow.resume.look import TAKES, Look, leaves_checkpoint, usable
 from dotflow.resume.tokens import Tokens, always_takes_previous
@@ -87,7 +88,7 @@ class EarlierRuns:
 
     Args:
         storage: Where they are saved.
-        workflow_id: The workflow.
+        journal: What the storage has beside them.
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
         changes: Compares the code of the steps with that which made the checkpoints.
         log_line: Writes a line into the log.
@@ -104,7 +105,7 @@ class EarlierRuns:
     def __init__(
         self,
         storage: Storage,
-        workflow_id: str,
+        journal: Journal,
         tokens: Tokens,
         changes: ChangedCode,
         log_line: Callable[..., None],
@@ -115,7 +116,7 @@ class EarlierRuns:
         is_plan: bool = False,
         left_out: Collection[int] = (),
     ) -> None:
-        self.look = Look(storage, workflow_id, tokens, changes, digest_limit=digest_limit, is_plan=is_plan)
+        self.look = Look(storage, journal, tokens, changes, digest_limit=digest_limit, is_plan=is_plan)
         self._storage = storage
         self._tokens = tokens
         self._changes = changes
@@ -237,7 +238,7 @@ class EarlierRuns:
         if not result.missing:
             return False
         with usable(self._storage):
-            excused = self.look.read_left_out()
+            excused = self.look.journal.fact("left_out")
         missing = [task_id for task_id in result.missing if self._tokens.tasks[task_id].key_name not in excused]
         return bool(missing) and missing[0] < self.look.task_count
 

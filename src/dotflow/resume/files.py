@@ -8,27 +8,23 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
 from dotflow.core.links import AllParams, Constant, is_setting
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import CheckpointUnreadable
 from dotflow.graph.gather import ByItem
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
-from dotflow.resume.origin import NO_TASK, workflow_key
+from dotflow.resume.journal import Journal
 from dotflow.resume.tokens import Tokens
 from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
 
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 new: Final = tuple.__new__  # makes a named tuple in half the time: a resume has one for each file
-DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
-NUMBER: Final = NO_TASK - 1  # in place of its id, for keys that are made from that
 
 
 class Known(NamedTuple):
@@ -39,11 +35,10 @@ class Known(NamedTuple):
 
 
 class SavedFiles:
-    """What a storage has of the files of a workflow's runs, beside their values.
+    """What the journal of a workflow has of the files of its runs.
 
     Args:
-        storage: Where the values are.
-        workflow_id: The workflow.
+        journal: The journal.
 
     Attributes:
         is_open: Whether a run has begun and not ended: it runs, or its process was killed.
@@ -52,44 +47,33 @@ class SavedFiles:
         cleaned: The files that were given to cleanups of the run that is open; None if an earlier dotflow wrote it.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str) -> None:
-        self._storage = storage
-        self._workflow_id = workflow_id
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self.is_open = self.is_there = False
         self.inputs: dict[str, Known] = {}
         self.worked: dict[str, Known] = {}
         self.cleaned: set[str] | None = set()
 
-    @cached_property
-    def _key(self) -> str:
-        return workflow_key(self._storage, self._workflow_id, DOCUMENT, NUMBER)
-
     def read(self) -> None:
         """Reads it; there may be none, and a storage of values only keeps none. Raises CheckpointUnreadable."""
-        where = f"{type(self._storage).__name__} under {self._key!r}"
-        try:
-            context = self._storage.get(self._key)
-            self.is_there = context.task_id == NO_TASK
-            if self.is_there:
-                self.is_open, inputs, worked, *more = context.storage
-                self.cleaned = set(more[0]) if more else None
-                self.inputs, self.worked = _known(inputs), _known(worked)
-        except CheckpointUnreadable as error:
-            raise CheckpointUnreadable(error.reason, error.where or where, is_of_files=True) from error.__cause__
-        except (AttributeError, TypeError, ValueError) as error:
-            raise CheckpointUnreadable("it has no states of files", where, is_of_files=True) from error
+        saved = self._journal.fact("files")
+        self.is_there = bool(saved)
+        if saved:
+            try:
+                self.is_open, cleaned = saved["open"], saved.get("cleaned")
+                self.cleaned = None if cleaned is None else set(cleaned)
+                self.inputs, self.worked = _known(saved["inputs"]), _known(saved["worked"])
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise self._journal.unreadable("it has no states of files") from error
 
     def write(self, *, is_open: bool) -> None:
         """Saves it as it is now."""
         self.is_open = is_open
-        states = [{name: [*known.state, known.time] for name, known in of.items()} for of in (self.inputs, self.worked)]
-        values = [is_open, *states, sorted(self.cleaned or ())]
-        self._storage.post(self._key, Context(values, NO_TASK, self._workflow_id))
-
-    def delete(self) -> None:
-        """Deletes it, if it is there."""
-        if self._storage.contains(self._key):
-            self._storage.delete(self._key)
+        inputs, worked = (
+            {name: [*known.state, known.time] for name, known in of.items()} for of in (self.inputs, self.worked)
+        )
+        files = {"open": is_open, "inputs": inputs, "worked": worked, "cleaned": sorted(self.cleaned or ())}
+        self._journal.put(files=files)
 
 
 def _known(plain: Mapping[str, Any]) -> dict[str, Known]:

@@ -24,6 +24,7 @@ from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.files import ChangedFiles, SavedFiles
+from dotflow.resume.journal import Journal
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.tokens import CONDITION, FALLBACK, INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, difference
 from dotflow.worker.attempt import attempt, remember_process
@@ -41,7 +42,7 @@ class Look:
 
     Args:
         storage: Where it is.
-        workflow_id: The workflow.
+        journal: What it has beside the values.
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
         changes: Compares the code of the steps with that which made the checkpoints.
         digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
@@ -53,6 +54,7 @@ class Look:
         lacks_inputs: Whether any of them has none.
         task_count: The number of tasks of the last run.
         files: The files of these runs; None without them.
+        journal: What the storage has beside the values.
         asks: Whether the steps' `valid` are called.
         counts_all: Whether all checkpoints count that fit their outputs: those that the last run has left.
         is_mixed: Whether the last run left a value that it was to make anew, by these.
@@ -63,7 +65,7 @@ class Look:
     def __init__(
         self,
         storage: Storage,
-        workflow_id: str,
+        journal: Journal,
         tokens: Tokens,
         changes: ChangedCode,
         *,
@@ -77,9 +79,10 @@ class Look:
         self.again: Collection[int] = ()
         self.files: ChangedFiles | None = None
         if digest_limit is not None:
-            self.files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, digest_limit)
+            self.files = ChangedFiles(SavedFiles(journal), tokens, digest_limit)
         self._storage = storage
         self._keys = CheckpointKeys(storage, tokens.tasks)
+        self.journal = journal
         self._tokens = tokens
         self._changes = changes
         self._is_plan = is_plan
@@ -90,12 +93,12 @@ class Look:
     def left_open(self, left_out: Collection[int]) -> dict[int, str]:
         """Returns the cleanups that did not complete, with the id of the run that they belong to."""
         with usable(self._storage):
-            marks = {
-                task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
-                for task in self._tokens.tasks
-                if task.is_cleanup and is_noted(task) and task.task_id not in left_out
-            }
-        return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
+            cleanups = self.journal.fact("cleanups")
+        return {
+            task.task_id: cleanups[task.key_name]
+            for task in self._tokens.tasks
+            if task.key_name in cleanups and task.is_cleanup and is_noted(task) and task.task_id not in left_out
+        }
 
     def last_run(self) -> str:
         """Returns id and moment of the last run, for the log; "" if no value of it was read."""
@@ -103,10 +106,6 @@ class Look:
             return ""
         run_id = self.first.inputs.run[:ID_LENGTH]
         return f"Run {run_id}, whose first value is of {self.first.time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-    def read_left_out(self) -> Collection[str]:
-        """Returns the names of the tasks that only lack a value since the last run was not asked for them."""
-        return self._keys.read_left_out()
 
     def raise_mismatches(self) -> None:
         """Raises CheckpointMismatch if another step made a checkpoint that was compared."""

@@ -16,6 +16,7 @@ from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration
+from dotflow.resume.journal import Journal
 from dotflow.resume.tokens import Tokens
 
 #: Returns whether the run had this value: that of a task, or of an item of it.
@@ -126,7 +127,8 @@ def find_stored(storage: Storage, tokens: Tokens) -> Restoration | None:
 
     A resume would restore what the last run had, until a newer one voids it.
     """
-    return EarlierRuns(storage, "", tokens, ChangedCode(tokens), lambda line: None, resume=True).decide()
+    journal = Journal(storage, tokens.tasks[0].workflow_id, tokens.tasks)
+    return EarlierRuns(storage, journal, tokens, ChangedCode(tokens), lambda line: None, resume=True).decide()
 
 
 def _expect(task: Task, values: Arguments | Skip) -> Arguments:

@@ -11,7 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
 from dotflow.core.task import Task
-from dotflow.resume.origin import SavedOrigin
+from dotflow.resume.journal import Journal
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.contracts.values import IDS, KEYS, LARGE, OTHERS, PLAIN
 
@@ -241,33 +241,32 @@ class StorageContract:
 
     # Workflows
 
-    def test_the_origin_of_the_values_is_no_task(self, storage: Storage, again: Storage) -> None:
-        """Beside its values a workflow has `@origin`, of the task -1: a key of its own, which clear() deletes, too."""
-        saved, found = SavedOrigin(storage, "w"), SavedOrigin(again, "w")
+    def test_the_journal_of_a_workflow_is_no_task(self, storage: Storage, again: Storage) -> None:
+        """Beside its values a workflow has `@journal`, of the task -1: a key of its own, which clear() deletes, too."""
+        saved, found = Journal(storage, "w"), Journal(again, "w")
         keys = {storage.key(task_of(number)): number for number in (0, 1, 2)}
-        assert not saved.is_saved()
         assert saved.read() == ""
         saved.delete()
 
-        saved.write("first")
+        saved.put(origin="first", left_out=["0"])
         post_all(storage, keys)
         saved.void(["0", "charge-03007d22d38704c1a9be"])
-        assert found.is_saved()
         assert found.read() == "first"
+        assert found.fact("left_out") == ["0"]
         assert found.key_base(["0"], "") == saved.key_base(["0"], "")
         assert_all_found(again, keys)
-        assert not SavedOrigin(again, "w/0").is_saved()
+        assert Journal(again, "w/0").read() == ""
 
         saved.delete()
-        assert not found.is_saved()
         assert found.read() == ""
+        assert found.fact("left_out") == []
         assert_all_found(again, keys)
 
-        saved.write("second")
+        saved.put(origin="second")
         assert found.read() == "second"
-        assert storage.clear("w") == (not found.is_saved())
+        assert storage.clear("w") == (found.read() == "")
         assert storage.clear("another") in (True, False)
-        saved.write("third")
+        saved.put(origin="third")
         assert found.read() == "third"
 
     @pytest.mark.parametrize("workflow_id", ["a", "a/b", "A", "/", "..", "%", "a" * 5_000, "never seen"], ids=_id)
