@@ -636,7 +636,7 @@ class Scenario:
 
         def posted(key: str) -> None:
             self.time += 1
-            if not self.calls or key.endswith(("-items", "@journal")):
+            if not self.calls or key.endswith(("-items", "@origin")):
                 return
             number, arguments = self.calls[-1]
             node = nodes[number]

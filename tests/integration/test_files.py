@@ -1531,7 +1531,7 @@ class Watching(StorageFile):
         self.written: list[tuple[str, Any]] = []
 
     def post(self, key: str, context: Context) -> None:
-        is_document = key.endswith("@journal")
+        is_document = key.endswith("@origin")
         self.written.append((key, context.storage["files"]["open"] if is_document else None))
         super().post(key, context)
 
@@ -1541,7 +1541,7 @@ def test_a_run_with_files_writes_its_document_twice() -> None:
     nothing, never."""
     storage = Watching()
     run(storage, made_and_read, resume=False)
-    assert storage.written == [("w/@journal", True), ("w/0", None), ("w/1", None), ("w/@journal", False)]
+    assert storage.written == [("w/@origin", True), ("w/0", None), ("w/1", None), ("w/@origin", False)]
     storage.written.clear()
     run(storage, made_and_read)
     assert storage.written == []
@@ -1593,7 +1593,7 @@ def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:
     edit("input.txt", "one")
     run(storage, with_input, resume=False)
 
-    assert storage.written[0] == ("w/@journal", True)
+    assert storage.written[0] == ("w/@origin", True)
 
 
 def test_a_plan_writes_nothing_and_reads_little(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1642,14 +1642,14 @@ def cut(path: Path) -> None:
 def test_a_damaged_document_stops_a_resume(storage: Storage, is_cut: bool) -> None:
     """The error says what it is and what its deletion does, and nothing is changed."""
     run(storage, etl, resume=False)
-    (document,) = Path("kept/w.checkpoints").glob("journal~*")
+    (document,) = Path("kept/w.checkpoints").glob("origin~*")
     if is_cut:
         cut(document)
     else:
-        storage.post("w/@journal", Context({"files": {"open": True, "inputs": {"shop.db": [1, 2, 3]}}}, -1, "w"))
+        storage.post("w/@origin", Context({"files": {"open": True, "inputs": {"shop.db": [1, 2, 3]}}}, -1, "w"))
     before = document.read_bytes()
 
-    with pytest.raises(CheckpointUnreadable, match=r"^The journal of earlier runs in .*journal") as caught:
+    with pytest.raises(CheckpointUnreadable, match=r"^The journal of earlier runs in .*origin") as caught:
         run(storage, etl)
 
     assert "Repair it, or delete it: a resume then knows files from the checkpoints alone" in str(caught.value)

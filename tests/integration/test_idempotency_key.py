@@ -513,7 +513,7 @@ class TestWhereItIsWritten:
         workflow.start()
         workflow.start(resume=True)
         saved = Journal(storage, "w")
-        assert not storage.contains("w/@journal")
+        assert not storage.contains("w/@origin")
 
         saved.put(origin="of another chain")
         run = workflow.start()
@@ -530,7 +530,7 @@ class TestWhereItIsWritten:
 
         assert workflow.plan(resume=True).removed == (["gone"] if keys else [])
         assert sorted(storage.list_keys()) == keys
-        assert not keys or "w/@journal" in keys
+        assert not keys or "w/@origin" in keys
 
     def test_the_commands_of_the_cache_leave_it_alone(
         self, make_workflow: MakeWorkflow, shop: Shop, tmp_path: Path
@@ -547,7 +547,7 @@ class TestWhereItIsWritten:
         assert "1 value" in listed
         assert "journal" not in listed
         subprocess.run([*command, "clear", *options], check=True, capture_output=True)
-        assert sorted(storage.list_keys()) == ["w/0", "w/@journal"]
+        assert sorted(storage.list_keys()) == ["w/0", "w/@origin"]
 
 
 class TestValueOfARun:

@@ -538,7 +538,7 @@ def test_a_plan_is_refused_where_the_run_is(tmp_path: Path) -> None:
         return workflow
 
     build().start()
-    beside = [path for path in (tmp_path / "kept" / "nightly.checkpoints").iterdir() if path.name.startswith("journal")]
+    beside = [path for path in (tmp_path / "kept" / "nightly.checkpoints").iterdir() if path.name.startswith("origin")]
     for path in beside:
         path.write_text("{")
 

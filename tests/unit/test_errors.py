@@ -220,8 +220,8 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
     (
-        CheckpointUnreadable("it is empty", "out/@journal.json", is_of_journal=True),
-        ["The journal of earlier runs in out/@journal.json", "it is empty", "delete it: a resume then"],
+        CheckpointUnreadable("it is empty", "out/@origin.json", is_of_journal=True),
+        ["The journal of earlier runs in out/@origin.json", "it is empty", "delete it: a resume then"],
     ),
     (
         ValidityUnknown("1 load", "valid() raised OSError: closed"),

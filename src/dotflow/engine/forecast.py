@@ -26,7 +26,7 @@ from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import INDEX_SUFFIX
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known
-from dotflow.resume.journal import BEGUN_SUFFIX, CLEANUP_SUFFIX, Journal
+from dotflow.resume.journal import OLD_ENDS, Journal
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import usable
 from dotflow.resume.tokens import Tokens
@@ -39,7 +39,7 @@ RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.
 
 #: The end of an item's key, that of the list of a map's items, and those of marks of an earlier dotflow.
 ITEM_SUFFIX: Final = re.compile(
-    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{BEGUN_SUFFIX}|{CLEANUP_SUFFIX})$"
+    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{'|'.join(OLD_ENDS.values())})$"
 )
 
 
@@ -490,7 +490,7 @@ def plan_run(
     restoration = earlier.decide() if resume else None
     if restoration is not None and tasks:  # a run that goes on with values reads whose they are
         with usable(storage):
-            journal.read()
+            journal.fact("origin")
     if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks

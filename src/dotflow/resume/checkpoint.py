@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
@@ -34,13 +34,14 @@ from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
-from dotflow.resume.journal import Journal
+from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
-from dotflow.resume.look import is_noted, leaves_checkpoint, reason_of, usable
+from dotflow.resume.look import leaves_checkpoint, reason_of, usable
 from dotflow.resume.tokens import NO_INITIAL, Tokens, digest_of
 from dotflow.worker.files import find_paths, state_of
 from dotflow.worker.interrupts import in_forked_child
 
+COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
 
 
@@ -61,20 +62,6 @@ class Chain(NamedTuple):
     supersede: Callable[[], object]
 
 
-class Begun(NamedTuple):
-    """A run that has begun, and has no value yet.
-
-    Attributes:
-        run_id: The run.
-        is_repeated: Whether it repeats such a run.
-        time: When it began, in seconds since 1970.
-    """
-
-    run_id: str
-    is_repeated: bool
-    time: float
-
-
 class _Turn:
     """What the runs of this process share that work on one workflow: they save and void in turns.
 
@@ -84,6 +71,8 @@ class _Turn:
     Args:
         storage: Stays alive as long as this, so that no other storage is given its id.
     """
+
+    journal: Journal  # as the open runs know it
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -128,6 +117,7 @@ class Checkpoints:
 
     _tasks: Sequence[Task]
     _keys: CheckpointKeys
+    _journal: Journal
     _tokens: Tokens
     _changes: ChangedCode
     _origins: list[Origin]
@@ -154,9 +144,7 @@ class Checkpoints:
         self._is_claimed = False
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
-        self._left_open: Collection[int] = ()  # the cleanups that an earlier run did not complete
         self._is_marked = False  # whether the journal has that this run has begun
-        self._journal = Journal(storage, workflow_id)
         self._earlier: EarlierRuns | None = None  # that the run goes on with
         self.goes_on = False
         self.origin = ""
@@ -272,7 +260,7 @@ class Checkpoints:
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
-            saved = self._journal.read()
+            saved = self._journal.origin
         if saved == chain.origin:
             chain.supersede()
             return True
@@ -318,7 +306,10 @@ class Checkpoints:
                 if is_claimed or other._is_claimed:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
             self._is_claimed = is_claimed
-            self._journal = Journal(self._storage, self._workflow_id, self._tasks, self._turn.lock)
+            if all(other._is_void for other in self._turn.runs):  # other processes may have written it since
+                is_shared = self._exclusive and key is None
+                self._turn.journal = Journal(self._storage, self._workflow_id, self._tasks, is_shared=is_shared)
+            self._journal = self._turn.journal
             self._turn.runs.add(self)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
@@ -339,7 +330,6 @@ class Checkpoints:
         self._earlier = earlier
         self._tokens.use(self._tasks)
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
-        self._left_open = restoration.left_open
         self.undecided = restoration.undecided
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
@@ -360,8 +350,7 @@ class Checkpoints:
             if left_out and (earlier.look.has_values or any(map(earlier.look.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
                 names &= {*self._journal.fact("left_out"), *void}
-            if names != {*self._journal.fact("left_out")}:
-                self._journal.put(left_out=sorted(names))
+            self._journal.put(left_out=sorted(names))
 
     def _find_origin(self, restoration: Restoration) -> None:
         """Reads whose values the run goes on with; where they are of no chain, and a task takes its key, they are its.
@@ -372,7 +361,7 @@ class Checkpoints:
             return
         done = {*restoration.restored, *restoration.whole_maps}
         with usable(self._storage), self._turn.lock:
-            self.origin = self._journal.read()
+            self.origin = self._journal.origin
             if not self.origin and any(task.task_id not in done for task in self._takers):
                 self._journal.put(origin=self._run_id, voided={})
                 self._journal.read()  # shows whether the storage keeps inputs
@@ -428,9 +417,9 @@ class Checkpoints:
             is_unfinished = earlier.decide() is not None
         except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
             is_unfinished = True
-        if (mark := self._mark_of_last(earlier)) is not None:
+        if begun := self._begun_without_value(earlier):
             self._log_line(
-                f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
+                f"{_begun(*begun)}, is given up: it was cut off before its first value, and a new run replaces it."
             )
         elif is_unfinished and (last_run := earlier.look.last_run()):
             self._log_line(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
@@ -446,36 +435,35 @@ class Checkpoints:
                 self._is_marked = True
                 self._journal.put(begun=[self._run_id, is_repeated, clock.now().timestamp()])
 
-    def _mark_of_last(self, earlier: EarlierRuns) -> Begun | None:
-        """Returns the last run if its process was killed before its first value; None if it was not."""
+    def _begun_without_value(self, earlier: EarlierRuns) -> list[Any]:
+        """Returns the mark of the last run if its process was killed before its first value; [] if it was not."""
         if earlier.look.has_values or not self._tasks or not self._storage.outlives_process:
-            return None
+            return []
         with usable(self._storage):
-            begun = self._journal.fact("begun")
-        return Begun(*begun) if begun else None
+            begun: list[Any] = self._journal.fact("begun")
+        return begun
 
     def _was_cut_off(self, earlier: EarlierRuns) -> bool:
         """Returns whether the process of the last run was killed before its first value, for the first time."""
-        mark = self._mark_of_last(earlier)
-        if mark is None or mark.is_repeated:
+        begun = self._begun_without_value(earlier)
+        if not begun or begun[1]:
             return False
-        self._log_line(f"{_begun(mark)}, was cut off before its first value: it runs again.")
+        self._log_line(f"{_begun(*begun)}, was cut off before its first value: it runs again.")
         return True
 
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
-        noted: dict[str, str] = {}  # the run that a cleanup is of; "" if it has completed
-        for task in self._tasks if self._tokens.has_links else ():
-            if task.is_cleanup and is_noted(task) and not self._is_void and task.task_id not in self._left_out:
-                if task.status not in (TypeStatus.COMPLETED, TypeStatus.SKIPPED):
-                    noted[task.key_name] = self._run_id
-                elif task.task_id in self._left_open:
-                    noted[task.key_name] = ""
-        if noted:
-            try:
-                self._journal.note_cleanups(noted)
-            except Exception as error:  # the storage may be the user's
-                self._log_line(f"Whether the cleanups have completed can't be saved: {reason_of(error)}.")
+        noted = [task for task in self._tasks if is_noted(task) and task.task_id not in self._left_out]
+        if not noted or self._is_void:
+            return
+        try:
+            with self._turn.lock:
+                cleanups = {**self._journal.fact("cleanups")}
+                for task in noted:
+                    cleanups[task.key_name] = "" if task.status in (COMPLETED, SKIPPED) else self._run_id
+                self._journal.put(cleanups={name: run_id for name, run_id in cleanups.items() if run_id})
+        except Exception as error:  # the storage may be the user's
+            self._log_line(f"Whether the cleanups have completed can't be saved: {reason_of(error)}.")
 
     def _files_from_now(self, watch: FileWatch) -> RunFiles:
         """Returns the files of the run, of which a value is the first one with a path."""
@@ -648,7 +636,7 @@ class Checkpoints:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
         with usable(self._storage), self._turn.lock:
             for other in self._turn.runs.copy():
-                other._is_void = other._journal.is_given_up = other is not self
+                other._is_void = other is not self
             if self._storage.clear(self._workflow_id):
                 self._journal.begin()
                 return
@@ -675,7 +663,7 @@ class Checkpoints:
     def give_up(self) -> None:
         """Saves nothing more: the values are another process's."""
         with self._turn.lock:
-            self._is_void = self._has_reported_void = self._journal.is_given_up = True
+            self._is_void = self._has_reported_void = True
 
 
 def _takes_key(task: Task) -> bool:
@@ -689,6 +677,6 @@ def _asks(task: Task, item: int | None = None) -> bool:
     return item is None or task.links.nest is not None
 
 
-def _begun(mark: Begun) -> str:
-    """Returns id and moment of the run that has saved a mark, for the log."""
-    return f"Run {mark.run_id[:ID_LENGTH]}, begun {datetime.fromtimestamp(mark.time):%Y-%m-%d %H:%M:%S}"
+def _begun(run_id: str, is_repeated: bool, time: float) -> str:
+    """Returns id and moment of a run that has begun, for the log."""
+    return f"Run {run_id[:ID_LENGTH]}, begun {datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}"

@@ -8,7 +8,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask, item_of_key
-from dotflow.resume.journal import BEGUN_SUFFIX, CLEANUP_SUFFIX
+from dotflow.resume.journal import OLD_ENDS
 
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
 
@@ -39,7 +39,7 @@ class CheckpointKeys:
         key = self._storage.key(task)
         found = [suffix[1:] for suffix in self._index(key)[1:]]
         if not found:
-            others = {suffix[1:] for suffix in (BEGUN_SUFFIX, CLEANUP_SUFFIX, INDEX_SUFFIX)}
+            others = {suffix[1:] for suffix in (*OLD_ENDS.values(), INDEX_SUFFIX)}
             listed = [one.removeprefix(f"{key}-") for one in self._storage.list_keys(f"{key}-")]
             found = [suffix for suffix in listed if suffix not in others]
         items = [item_of_key(task, index, suffix) for index, suffix in enumerate(found)]

@@ -57,8 +57,8 @@ class SavedFiles:
     def read(self) -> None:
         """Reads it; there may be none, and a storage of values only keeps none. Raises CheckpointUnreadable."""
         saved = self._journal.fact("files")
-        self.is_there = bool(saved)
-        if saved:
+        self.is_there = bool(saved) and self._journal.keeps_inputs
+        if self.is_there:
             try:
                 self.is_open, cleaned = saved["open"], saved.get("cleaned")
                 self.cleaned = None if cleaned is None else set(cleaned)

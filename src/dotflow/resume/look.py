@@ -24,7 +24,7 @@ from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.files import ChangedFiles, SavedFiles
-from dotflow.resume.journal import Journal
+from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.tokens import CONDITION, FALLBACK, INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, difference
 from dotflow.worker.attempt import attempt, remember_process
@@ -97,7 +97,7 @@ class Look:
         return {
             task.task_id: cleanups[task.key_name]
             for task in self._tokens.tasks
-            if task.key_name in cleanups and task.is_cleanup and is_noted(task) and task.task_id not in left_out
+            if task.key_name in cleanups and is_noted(task) and task.task_id not in left_out
         }
 
     def last_run(self) -> str:
@@ -315,11 +315,6 @@ def _ask(task: Task, context: Context) -> bool | str:
     if not isinstance(outcome, Raised):
         return "valid() was interrupted"
     return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
-
-
-def is_noted(task: Task) -> bool:
-    """Returns whether it is noted that a cleanup does not complete. One for each item cleans up after this run only."""
-    return task.links is not None and task.links.nest is None
 
 
 def leaves_checkpoint(task: Task) -> bool:

@@ -242,7 +242,7 @@ class StorageContract:
     # Workflows
 
     def test_the_journal_of_a_workflow_is_no_task(self, storage: Storage, again: Storage) -> None:
-        """Beside its values a workflow has `@journal`, of the task -1: a key of its own, which clear() deletes, too."""
+        """Beside its values a workflow has `@origin`, of the task -1: a key of its own, which clear() deletes, too."""
         saved, found = Journal(storage, "w"), Journal(again, "w")
         keys = {storage.key(task_of(number)): number for number in (0, 1, 2)}
         assert saved.read() == ""
