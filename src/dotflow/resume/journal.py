@@ -79,14 +79,14 @@ class Journal:
         """Reads it from the storage, and returns the origin. Raises CheckpointUnreadable."""
         context = self._get(self._key)
         self.keeps_inputs = context.task_id == NO_TASK
-        self._is_there, self._unread, self._old = False, {*FACTS}, []
+        facts: dict[str, Any] = {}
         match context.storage:
-            case dict(facts):
-                self._facts, self._is_there = facts, True
-            case [str(origin), dict(voided)]:
-                self._facts = {"origin": origin, "voided": voided}
-            case _:
-                self._facts = {}
+            case dict(found):
+                facts = found
+            case [str(origin), dict(voided)]:  # of an earlier dotflow
+                facts = {"origin": origin, "voided": voided}
+        self._is_there, self._unread, self._old = isinstance(context.storage, dict), {*FACTS}, []
+        self._facts = facts
         return self.origin
 
     def _get(self, key: str) -> Context:
@@ -107,7 +107,7 @@ class Journal:
         assert self._facts is not None
         if name in self._unread and not self._is_there:
             self._facts = {**self._facts, **self._read_old(name)}
-            self._unread.remove(name)
+            self._unread.discard(name)
         fact = self._facts.get(name)
         return fact if isinstance(fact, FACTS[name]) else FACTS[name]()
 
@@ -125,17 +125,20 @@ class Journal:
         for name in FACTS:
             self.fact(name)
         facts = {name: fact for name, fact in {**(self._facts or {}), **facts}.items() if fact}
-        self._facts = None  # unknown, if this fails
-        if not facts:
-            self.delete()
-            return
-        self._storage.post(self._key, Context(facts, NO_TASK, self._workflow_id))
-        for key in self._old:
-            self._storage.delete(key)
+        try:
+            if not facts:
+                self.delete()
+                return
+            self._storage.post(self._key, Context(facts, NO_TASK, self._workflow_id))
+            for key in self._old:
+                self._storage.delete(key)
+        except BaseException:
+            self._facts = None  # what is there is unknown
+            raise
         self._facts, self._is_there, self._old = facts, True, []
 
     def leave_chain(self) -> None:
-        """Deletes the document, before the values that are of its chain."""
+        """Deletes the document before values are deleted, so that none is left of its chain."""
         self._facts, self._is_there = None, False
         self._storage.delete(self._key)
 
@@ -144,7 +147,7 @@ class Journal:
         places = [key for name in FACTS if name in self._unread for key, _ in self._places(name)]
         for key in (*self._old, *filter(self._storage.contains, places)):
             self._storage.delete(key)
-        if self._is_there or self._storage.contains(self._key):
+        if self._is_there or (self._facts is None and self._storage.contains(self._key)):
             self._storage.delete(self._key)
         self.begin()
 
