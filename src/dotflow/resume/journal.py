@@ -132,8 +132,8 @@ class Journal:
             self._storage.post(self._key, Context(facts, NO_TASK, self._workflow_id))
             for key in self._old:
                 self._storage.delete(key)
-        except BaseException:
-            self._facts = None  # what is there is unknown
+        except BaseException:  # Ctrl-C, too: what is there is unknown
+            self._facts = None
             raise
         self._facts, self._is_there, self._old = facts, True, []
 
