@@ -2,13 +2,21 @@
 
 import sqlite3
 import zlib
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import product
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from dotflow import Config, DotFlow, action, serve
+from dotflow.abc.operations import Submission
 from dotflow.errors import HistoryError
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, SchedulerCron, StorageFile, sqlite_file
+from dotflow.providers.histories.sql import database
+from dotflow.providers.histories.sql.rules import FORGED
+from dotflow.serving.server import Server
 from tests.security import history_fuzz
 from tests.security.forged import Victim, execute
 
@@ -177,6 +185,10 @@ FORGED_ROWS = {
     "UPDATE wanted SET priority = 'high' WHERE run = 1": True,
     "UPDATE wanted SET priority = 'high', name = NULL WHERE run = 1": True,
     "UPDATE wanted SET due = 'x', name = NULL WHERE run = 1": True,
+    "UPDATE wanted SET due = 'x' WHERE run = 1": True,
+    "UPDATE wanted SET due = x'00' WHERE run = 1": True,
+    "UPDATE wanted SET name = x'00ff' WHERE run = 1": True,
+    "UPDATE wanted SET name = x'00ff', due = 'x' WHERE run = 1": True,
     "UPDATE wanted SET due = -5, name = NULL WHERE run = 1": False,
     "UPDATE runs SET params = '{' WHERE run = 1": True,
     "INSERT INTO wanted (run, workflow, name, priority, due, resume, tries, queued) "
@@ -187,19 +199,122 @@ FORGED_ROWS = {
 }
 
 
+def servable(folder: Path) -> DotFlow:
+    """Returns a workflow with one quick step and one parameter, whose schedule fires every few years."""
+    history, log = HistorySQLite(folder / "history.db"), LogDefault(output="none")
+    scheduler, executor = SchedulerCron("0 0 29 2 *"), ExecutorThread()
+    config = Config(StorageFile(folder / "values"), history=history, log=log, executor=executor, scheduler=scheduler)
+    workflow = DotFlow(config, workflow_id="served", params={"number": 0})
+    workflow.task.add(action(lambda number: number), name="same")
+    return workflow
+
+
 @pytest.mark.parametrize("statement", FORGED_ROWS)
 def test_a_forged_row_fails_alone_and_the_server_serves_the_rest(statement: str, tmp_path: Path) -> None:
     """Any process that can write the history may have written it."""
-    history = HistorySQLite(tmp_path / "history.db")
-    log = LogDefault(output="none")
-    config = Config(StorageFile(tmp_path / "values"), history=history, log=log, executor=ExecutorThread())
-    workflow = DotFlow(config, workflow_id="served", params={"number": ...})
-    workflow.task.add(action(lambda number: number), name="same")
+    workflow = servable(tmp_path)
     for number in range(3):
         workflow.submit(params={"number": number})
-    execute(history.path, statement)
+    execute(tmp_path / "history.db", statement)
 
     serve(workflow, once=True)
 
-    states = [state for (state,) in execute(history.path, "SELECT state FROM runs ORDER BY run")]
+    states = [state for (state,) in execute(tmp_path / "history.db", "SELECT state FROM runs ORDER BY run")]
     assert states == ["Failed" if FORGED_ROWS[statement] else "Completed", "Completed", "Completed"]
+
+
+#: Values that no dotflow writes into most columns, as SQL; the last one is a text that is no UTF-8.
+FORGED_VALUES = ("NULL", "'x'", "x'00ff'", "9223372036854775807", "-5", "0.5", "'{'", "CAST(x'fffe' AS TEXT)")
+DEAD = 77  # a byte of the live file that no process holds
+QUEUED = """INSERT INTO runs (run, run_id, workflow_id, state, began, submitted, is_named, workflow, params, origin)
+    VALUES (:run, :id, 'served@number=' || :run, 'Queued', 1, 1, 1, 'served', '{"number": ' || :run || '}', :id)"""
+WANTED = """INSERT INTO wanted (run, workflow, name, priority, due, resume, tries, queued)
+    VALUES (:run, 'served', 'served@number=' || :run, 0, 1, 0, 0, 1)"""
+TAKE = (
+    f"UPDATE runs SET state = 'Running', begun = 1, lock = {DEAD} WHERE run = :run",
+    "UPDATE wanted SET server = 'gone', queued = 0 WHERE run = :run",
+)
+#: The columns in which another value means no run of the queue, or one of another workflow or server.
+MOVING = ("run", "workflow", "queued", "server")
+
+
+@pytest.mark.parametrize("statements", [(QUEUED, WANTED), (QUEUED, WANTED, *TAKE)], ids=["queued", "of a dead server"])
+def test_a_forged_row_of_the_queue_keeps_no_other_run_from_its_server(
+    statements: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each column with each value: the run fails or is taken. None waits for ever."""
+    monkeypatch.setattr(database, "BETWEEN_LOOKS", 0.0)
+    history = HistorySQLite(tmp_path / "history.db")
+    history.operations().submit(Submission("served", '{"number": 0}', "served@number=0"))
+    forged: dict[int, str] = {}
+    with closing(sqlite3.connect(history.path)) as file, file:
+        columns = [name for _, name, *_ in file.execute("PRAGMA table_info(wanted)") if name not in MOVING]
+        for run, (column, value) in enumerate(product(columns, FORGED_VALUES), 100):
+            forged[run] = f"{column} = {value}"
+            for statement in (*statements, f"UPDATE OR IGNORE wanted SET {column} = {value} WHERE run = :run"):
+                file.execute(statement, {"run": run, "id": str(UUID(int=run))})
+
+    server = history.operations().open_server(["served"])
+    server.take_over()
+    for run_id, submission in server.unnamed():
+        server.name(run_id, f"served@run={run_id}", submission.params)
+    taken = list(iter(lambda: server.claim({"served": None}, ()), None))
+    server.close()
+
+    assert all(isinstance(claim.name, str) for claim in taken)
+    assert "served@number=0" in [claim.name for claim in taken]
+    rows = execute(history.path, "SELECT run, state, error FROM runs")
+    assert [forged.get(run) for run, state, _ in rows if state == "Queued"] == []
+    assert {forged[run].split(" = ")[0] for run, _, error in rows if error == FORGED} <= {
+        *("name", "priority", "due", "rerun")
+    }
+
+
+#: A row of each table beside the queue, which a server reads, too.
+BESIDE: dict[str, dict[str, object]] = {
+    "servers": {"server": "'sN'", "process": "'p'", "lock": DEAD, "workflows": "'[]'", "schedules": "'[]'", "since": 1},
+    "orders": {"run": 1, "what": "'dance'", "by_whom": "'x'", "at": 1, "comment": "''"},
+    "workflows": {"workflow": "'wN'", "seen": 1, "paused_at": 1, "paused_by": "'x'"},
+    "schedules": {"schedule": "'sN'", "workflow": "'served'", "spec": "'{}'", "at_once": 1, "settled": 1, "furthest": 1}
+    | {"seen": 1},
+    "questions": {"origin": "(SELECT origin FROM runs)", "task": "'t'", "item": -1, "nth": "N", "text": "'sure?'"}
+    | {"asked": 1, "until": 5},
+    "task_notes": {"run": 1, "task": 0, "item": -1, "attempt": "N", "name": "'x'", "at": 1, "value": "'1'"},
+}
+
+
+@pytest.mark.parametrize("table", BESIDE)
+def test_a_forged_row_of_another_table_keeps_no_run_from_its_server(table: str, tmp_path: Path) -> None:
+    """Each column with each value, all at once: the server serves what is queued, and ends."""
+    workflow = servable(tmp_path)
+    workflow.submit(params={"number": 0})
+    row = BESIDE[table]
+    with closing(sqlite3.connect(tmp_path / "history.db")) as file, file:
+        columns = [name for _, name, *_ in file.execute(f"PRAGMA table_info({table})")]
+        for number, (column, value) in enumerate(product(columns, FORGED_VALUES)):
+            values = {name: str(one).replace("N", str(number)) for name, one in row.items()} | {column: value}
+            file.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})")
+    assert len(execute(tmp_path / "history.db", f"SELECT 1 FROM {table}")) > len(columns)
+
+    Server([workflow], once=True, options={}).run()  # `serve` reads the run then, which a forged row may refuse
+
+    assert execute(tmp_path / "history.db", "SELECT state FROM runs") == [("Completed",)]
+
+
+def test_a_schedule_with_a_forged_row_begins_anew(tmp_path: Path) -> None:
+    """Until when it was caught up is unknown then: it fires from now on. Beside a server, an error has the words."""
+    workflow = servable(tmp_path)
+    path = tmp_path / "history.db"
+    serve(workflow, once=True)
+    ((settled,),) = execute(path, "SELECT settled FROM schedules")
+    for forged in ("settled = 'x'", "settled = 9223372036854775807", "furthest = -5", "furthest = x'00ff'"):
+        execute(path, f"UPDATE schedules SET {forged}")
+        serve(workflow, once=True)
+        ((now, furthest),) = execute(path, "SELECT settled, furthest FROM schedules")
+        assert settled < now == furthest, forged
+
+    server = HistorySQLite(path).operations().open_server(["served"])
+    execute(path, "UPDATE schedules SET furthest = -5")
+    with pytest.raises(HistoryError, match=r"no dotflow has written -5, .*\. Start the server again"):
+        server.settled(SchedulerCron("0 0 29 2 *").as_schedule("served"))
+    server.close()

@@ -72,7 +72,7 @@ class DatabaseFormat(NamedTuple):
         upgrades: The statements that turn an older version into the next one, by that older version.
         first: The statements that SQLite needs before anything else in a new file.
         settings: The statements for each connection.
-        text_factory: What a text is read as: str or bytes.
+        text_factory: What a text is read as: str, bytes, or what this returns for its bytes.
         oldest: The oldest version that can be read without an upgrade; by default the present one.
     """
 
@@ -82,7 +82,7 @@ class DatabaseFormat(NamedTuple):
     upgrades: Mapping[int, Sequence[str]] = MappingProxyType({})
     first: Sequence[str] = ()
     settings: Sequence[str] = ()
-    text_factory: type = str
+    text_factory: Callable[[bytes], Any] = str
     oldest: int | None = None
 
     def check(self, connection: sqlite3.Connection, version: int) -> None:

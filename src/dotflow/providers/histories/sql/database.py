@@ -56,7 +56,10 @@ class Presence(ABC):
 
     @abstractmethod
     def is_held(self, lock: int) -> bool:
-        """Returns whether a living process holds a lock; also True where that can't be found out."""
+        """Returns whether a living process holds a lock; also True where that can't be found out.
+
+        None holds what can be no lock.
+        """
 
     @abstractmethod
     def is_lock(self, value: object) -> bool:

@@ -38,6 +38,7 @@ from dotflow.providers.histories.sql import questions, rules, schedules
 from dotflow.providers.histories.sql.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Database
 from dotflow.providers.histories.sql.reading import (
+    LATEST,
     PAUSES,
     SERVED,
     pauses_of,
@@ -157,15 +158,20 @@ IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
-BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
+BEFORE: Final = """SELECT runs.run, CAST(tries AS INTEGER) FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
 #: How many tasks and items a run has restored, and how many rows it has at all.
 RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
+#: The casts are for rows that no dotflow has written: what has begun goes on.
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
-    COALESCE(made_up, 0), origin, COALESCE(priority, 0), COALESCE(tries, 0), due
+    COALESCE(made_up, 0), origin, COALESCE(CAST(priority AS INTEGER), 0), COALESCE(CAST(tries AS INTEGER), 0),
+    CAST(due AS INTEGER)
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
-PLACE: Final = "SELECT priority, due FROM wanted WHERE run = ?"
+PLACE: Final = "SELECT priority, due, name FROM wanted WHERE run = ?"
+#: Queued runs that no claim finds, since no dotflow has written their rows: SQLite sorts other types after numbers.
+STRAY: Final = f"""{PRIORITIES} SELECT run FROM priorities CROSS JOIN wanted USING (priority)
+    WHERE queued AND workflow = :workflow AND due > {LATEST}"""
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
@@ -523,7 +529,11 @@ class SQLQueueServer(QueueServer):
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
         ((spec, settled),) = self._database.run(schedules.SETTLED, (_now(), schedule.schedule))
-        return schedules.as_written(schedule, spec), moment(settled)
+        try:
+            return schedules.as_written(schedule, spec), moment(settled)
+        except (ValueError, TypeError) as error:
+            reason = f"no dotflow has written {settled!r}, until when it is caught up. Start the server again"
+            raise HistoryError(f"The schedule of {schedule.workflow!r} can't be used", reason) from error
 
     def fire(
         self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
@@ -588,6 +598,7 @@ class SQLQueueServer(QueueServer):
     def take_over(self) -> Sequence[TakenOver]:
         if self._workflows and self._database.run(AHEAD, {"now": _now()}):
             self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": _now()}))
+        self._fail_strays()
         self._watch.renew()
         if self._workflows:  # SQLite makes a new database in a file that was emptied
             self._is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
@@ -597,6 +608,15 @@ class SQLQueueServer(QueueServer):
         dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
         taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
+
+    def _fail_strays(self) -> None:
+        def work(connection: Connection) -> None:
+            for workflow in self._workflows:
+                for (run,) in connection.execute(STRAY, {"workflow": workflow}).fetchall():
+                    _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
+
+        if any(self._database.run(STRAY, {"workflow": workflow}) for workflow in self._workflows):
+            self._queue.transact(work)
 
     def may_take_over(self) -> bool:
         return bool(self._dead)
@@ -665,7 +685,8 @@ class SQLQueueServer(QueueServer):
         if not connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
             connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
             return None
-        if not rules.is_place(*connection.execute(PLACE, (run,)).fetchone()):
+        priority, due, name = connection.execute(PLACE, (run,)).fetchone()
+        if not (rules.is_place(priority, due) and isinstance(name, str)):
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
             return None
         connection.execute(TAKE, (self._lock, process_name(), run))

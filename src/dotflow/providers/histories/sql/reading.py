@@ -25,9 +25,9 @@ HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
     ORDER BY began DESC, run DESC LIMIT 1"""
 SERVED: Final = "SELECT lock, workflows FROM servers"
-LATEST_PAUSE: Final = LAST_MOMENT * MICRO - 1
+LATEST: Final = LAST_MOMENT * MICRO - 1
 #: A workflow is paused, too, whose moment no dotflow has written.
-PAUSES: Final = f"""SELECT workflow, CAST(paused_by AS TEXT), MAX(0, MIN(CAST(paused_at AS INTEGER), {LATEST_PAUSE})),
+PAUSES: Final = f"""SELECT workflow, CAST(paused_by AS TEXT), MAX(0, MIN(CAST(paused_at AS INTEGER), {LATEST})),
     CAST(paused_comment AS TEXT) FROM workflows WHERE paused_at IS NOT NULL"""
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
@@ -116,7 +116,16 @@ def find_served(connection: Connection, presence: Presence, statement: str = SER
 
 def served_of(rows: Iterable[tuple[int, str]], presence: Presence) -> set[str]:
     """Returns the ids that are listed beside the locks of living processes."""
-    return {served for lock, ids in rows if presence.is_held(lock) for served in json.loads(ids)}
+    return {served for lock, ids in rows if presence.is_held(lock) for served in _ids_in(ids)}
+
+
+def _ids_in(text: str) -> list[str]:
+    """Returns the ids that a server has written as JSON; none where it was no dotflow."""
+    try:
+        ids = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return []
+    return [one for one in ids if isinstance(one, str)] if isinstance(ids, list) else []
 
 
 def in_list(numbers: Iterable[int]) -> str:

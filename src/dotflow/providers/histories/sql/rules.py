@@ -209,7 +209,7 @@ def due_after(trigger: str, was_due: int | None, now: int) -> int:
 
     One whose server has ended keeps its place: it was taken before what is queued, and so stands before it.
     """
-    return now if trigger != TAKE_OVER or was_due is None else min(was_due - 1, now)
+    return now if trigger != TAKE_OVER or was_due is None else min(max(was_due, 1) - 1, now)
 
 
 # Refusals

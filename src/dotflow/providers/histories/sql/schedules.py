@@ -20,15 +20,19 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql.database import Connection, Presence
 from dotflow.providers.histories.sql.questions import STEP, UNANSWERED
-from dotflow.providers.histories.sql.reading import Reader, find_served
+from dotflow.providers.histories.sql.reading import LATEST, Reader, find_served
 from dotflow.providers.histories.sql.tables import FIND_RUN, OPEN, micro, moment, moment_or_none
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
+FORGED: Final = (ValueError, TypeError, AttributeError)  # raised where it has something else
 
-#: The alarm looks at what comes due from now on: its first look is after the first firings.
+#: The alarm looks at what comes due from now on: its first look is after the first firings. A schedule begins anew
+#: where no dotflow has written until when it is caught up.
 REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen, alarmed)
     VALUES (:schedule, :workflow, :spec, :at_once, :now, :now, :now, CASE WHEN :has_alarm THEN :now END)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
+    (settled, furthest) = (SELECT CAST(settled AS INTEGER), CAST(furthest AS INTEGER)
+        WHERE 0 <= settled AND settled <= furthest AND furthest <= :latest UNION ALL SELECT :now, :now),
     alarmed = CASE WHEN :has_alarm THEN COALESCE(alarmed, :now) END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
@@ -69,6 +73,7 @@ def register(
             "spec": json.dumps({name: getattr(schedule, name) for name in SPEC}),
             "at_once": schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1,
             "now": now,
+            "latest": LATEST,
             "has_alarm": schedule.late_after is not None,
         }
         connection.execute(REGISTER, row)
@@ -78,7 +83,8 @@ def register(
     for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
         if workflow in workflows and schedule not in served:
             connection.execute(NOT_SEEN, (schedule,))
-            left.append((schedule_of(schedule, workflow, spec), moment(settled)))
+            with contextlib.suppress(*FORGED):
+                left.append((schedule_of(schedule, workflow, spec), moment(settled)))
     return left
 
 
@@ -96,7 +102,7 @@ def as_written(schedule: Schedule, spec: str) -> Schedule:
 
     It stays as it is where the row is of a newer dotflow, and can't be read.
     """
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(*FORGED):
         return schedule_of(schedule.schedule, schedule.workflow, spec)
     return schedule
 

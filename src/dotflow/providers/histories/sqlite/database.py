@@ -37,7 +37,7 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
-    (str,): """run_id workflow_id step exception message traceback role text workflows paused_by
+    (str,): """run_id workflow_id step exception message traceback role text paused_by
         spec note noted what""",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key

@@ -91,6 +91,16 @@ MISSING: Final = {
         "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
     ),
 }
+
+
+def _text_or_blob(text: bytes) -> str | bytes:
+    """Returns a text. One that is no UTF-8 is a blob: no dotflow has written it, and an error would stop all rows."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
     version=5,
@@ -101,4 +111,5 @@ FORMAT: Final = DatabaseFormat(
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.
     first=("PRAGMA journal_mode = MEMORY", "PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
+    text_factory=_text_or_blob,
 )

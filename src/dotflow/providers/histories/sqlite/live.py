@@ -76,6 +76,8 @@ class Live(Presence):
                         fcntl.lockf(_opened[file], fcntl.LOCK_UN, 1, lock)
 
     def is_held(self, lock: int) -> bool:
+        if not self.is_lock(lock):
+            return False
         with _lock:
             try:
                 opened = self._open()
