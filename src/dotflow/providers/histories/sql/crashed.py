@@ -27,7 +27,7 @@ LAST: Final = """SELECT MAX(at) FROM (SELECT began + COALESCE(took, 0) AS at FRO
     UNION ALL SELECT at FROM output WHERE run = :run)"""
 MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = ? WHERE run = ? AND state = {RUNNING}"
 #: The states of its tasks that have ended; of several attempts the last one.
-COUNT: Final = f"SELECT state, MAX(attempt) FROM attempts WHERE run = ? AND item = {NO_ITEM} GROUP BY task"
+COUNT: Final = f"SELECT task, state FROM attempts WHERE run = ? AND item = {NO_ITEM} ORDER BY task, item, attempt"
 #: What ran, the items of a map first; or else what waited for its next attempt.
 FIRST: Final = f"""SELECT steps.name, item, attempt, attempts.state
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
@@ -72,7 +72,7 @@ def end_of(connection: Connection, run: int, state: TypeRunState) -> tuple[int |
 def counts_of(connection: Connection, run: int) -> tuple[int, ...]:
     """Returns how many tasks of a run have completed, failed, been restored and been skipped by now."""
     counts = dict.fromkeys((COMPLETED, FAILED, RESTORED, SKIPPED), 0)
-    for state, _ in connection.execute(COUNT, (run,)):
+    for state in dict(connection.execute(COUNT, (run,)).fetchall()).values():
         ended = RESTORED if state == CACHED else state
         if ended in counts:
             counts[ended] += 1

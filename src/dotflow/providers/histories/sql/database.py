@@ -20,10 +20,6 @@ class Cursor(Protocol):
     def rowcount(self) -> int:
         """How many rows it has changed."""
 
-    @property
-    def lastrowid(self) -> int | None:
-        """The number of the row that it has inserted."""
-
     def fetchone(self) -> Any:
         """Returns the next row; None without one."""
 

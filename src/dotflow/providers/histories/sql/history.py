@@ -27,10 +27,9 @@ if TYPE_CHECKING:  # a run only writes, and imports none of them
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT ?"
 CHAIN: Final = "SELECT run FROM runs WHERE run = :run OR origin = (SELECT origin FROM runs WHERE run = :run)"
-NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
-WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN IFNULL(NULLIF(workflow, ''), workflow_id) ELSE name END
-    AS id FROM (SELECT workflow_id, name, is_named, workflow FROM runs ORDER BY began DESC LIMIT ?)
-    WHERE id IS NOT NULL"""
+NOTE: Final = "INSERT INTO notes (run, at, text) VALUES (?, ?, ?)"
+WORKFLOWS: Final = """SELECT CASE WHEN is_named THEN COALESCE(NULLIF(workflow, ''), workflow_id) ELSE name END AS id
+    FROM runs ORDER BY began DESC LIMIT ?"""
 OPEN: Final = f"SELECT last.run_id, last.state FROM {CHAINS} WHERE old.run = ? AND {GOES_ON}"
 
 
@@ -58,11 +57,11 @@ class SQLHistory(Archive, History):
         limit: int | None = 50,
         newest: bool = False,
     ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sql.records import RunFilter
+        from dotflow.providers.histories.sql.records import ALL, RunFilter
 
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        number = -1 if limit is None else limit
+        number = ALL if limit is None else limit
         wanted = RunFilter(_states(state), workflow, search=search, limit=number, is_newest=newest)
         if since is not None:
             wanted = wanted._replace(since=as_moment("since", since))
@@ -97,7 +96,7 @@ class SQLHistory(Archive, History):
     def workflows(self) -> list[str]:
         with reading(self.database) as reader:
             rows = reader.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
-        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows))
+        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows if workflow is not None))
 
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         with self._records() as records:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from dotflow.core.events import AttemptOutput
 from dotflow.providers.histories.sql.database import Connection
-from dotflow.providers.histories.sql.tables import NO_ITEM, micro
+from dotflow.providers.histories.sql.tables import ATTEMPT_KEY, NO_ITEM, micro, upsert
 
 #: The first number of a row that comes after the end of its attempt, of a thread that the step has left behind.
 LATE: Final = 1_000_000_000
@@ -97,7 +97,7 @@ class _Kept:
         self.missing = 0
 
 
-SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)})"
+SAVE_OUTPUT: Final = upsert("output", (*ATTEMPT_KEY, "seq"), ("at", "stream", "data", "skipped"))
 DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
 
 

@@ -16,8 +16,8 @@ from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, PAUSED, micro
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
 #: The name of a question's task, without the key of its item, and that of the task or the item.
-TASK: Final = f"""IIF(questions.item = {NO_ITEM}, questions.task,
-    SUBSTR(questions.task, 1, INSTR(questions.task, '{AT}') - 1))"""
+TASK: Final = f"""CASE WHEN questions.item = {NO_ITEM} THEN questions.task
+    ELSE SUBSTR(questions.task, 1, INSTR(questions.task, '{AT}') - 1) END"""
 STEP: Final = f"REPLACE({TASK}, '{INDEX}', '[' || questions.item || ']')"
 UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
 KEY: Final = "origin = ? AND task = ?"
@@ -48,14 +48,15 @@ OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR unti
 OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND reason LIKE '{WAITS_FOR} %'"
 WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
 #: Whether its task or item has done nothing in the run but to ask: it has not taken its answer, nor failed without one.
-HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM steps CROSS JOIN attempts USING (task)
-    WHERE attempts.run = runs.run AND attempts.item = questions.item AND steps.plan = runs.plan
+HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM steps CROSS JOIN attempts
+    WHERE attempts.task = steps.task AND attempts.run = runs.run AND attempts.item = questions.item
+    AND steps.plan = runs.plan
     AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
     GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
 #: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
 OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM
-    ({OF_WAITING} AND (answer IS NOT NULL OR until <= ?) AND {HAS_ASKED})"""
-NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
+    ({OF_WAITING} AND (answer IS NOT NULL OR until <= ?) AND {HAS_ASKED}) AS waits"""
+NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?) AS waits"
 
 
 def ask(

@@ -49,6 +49,7 @@ from dotflow.providers.histories.sql.rules import Effect, Fate, FoundRun
 from dotflow.providers.histories.sql.tables import (
     COMPLETED,
     CRASHED,
+    FIND_RUN,
     MICRO,
     RESTORED,
     micro,
@@ -72,10 +73,10 @@ FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING 
 SET_PARAMS: Final = "UPDATE runs SET params = ? WHERE run = ?"  # those that do not name it may differ
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
-    params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
+    params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, TRUE, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
-    made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
-LEAVE: Final = "UPDATE wanted SET queued = 0, server = NULL WHERE run = ?"
+    made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)"""
+LEAVE: Final = "UPDATE wanted SET queued = FALSE, server = NULL WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, key, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
 CONCEAL: Final = """UPDATE wanted SET name = CASE WHEN name IS NOT NULL THEN :name END, key = NULL
@@ -103,13 +104,13 @@ RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND work
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
     AND run NOT IN (SELECT run FROM wanted)"""
 #: The priorities of what is queued of a workflow, the highest first: each is found by a step through the index.
-PRIORITIES: Final = """WITH RECURSIVE priorities (priority) AS (
+_PRIORITIES: Final = """WITH RECURSIVE priorities (priority) AS (
     SELECT MAX(priority) FROM wanted WHERE queued AND workflow = :workflow
     UNION ALL SELECT (SELECT MAX(priority) FROM wanted
         WHERE queued AND workflow = :workflow AND priority < priorities.priority)
     FROM priorities WHERE priority IS NOT NULL)"""
-IS_DUE: Final = f"""{PRIORITIES} SELECT 1 FROM priorities CROSS JOIN wanted USING (priority)
-    WHERE queued AND workflow = :workflow AND due <= :now LIMIT 1"""
+IS_DUE: Final = f"""{_PRIORITIES} SELECT 1 FROM priorities CROSS JOIN wanted
+    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due <= :now LIMIT 1"""
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
 #: What waits for nothing but the clock, which was set back since: it was due when it was written. It begins in that
 #: order, now. The index of the moments finds no row while the clock is right.
@@ -122,8 +123,8 @@ FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOI
 #: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
 #: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
 #: They come by priority, then as the index has them, by moment: ORDER BY would read all of them.
-CANDIDATES: Final = f"""{PRIORITIES} SELECT run, name, priority, due FROM priorities CROSS JOIN wanted USING (priority)
-    WHERE queued AND workflow = :workflow AND due <= :now AND name IS NOT NULL
+CANDIDATES: Final = f"""{_PRIORITIES} SELECT run, name, wanted.priority, due FROM priorities CROSS JOIN wanted
+    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due <= :now AND name IS NOT NULL
     AND (schedule IS NULL OR (schedule NOT IN ({FULL})
         AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
             OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
@@ -140,16 +141,17 @@ LEFT: Final = """SELECT runs.run_id, COALESCE(wanted.name, wanted.workflow), act
 CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
-DEQUEUE: Final = "UPDATE wanted SET queued = 0, server = ? WHERE run = ?"
+DEQUEUE: Final = "UPDATE wanted SET queued = FALSE, server = ? WHERE run = ?"
 CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
     EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
     FROM wanted JOIN runs USING (run) WHERE run = ?"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
-#: With no moment before which it does not begin, 0, it keeps its place.
-ENQUEUE: Final = """UPDATE wanted SET queued = 1, server = NULL, due = MAX(MIN(due, :now), :first),
+#: With no moment before which it does not begin, it keeps its place.
+ENQUEUE: Final = """UPDATE wanted SET queued = TRUE, server = NULL,
+    due = COALESCE(:first, CASE WHEN due < :now THEN due ELSE :now END),
     resume = resume OR :is_double WHERE run = :run"""
-BEGIN: Final = "UPDATE runs SET begun = 1 WHERE run = ?"
+BEGIN: Final = "UPDATE runs SET begun = TRUE WHERE run = ?"
 END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error) WHERE run = ?"
 #: Claimed runs; those that an earlier dotflow has called Crashed included.
 TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
@@ -158,20 +160,20 @@ IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
-BEFORE: Final = """SELECT runs.run, CAST(tries AS INTEGER) FROM runs JOIN wanted USING (run)
+BEFORE: Final = """SELECT runs.run, CAST(tries AS BIGINT) FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
 #: How many tasks and items a run has restored, and how many rows it has at all.
-RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
+RESTORED_ROWS: Final = f"SELECT COUNT(CASE WHEN state = {RESTORED} THEN 1 END), COUNT(*) FROM attempts WHERE run = ?"
 #: The casts are for rows that no dotflow has written: what has begun goes on.
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
-    COALESCE(made_up, 0), origin, COALESCE(CAST(priority AS INTEGER), 0), COALESCE(CAST(tries AS INTEGER), 0),
-    CAST(due AS INTEGER)
+    COALESCE(made_up, FALSE), origin, COALESCE(CAST(priority AS BIGINT), 0), COALESCE(CAST(tries AS BIGINT), 0),
+    CAST(due AS BIGINT)
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 PLACE: Final = "SELECT priority, due, name FROM wanted WHERE run = ?"
 #: Queued runs that no claim finds, since no dotflow has written their rows: SQLite sorts other types after numbers.
-STRAY: Final = f"""{PRIORITIES} SELECT run FROM priorities CROSS JOIN wanted USING (priority)
-    WHERE queued AND workflow = :workflow AND due > {LATEST}"""
+STRAY: Final = f"""{_PRIORITIES} SELECT run FROM priorities CROSS JOIN wanted
+    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due > {LATEST}"""
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
@@ -272,7 +274,7 @@ class SQLQueue(Operations):
 
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
         def work(connection: Connection) -> bool:
-            before = None if alarmed is None else micro(alarmed)
+            before = schedules.NEVER if alarmed is None else micro(alarmed)
             if not connection.execute(schedules.MOVE_ALARM, (micro(until), schedule, before)).rowcount:
                 return False
             if alarmed is not None and until < alarmed:
@@ -283,7 +285,7 @@ class SQLQueue(Operations):
 
     def long_queued(self, before: datetime) -> Sequence[LongQueued]:
         with reading(self.database) as reader:
-            rows = reader.connection.execute(schedules.LONG_QUEUED, (micro(before),))
+            rows = reader.connection.execute(schedules.LONG_QUEUED, {"before": micro(before)})
             return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
@@ -711,7 +713,7 @@ class SQLQueueServer(QueueServer):
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
             now = _now()
-            first = now + round(delay * MICRO) if delay else 0
+            first = now + round(delay * MICRO) if delay else None
             connection.execute(ENQUEUE, {"now": now, "first": first, "is_double": is_double, "run": run})
 
         self._queue.transact(work)
@@ -782,10 +784,16 @@ def _submit(connection: Connection, wanted: Submission, trigger: str = "submit")
     run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
-    run = connection.execute(ADD_RUN, in_list).lastrowid
+    run = _add_run(connection, in_list)
     in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
+
+
+def _add_run(connection: Connection, row: tuple[Any, ...]) -> int:
+    """Writes a run, whose id comes first in the row. Returns its number."""
+    connection.execute(ADD_RUN, row)
+    return int(connection.execute(FIND_RUN, row[:1]).fetchone()[0])
 
 
 def _compared(params: dict[str, Any]) -> str:
@@ -818,7 +826,7 @@ def _continue(
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
     run_id = str(uuid.uuid4())
     in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
-    number = connection.execute(ADD_RUN, in_list).lastrowid
+    number = _add_run(connection, in_list)
     steps = json.dumps(list(rerun)) if rerun else None
     priority = same if priority is None else priority
     in_queue = (number, workflow, name, None, priority, due, True, steps, tries, schedule, made_up)

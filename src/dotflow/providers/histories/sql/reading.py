@@ -26,9 +26,8 @@ LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR sta
     ORDER BY began DESC, run DESC LIMIT 1"""
 SERVED: Final = "SELECT lock, workflows FROM servers"
 LATEST: Final = LAST_MOMENT * MICRO - 1
-#: A workflow is paused, too, whose moment no dotflow has written.
-PAUSES: Final = f"""SELECT workflow, CAST(paused_by AS TEXT), MAX(0, MIN(CAST(paused_at AS INTEGER), {LATEST})),
-    CAST(paused_comment AS TEXT) FROM workflows WHERE paused_at IS NOT NULL"""
+PAUSES: Final = """SELECT workflow, paused_by AS pauser, paused_at AS pause, paused_comment AS words FROM workflows
+    WHERE paused_at IS NOT NULL"""
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
@@ -94,9 +93,19 @@ class Reader(NamedTuple):
         return [run for run, ended in self.ended.items() if ended is state]
 
 
-def pauses_of(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, WorkflowPause]:
-    """Returns the pauses by workflow. The rows are those of PAUSES."""
-    return {workflow: WorkflowPause(by, moment(at), comment or "") for workflow, by, at, comment in rows}
+def pauses_of(rows: Iterable[tuple[object, ...]]) -> dict[str, WorkflowPause]:
+    """Returns the pauses by workflow, of the rows of PAUSES. One that no dotflow has written is a pause, too."""
+    return {
+        str(workflow): WorkflowPause(
+            as_text(by), moment(max(0, min(at, LATEST)) if isinstance(at, int) else 0), as_text(comment)
+        )
+        for workflow, by, at, comment in rows
+    }
+
+
+def as_text(value: object) -> str:
+    """Returns a value as text: a column of SQLite takes values of any type."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)
 
 
 @contextlib.contextmanager
@@ -129,5 +138,5 @@ def _ids_in(text: str) -> list[str]:
 
 
 def in_list(numbers: Iterable[int]) -> str:
-    """Returns numbers for SQL's IN."""
-    return ", ".join(map(str, sorted(numbers)))
+    """Returns numbers for SQL's IN, which takes no empty list."""
+    return ", ".join(map(str, sorted(numbers))) or "NULL"

@@ -69,13 +69,16 @@ ORDERED: Final = "SELECT what FROM orders WHERE run = ? AND done IS NULL ORDER B
 
 ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
 #: A new line is between them, so that a text of one line is in one of them.
-SEARCH: Final = r"""AND (run_id || char(10) || workflow_id || char(10) || IFNULL(name, '') || char(10)
-    || IFNULL(error, '')) LIKE ? ESCAPE '\'"""
+SEARCH: Final = r"""AND LOWER(run_id || '
+' || workflow_id || '
+' || COALESCE(name, '') || '
+' || COALESCE(error, '')) LIKE LOWER(?) ESCAPE '\'"""
 #: Neither a step's, nor followed by another one of the same name.
 UNMENDED: Final = """AND parent_run IS NULL AND (is_named OR name IS NOT NULL) AND NOT EXISTS
     (SELECT 1 FROM runs AS newer WHERE newer.workflow_id = runs.workflow_id AND newer.began > runs.began) AND
     (is_named OR NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.name = runs.name AND newer.began > runs.began))"""
 QUEUED: Final = "SELECT COUNT(*) FROM wanted WHERE queued"
+ALL: Final = 2**63 - 1  # as a limit
 MANY_RUNS: Final = 2000  # runs
 COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS})"""
@@ -99,10 +102,12 @@ ORDERS: Final = """SELECT orders.at, what, by_whom, comment FROM orders JOIN run
 CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
 #: The numbers of the last attempts, by task and name: of a map the mean of its items.
-NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS REAL)) AS mean FROM
-    (SELECT task, item, name AS note, value AS noted, MAX(attempt) FROM task_notes WHERE run = ?
-        GROUP BY task, item, name)
-    WHERE noted GLOB '[-0-9]*' GROUP BY task, note ORDER BY task, note"""
+NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS DOUBLE PRECISION)) AS mean FROM
+    (SELECT task, item, name AS note, value AS noted FROM task_notes AS last WHERE run = ?
+        AND NOT EXISTS (SELECT 1 FROM task_notes AS later WHERE later.run = last.run AND later.task = last.task
+            AND later.item = last.item AND later.attempt > last.attempt AND later.name = last.name)) AS noted_last
+    WHERE SUBSTR(noted, 1, 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
+    GROUP BY task, note ORDER BY task, note"""
 TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FROM task_notes WHERE run = ?"
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
@@ -131,7 +136,7 @@ TAIL: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM
     WHERE run = ? AND task = ? AND item = ? AND attempt = ? ORDER BY seq DESC"""
 LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
 ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
-ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
+_ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
     WHERE of.run = output.run AND of.task = output.task AND of.round = ?"""
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -145,7 +150,7 @@ class RunFilter(NamedTuple):
         workflow: Those of this workflow: its id, that without parameters or key, or its name.
         since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
         search: Those with this text in their id, workflow, name or error.
-        limit: The maximum number; -1 for all.
+        limit: The maximum number.
         is_unmended: Only those without a newer run of the same name, and none that a step has started.
         is_newest: Only those that no other run continues.
     """
@@ -153,9 +158,9 @@ class RunFilter(NamedTuple):
     states: Sequence[TypeRunState] = ()
     workflow: str | None = None
     since: int = 0
-    before: int = 2**63 - 1
+    before: int = ALL
     search: str = ""
-    limit: int = -1
+    limit: int = ALL
     is_unmended: bool = False
     is_newest: bool = False
 
@@ -178,7 +183,7 @@ class Selection(NamedTuple):
             "task = ?": self.task,
             "item = ?": self.item,
             "attempt = ?": self.attempt,
-            f"item IN ({ITEMS_OF_ROUND})": self.round,
+            f"item IN ({_ITEMS_OF_ROUND})": self.round,
         }
         chosen = {sql: value for sql, value in conditions.items() if value is not None}
         return "".join(f" AND {sql}" for sql in chosen), tuple(chosen.values())
@@ -202,7 +207,7 @@ class Records(Reader):
             if wanted.since and TypeRunState.QUEUED in (wanted.states or TypeRunState):  # what still waits is not past
                 earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
                 rows += self._query(list(self._with_states(conditions, [TypeRunState.QUEUED])), earlier)
-                rows = rows[: wanted.limit] if wanted.limit >= 0 else rows
+                rows = rows[: wanted.limit]
             for row in rows:
                 yield RunSummary(**self._summary_fields(row))
             if rows:
@@ -225,19 +230,20 @@ class Records(Reader):
             ids = (f"{workflow}{sign}", f"{workflow}{chr(ord(sign) + 1)}")
             ((count,),) = self.connection.execute(COUNT_PARAMS, ids)
             if count:
-                plus = "+" if count == MANY_RUNS else ""  # keeps SQLite from the index
-                yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
+                column = "workflow_id || ''" if count == MANY_RUNS else "workflow_id"  # keeps it from the index
+                yield f"{column} >= ? AND {column} < ?", ids
 
     def _with_states(self, conditions: Sequence[Condition], states: Sequence[TypeRunState]) -> Iterator[Condition]:
-        for sql, values in conditions or [("1", ())]:
+        for sql, values in conditions or [("TRUE", ())]:
             if not states:
                 yield sql, values
             for state in states:
                 is_running = state is TypeRunState.RUNNING
                 dead = f" AND run NOT IN ({in_list(self.ended)})" if is_running and self.ended else ""
-                # The plus keeps SQLite from the index of states where there is one of workflows.
+                # An expression keeps it from the index of states where there is one of workflows.
                 dead += LAST_OF_CHAIN if state is TypeRunState.PAUSED else ""
-                yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
+                column = "state || ''" if values else "state"
+                yield f"{sql} AND {column} = ?{dead}", (*values, str(state))
                 if ended := self.ended_as(state):
                     yield f"{sql} AND run IN ({in_list(ended)})", values
 
@@ -247,7 +253,7 @@ class Records(Reader):
             more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
         others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
         others += LAST_OF_CHAIN if wanted.is_newest else ""
-        parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
+        parts = [f"SELECT * FROM ({_part(sql, others)}) AS part" for sql, _ in conditions]
         values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
         return self.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
 
@@ -447,7 +453,7 @@ class Records(Reader):
             where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
             values = [run, task, NO_ITEM if item is None else item]
         # Without the documents, whether there is one.
-        column = "document" if limit is not None else "IIF(document IS NULL, NULL, x'') AS document"
+        column = "document" if limit is not None else "document IS NOT NULL AS is_kept"
         rows = self.connection.execute(COPIES.format(document=column, where=where), values).fetchall()
         last = {(task, item): number for task, _, item, number, *_ in rows}  # the attempts are in order
         chosen = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
@@ -456,7 +462,9 @@ class Records(Reader):
         for task, role, item, number, size, digest, document, why in rows:
             if number not in chosen[task, item]:
                 continue
-            if document:
+            if limit is None:
+                document = b"" if document else None
+            elif document:
                 document = unzip(document, min(limit or 0, left))
                 left -= len(document)
             item = None if item == NO_ITEM else item
@@ -514,8 +522,8 @@ def checked_id(run_id: str) -> str:
 
 
 def _part(sql: str, others: str) -> str:
-    # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
-    began = "+began" if sql.startswith("workflow_id >") else "began"
+    # An expression keeps it from the index of beginnings where the one of workflows is better.
+    began = "began + 0" if sql.startswith("workflow_id >") else "began"
     return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
 
 

@@ -45,9 +45,9 @@ FORGET_SHARED: Final = (
         AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = :environment)""",
 )
 #: The questions of a chain go with its last run.
-FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = ?1)
+FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = :run)
     AND NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
-        WHERE forgotten.run = ?1 AND other.run <> ?1)"""
+        WHERE forgotten.run = :run AND other.run <> :run)"""
 
 
 def as_keep(value: object) -> Keep:
@@ -78,7 +78,7 @@ def forget(connection: Connection, runs: list[int]) -> int:
     """Deletes runs by their numbers, within a transaction. Returns how many there were."""
     rows = {row for run in runs for row in connection.execute(FIND_SHARED, (run,))}
     for run in runs:
-        connection.execute(FORGET_QUESTIONS, (run,))
+        connection.execute(FORGET_QUESTIONS, {"run": run})
         for table in (*OF_RUN, "runs"):
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
     for statement in FORGET_SHARED:

@@ -26,14 +26,16 @@ from dotflow.providers.histories.sql.tables import FIND_RUN, OPEN, micro, moment
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 FORGED: Final = (ValueError, TypeError, AttributeError)  # raised where it has something else
 
+_IS_SOUND: Final = f"""0 <= schedules.settled AND schedules.settled <= schedules.furthest
+        AND schedules.furthest <= {LATEST}"""
 #: The alarm looks at what comes due from now on: its first look is after the first firings. A schedule begins anew
 #: where no dotflow has written until when it is caught up.
-REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen, alarmed)
-    VALUES (:schedule, :workflow, :spec, :at_once, :now, :now, :now, CASE WHEN :has_alarm THEN :now END)
+REGISTER: Final = f"""INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen, alarmed)
+    VALUES (:schedule, :workflow, :spec, :at_once, :now, :now, :now, :alarmed)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
-    (settled, furthest) = (SELECT CAST(settled AS INTEGER), CAST(furthest AS INTEGER)
-        WHERE 0 <= settled AND settled <= furthest AND furthest <= :latest UNION ALL SELECT :now, :now),
-    alarmed = CASE WHEN :has_alarm THEN COALESCE(alarmed, :now) END"""
+    settled = CASE WHEN {_IS_SOUND} THEN CAST(schedules.settled AS BIGINT) ELSE excluded.settled END,
+    furthest = CASE WHEN {_IS_SOUND} THEN CAST(schedules.furthest AS BIGINT) ELSE excluded.furthest END,
+    alarmed = CASE WHEN excluded.alarmed IS NOT NULL THEN COALESCE(schedules.alarmed, excluded.alarmed) END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
@@ -42,7 +44,8 @@ ALL: Final = "SELECT schedule FROM schedules"
 #: Where the clock went back, and is now where it was, nothing in between is decided again.
 SETTLED: Final = """SELECT spec, CASE WHEN furthest <= ? THEN furthest ELSE settled END FROM schedules
     WHERE schedule = ?"""
-SETTLE: Final = """UPDATE schedules SET settled = :until, furthest = MAX(furthest, :until),
+SETTLE: Final = """UPDATE schedules SET settled = :until,
+    furthest = CASE WHEN furthest < :until THEN :until ELSE furthest END,
     dropped = dropped + :dropped, last_dropped = :last WHERE schedule = :schedule"""
 LAST_DROPPED: Final = "SELECT last_dropped FROM schedules WHERE schedule = ?"
 IS_PLANNED: Final = "SELECT 1 FROM wanted WHERE schedule = ? AND planned = ?"
@@ -73,8 +76,7 @@ def register(
             "spec": json.dumps({name: getattr(schedule, name) for name in SPEC}),
             "at_once": schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1,
             "now": now,
-            "latest": LATEST,
-            "has_alarm": schedule.late_after is not None,
+            "alarmed": None if schedule.late_after is None else now,
         }
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
@@ -176,12 +178,14 @@ IS_FIRED: Final = """SELECT 1 FROM wanted JOIN runs USING (run) WHERE planned IS
 COMPLETED: Final = """SELECT run, run_id FROM runs WHERE workflow_id = ? AND began >= ? AND state = 'Completed'
     ORDER BY began DESC"""
 WAITS_FOR: Final = f"SELECT {STEP} AS step FROM questions WHERE origin = ? AND {UNANSWERED} ORDER BY asked LIMIT 1"
-MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
+NEVER: Final = -1  # in place of NULL
+MOVE_ALARM: Final = f"UPDATE schedules SET alarmed = ? WHERE schedule = ? AND COALESCE(alarmed, {NEVER}) = ?"
 LOOKED_AT: Final = "UPDATE wanted SET looked_at = 1 WHERE schedule = ? AND planned > ? AND planned <= ?"
 #: What continues another run has the place of that one, and waits since it was queued.
-LONG_QUEUED: Final = """SELECT wanted.workflow, COUNT(*) AS count, MIN(MAX(due, submitted)) AS since
+LONG_QUEUED: Final = """SELECT wanted.workflow, COUNT(*) AS count,
+    MIN(CASE WHEN due < submitted THEN submitted ELSE due END) AS since
     FROM wanted JOIN runs USING (run)
-    WHERE queued AND MAX(due, submitted) < ? GROUP BY wanted.workflow ORDER BY wanted.workflow"""
+    WHERE queued AND due < :before AND submitted < :before GROUP BY wanted.workflow ORDER BY wanted.workflow"""
 
 
 def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:

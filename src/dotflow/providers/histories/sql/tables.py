@@ -7,6 +7,7 @@ of a map in rounds; other items in rounds are rounds themselves. A `value` of `t
 0 is a gap of `skipped` bytes.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -28,6 +29,9 @@ ATTEMPT_COLUMNS: Final = (
 )
 TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, *_MORE = range(len(ATTEMPT_COLUMNS))
 FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED, ROUND = _MORE
+
+#: The first columns of what belongs to an attempt.
+ATTEMPT_KEY: Final = ("run", "task", "item", "attempt")
 
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
@@ -147,6 +151,14 @@ TABLES: Final = (
 
 #: Tables with the rows of a run.
 OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes", "wanted", "orders", "task_notes")
+
+
+def upsert(table: str, key: Sequence[str], columns: Sequence[str], rows: str = "") -> str:
+    """Returns the statement that writes rows of a table, in place of those with the same key. By default it is one."""
+    rows = rows or f"({', '.join('?' * (len(key) + len(columns)))})"
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    names = ", ".join((*key, *columns))
+    return f"INSERT INTO {table} ({names}) VALUES {rows} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
 
 
 def micro(moment: datetime) -> int:

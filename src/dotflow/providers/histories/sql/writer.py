@@ -20,6 +20,7 @@ from dotflow.providers.histories.sql.output_rows import save_output
 from dotflow.providers.histories.sql.rows import RunRows, widened
 from dotflow.providers.histories.sql.tables import (
     ATTEMPT_COLUMNS,
+    ATTEMPT_KEY,
     COMPLETED,
     FAILED,
     FIND_RUN,
@@ -28,17 +29,19 @@ from dotflow.providers.histories.sql.tables import (
     SKIPPED,
     UNKNOWN,
     micro,
+    upsert,
 )
 from dotflow.records.environment import process_name, read_environment
 
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
 FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
 SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
-SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
+SAVE_STEP: Final = """INSERT INTO steps (plan, task, name, identity, code, task_group, lane, needs, policy)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
     parent_run, parent_task, parent_attempt, parent_item, lock, process, plan, environment, storage, is_named,
-    workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, 1)"""
+    workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, TRUE)"""
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
     storage = ?, inputs = ? WHERE run = ?"""
 #: The last run of a name whose chain has begun and can go on.
@@ -54,7 +57,7 @@ OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :nam
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.origin = runs.origin AND newer.run > runs.run)"""
 SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
 CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ?, error = ? WHERE run = ?"
-DEQUEUE: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
+DEQUEUE: Final = "UPDATE wanted SET queued = FALSE WHERE run = ?"
 
 
 class RunGone(Exception):
@@ -104,7 +107,9 @@ def register(connection: Connection, started: RunStarted, lock: int | None) -> i
         continues,
         files,
     )
-    return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+    row = tuple(map(_as_text, values))
+    connection.execute(SAVE_RUN, row)
+    return int(connection.execute(FIND_RUN, row[:1]).fetchone()[0])
 
 
 def end_others(connection: Connection, name: str, origin: str, by: str, now: int) -> list[str]:
@@ -139,13 +144,14 @@ def _plan(connection: Connection, steps: Sequence[Planned]) -> int:
     digest = _digest(marshal.dumps(columns, 0))  # the version without references, so that equal ones are equal bytes
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
-    plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
+    connection.execute(SAVE_PLAN, (digest,))
+    ((plan,),) = connection.execute(FIND_PLAN, (digest,)).fetchall()
     rows = []
     for task, (name, identity, code, group, lane, need, text) in enumerate(zip(*columns, strict=True)):
         values = (name, identity, code or None, group, lane, json.dumps(need) if need else None, text)
         rows.append((plan, task, *map(_as_text, values)))
     connection.executemany(SAVE_STEP, rows)
-    return plan
+    return int(plan)
 
 
 def _describe(policy: Policy | None, rounds: int = 0) -> str | None:
@@ -159,18 +165,20 @@ def _environment(connection: Connection, masks: Masks) -> int:
     digest = _digest(text)
     for (number,) in connection.execute(FIND_ENVIRONMENT, (digest,)):
         return int(number)
-    return int(connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text))).lastrowid or 0)
+    connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text)))
+    return int(connection.execute(FIND_ENVIRONMENT, (digest,)).fetchone()[0])
 
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
-SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
-SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
-SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
-SAVE_NOTE: Final = f"INSERT OR REPLACE INTO task_notes VALUES ({', '.join('?' * 7)})"
+SAVE_ATTEMPT: Final = upsert("attempts", ATTEMPT_KEY, ATTEMPT_COLUMNS[3:])
+SAVE_ERROR: Final = upsert(
+    "errors", (*ATTEMPT_KEY, "nth"), ("exception", "message", "traceback", "retry_in", "refusal")
+)
+SAVE_COPY: Final = upsert("copies", (*ATTEMPT_KEY, "role"), ("size", "digest", "document", "why"))
+SAVE_NOTE: Final = upsert("task_notes", (*ATTEMPT_KEY, "name"), ("at", "value"))
 TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
 END_CLAIMED: Final = """UPDATE runs SET completed = ?, failed = ?, restored = ?, skipped = ?, error = ? WHERE run = ?"""
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
@@ -205,7 +213,7 @@ def write_rows(connection: Connection, run: int, rows: RunRows, *, has_lost: boo
 def save_few(widths: tuple[int, ...]) -> str:
     """Returns the statement for rows with values in so many columns. NULL in it takes less time than a None for it."""
     rows = [f"(?{', ?' * width}{', NULL' * (len(ATTEMPT_COLUMNS) - width)})" for width in widths]
-    return f"{SAVE_ATTEMPTS} {', '.join(rows)}"
+    return upsert("attempts", ATTEMPT_KEY, ATTEMPT_COLUMNS[3:], ", ".join(rows))
 
 
 def _ending(rows: RunRows) -> tuple[Any, ...]:
