@@ -542,7 +542,7 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
         return "14 what needs an added workflow whose cleanup has failed is skipped; the model runs it, which is wrong"
     is_unsaved = {t.step.name for t in every if t.step and not t.saved}
     if more and any(t.is_mapped and not t.items and not t.step.checkpoint for t in tasks):
-        cleanups = {t.step.name for t in every if t.step and t.always}
+        cleanups = {one.name for t in every if t.always for one in (t.step, t.fallback) if one}
         if {call[0] for call in more} <= is_unsaved | cleanups and {call[0] for call in less} <= cleanups:
             return "15 a map of no items without checkpoint has made what it takes, to open; the model makes nothing"
     keys = set(model["keys"]), set(engine["keys"])

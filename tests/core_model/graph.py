@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -84,6 +84,14 @@ class Task:
     def sources(self) -> list[str]:
         return [*dict.fromkeys((*self.value_sources(), *self.needs, *self.after))]
 
+    def is_taker(self, name: str) -> bool:
+        """Whether it has to do with a task, other than by a cleanup in its body."""
+        if self.body is None or name not in self.sources():
+            return name in self.sources()
+        by_cleanups = {p for p in self.takes if not self.body.takes(p, also_cleanups=False)}
+        kept = replace(self, takes={p: source for p, source in self.takes.items() if p not in by_cleanups})
+        return name in kept.sources()
+
 
 @dataclass
 class Graph:
@@ -96,9 +104,10 @@ class Graph:
     def by_name(self) -> dict[str, Task]:
         return {task.name: task for task in self.tasks}
 
-    def takes(self, parameter: str) -> bool:
+    def takes(self, parameter: str, *, also_cleanups: bool = True) -> bool:
         """Whether one of its tasks takes a parameter of it."""
-        return any(f"${parameter}" in (*one.takes.values(), *one.each.values()) for one in self.tasks)
+        tasks = [one for one in self.tasks if also_cleanups or not one.always]
+        return any(f"${parameter}" in (*one.takes.values(), *one.each.values()) for one in tasks)
 
     def lists_behind(self, source: Source) -> set[Any]:
         """What tells whether two maps are in step: the lists through which the items of a task go."""

@@ -383,19 +383,15 @@ def judge(node: Node, got: Got, look: Look, is_ahead: bool) -> Verdict:
     if task.always and scope.owner is not None and not _has_run_before(node, is_ahead):
         return Verdict(SKIPPED, NOT_NEEDED)
     held = ""
-    if not task.saved and not got.made and not got.unsure and scope.prefix + task.name not in look.options.rerun:
+    is_named = scope.prefix + task.name in look.options.rerun
+    if not task.saved and not got.made and not got.unsure and not (is_ahead and is_named):
         held = f"={digest(sorted(got.tokens.items()))}"
     if not task.saved and not is_ahead and node.fore and node.fore.why == NOT_NEEDED:
         return Verdict(SKIPPED, NOT_NEEDED, token=node.fore.token)
     if is_ahead and not got.open and not task.always:
         got.open = next((f"if {name} runs" for name in task.needs if _may_lack(scope.nodes[name])), "")
     may_lack = bool(got.open) and is_ahead
-    if (
-        task.cache
-        and not task.always
-        and look.options.cache
-        and node.scope.prefix + task.name not in look.options.rerun
-    ):
+    if task.cache and not task.always and look.options.cache and not is_named:
         if is_ahead and (got.made or got.held or got.unsure):
             look.will_make.add(task.step.name)  # type: ignore[union-attr]
             return Verdict(OPEN, "its arguments are not known", may_lack=may_lack, **flags)

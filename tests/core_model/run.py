@@ -299,7 +299,7 @@ class Run:
         if scope.prefix + task.name in self.options.rerun:
             return True
         nodes = [node for node in scope.nodes.values() if not self._is_left_out(node)]
-        takers = [node.task for node in nodes if task.name in node.task.sources()]
+        takers = [node.task for node in nodes if node.task.is_taker(task.name)]
         if scope.owner is not None or self.options.left_out:
             takers = [one for one in takers if not one.always]
             if scope.owner is not None and task.name == scope.owner.task.result and self._is_taken(scope.owner):
@@ -309,7 +309,7 @@ class Run:
     def _is_taken(self, owner: Node) -> bool:
         """Whether somebody outside takes the value of an item or a round."""
         nodes = [node for node in owner.scope.nodes.values() if not self._is_left_out(node)]
-        taken = any(owner.task.name in node.task.sources() and not node.task.always for node in nodes)
+        taken = any(node.task.is_taker(owner.task.name) and not node.task.always for node in nodes)
         inside = owner.scope.owner is not None and owner.task.name == owner.scope.owner.task.result
         return taken or (inside and self._is_taken(owner.scope.owner))  # type: ignore[arg-type]
 
@@ -1033,7 +1033,8 @@ def _left_out(graph: Graph, only: Collection[str]) -> set[str]:
             place = places[name]
             left += _sources_of(place)
             for one in (place, *place.owners):
-                left += [needed for need in one.task.needs for needed in _below(one, need)]
+                needs = () if one.task.always else one.task.needs  # a cleanup only waits for them
+                left += [needed for need in needs for needed in _below(one, need)]
                 if one.task.repeat:
                     left += [inner.name for inner in _places(one.task.body, f"{one.name}.")]  # type: ignore[arg-type]
     order = list(places)
