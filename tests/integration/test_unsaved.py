@@ -565,6 +565,25 @@ def test_an_item_that_is_skipped_has_none_made_though_another_one_runs(lab: Lab,
     assert sorted(lab.ran) == ["connect 2", "page 2"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("each", [None, {"url": [1, 2]}])
+def test_who_needs_a_finished_workflow_has_nothing_made_in_it(lab: Lab, mode: str, each: Any) -> None:
+    """What only its own finished tasks take is not made for a task that needs the workflow as a whole."""
+
+    def sites(lab: Lab, workflow: DotFlow) -> None:
+        site = DotFlow(params={"url": 1})
+        site.task.add(action(checkpoint=False)(lambda url: lab.note("connect") or 1), name="connect")
+        site.task.add(action(lambda connect: lab.note("page")), name="page")
+        workflow.task.add(site, name="site", each=each)
+        workflow.task.add(action(checkpoint=False)(lambda: lab.note("report")), name="report", needs=["site"])
+
+    lab.run(sites, mode, resume=False)
+    assert lab.ran.count("connect") == (1 if each is None else 2)
+    lab.run(sites, mode)
+
+    assert lab.ran == ["report"]
+
+
 def test_a_loop_that_has_failed_fails_again_though_what_it_takes_is_unsaved(tmp_path: Path) -> None:
     """Of its rounds nothing is left to run. The value that they take is made, or the run would complete."""
 

@@ -1,6 +1,7 @@
 """Demand: which values without checkpoints a resume makes anew."""
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Final
 
 from dotflow.core.links import Links
@@ -98,14 +99,22 @@ class Demand:
             takers = [taker for taker in takers if not self._tokens.tasks[taker].is_cleanup]
         return not takers or self._changes.is_rerun(task)
 
+    def _is_taken_within(self, task_id: int, group: Collection[int]) -> bool:
+        """Returns whether another task of an added workflow takes or needs it, and so demands it if it runs."""
+        takers = self._takers.get(task_id, ()) if len(group) > 1 else ()
+        return any(taker in group and not self._tokens.tasks[taker].is_cleanup for taker in takers)
+
     def _demand(self, task: Task, indices: Collection[int] | None) -> None:
         """Marks what a task, or some items of it, take and need; without items, what a map takes to open."""
         links = task.links or NO_LINKS
         whole = links.whole()
-        self._whole.update(whole.value_sources(), *(whole.needs if indices is ALL or indices else ()))
+        needed = {one for group in links.needs for one in group if not self._is_taken_within(one, group)}
+        self._whole.update(whole.value_sources())
+        if indices is ALL or indices:
+            self._whole.update(needed.intersection(chain.from_iterable(whole.needs)))
         if PREVIOUS not in [link.parameter for link in links.each]:
             self._whole.update(self._tokens.taken_as_previous(task))
-        for source in {*links.value_sources(), *(one for group in links.needs for one in group)} - self._whole:
+        for source in needed.union(links.value_sources()) - self._whole:
             if indices is not ALL:
                 self._by_item.setdefault(source, set()).update(indices)
             else:
