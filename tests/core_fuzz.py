@@ -541,10 +541,14 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):
         return "14 what needs an added workflow whose cleanup has failed is skipped; the model runs it, which is wrong"
     is_unsaved = {t.step.name for t in every if t.step and not t.saved}
-    if more and any(t.is_mapped and not t.items and not t.step.checkpoint for t in tasks):
-        cleanups = {one.name for t in every if t.always for one in (t.step, t.fallback) if one}
-        if {call[0] for call in more} <= is_unsaved | cleanups and {call[0] for call in less} <= cleanups:
-            return "15 a map of no items without checkpoint has made what it takes, to open; the model makes nothing"
+    has_failed_again = any(
+        n.task.repeat and n.state == "failed" and n.fan and all(kid.is_done() for kid in n.fan.kids)
+        for n in (every_node(model["ran"].root) if "ran" in model else ())
+    )
+    if has_failed_again and more and not less and {call[0] for call in more} <= is_unsaved:
+        return (
+            "16 a loop that fails again without a step has made what it takes; the model makes nothing, as it is better"
+        )
     keys = set(model["keys"]), set(engine["keys"])
     if (is_same or all(is_killed)) and (keys[0] <= keys[1] or keys[1] <= keys[0]):
         return "13 one has deleted what the other leaves, and never counts: what the options say of an unknown list"

@@ -251,14 +251,18 @@ class Run:
         if task.is_fan and node.entry is None:
             for kid in reversed(node.fan.kids) if node.fan is not None else ():
                 self.demand(kid) if isinstance(kid, Scope) else self._demand_of(kid)
-            if node.fan is not None and (task.body is None or task.each):
+            is_empty = node.fan is not None and bool(task.each) and not node.fan.kids
+            if is_empty and task.body is None and not task.saved and node not in self.needed:
+                if not self._is_asked_for(node):
+                    return
+            elif node.fan is not None and (task.body is None or task.each) and not is_empty:
                 return
             if node.fan is None and fore.kind == SKIPPED:
                 return
         elif node.is_done():
             return
-        elif fore.is_held and node not in self.needed and not self._is_asked_for(node):
-            node.fore = Verdict(SKIPPED, NOT_NEEDED, token=fore.token, is_held=True)
+        elif not task.saved and not task.always and node not in self.needed and not self._is_asked_for(node):
+            node.fore = Verdict(SKIPPED, NOT_NEEDED, token=fore.token, is_held=fore.is_held)
             return
         if task.always and task.name not in self.journal.cleanups and task.name not in self.waited:
             return
@@ -269,7 +273,10 @@ class Run:
         for entry in (node.entry or {}).values():
             if entry.__class__ is Ref:
                 self._need(entry.kid)
-        if task.body is None or node.fan is None:
+        if task.body is not None:
+            taken = {*task.sources()}  # without what no task of its body takes
+            sources = [s for s in sources if isinstance(s, str) and (s[0] == "$" or s.partition(":")[0] in taken)]
+        if task.body is None or node.fan is None or not node.fan.kids:
             for source in sources:
                 self._need_source(scope, source)
 
