@@ -227,6 +227,9 @@ class SecretMissing(DefinitionError, ValueError):
             f"{name} for '{parameter}' of step '{step}'" if step else f"{name} for the run parameter '{parameter}'"
             for step, parameter, name in self.missing
         )
+        given = next((name for step, _, name in self.missing if not step), None)
+        if given is not None:
+            return f"Secrets are missing: {uses}. Set {given} to the value that the run was given, or start a new run."
         return (
             f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
             f"write Secret({self.missing[0][2]!r}, default=...)."

@@ -359,6 +359,25 @@ def test_what_goes_on_has_the_new_setting(
     assert sorted(had) == [(1, 60), (1, 100), (1, 100), (2, 60), (2, 100)]
 
 
+def test_a_start_that_takes_a_resumed_run_has_its_own_setting(
+    command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """The history has the budget with which the run goes on, and not the one with which it was queued."""
+    (tmp_path / "broken-1").touch()
+    backfill = ("backfill", "-w", f"{jobs}:costly", "--param", "day=2026-11-01")
+    assert command(*backfill, "--once").code == Exit.FAILED
+    assert command(*backfill).out.endswith("1 run: 1 resumed.\n")
+    (queued,) = history.runs(limit=1)
+    (tmp_path / "broken-1").unlink()
+
+    start = ("start", "-w", f"{jobs}:costly", "--param", "day=2026-11-01", "--param", "budget=100", "--resume")
+    end = command(*start)
+    assert end.code == 0, end.err
+    (run,) = history.runs(limit=1)
+    assert done(tmp_path)[-1] == "spend:100"
+    assert (run.run_id, run.params) == (queued.run_id, {"day": date(2026, 11, 1), "budget": 100})
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

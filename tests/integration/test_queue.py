@@ -1788,7 +1788,8 @@ def test_a_run_goes_on_with_the_secret_that_it_was_given(
     control.resume(first.run_id, rerun="call")
     serve(build(), once=True)
     missing = control.run(first.run_id).error
-    assert missing.startswith("SecretMissing: Secrets are missing: STRIPE for the run parameter 'token'. Set")
+    cure = "Set STRIPE to the value that the run was given, or start a new run."
+    assert missing == f"SecretMissing: Secrets are missing: STRIPE for the run parameter 'token'. {cure}"
     assert control.run(first.run_id).params == {"customer": 1}
     assert "A-secret" not in written(history)
 

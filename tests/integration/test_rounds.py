@@ -339,8 +339,9 @@ def test_not_good_after_the_last_round_is_a_failure(lab: Lab) -> None:
     """A resume fails again without a step; with a larger `repeat` it goes on."""
     run = lab.start(lab.workflow(repeat=2))
 
-    why = "'round' stopped after 2 of 2 rounds: 'round[1].good' was False. Raise repeat to go on."
-    assert named(run, "round.refine").error.message == why
+    why = "'round' stopped after 2 of 2 rounds: 'round[1].good' was False. "
+    cures = 'Raise repeat to go on, or pass at_limit="go on" to take the last value.'
+    assert named(run, "round.refine").error.message == why + cures
     assert run["round.refine"].items[-1].value == "a++"
     assert lab.start(lab.workflow(repeat=2), resume=True).status is FAILED
     assert lab.ran == []

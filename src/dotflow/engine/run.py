@@ -540,6 +540,8 @@ class Run:
         path = getattr(storage, "path", None)
         has_history = providers.history is not None
         is_followed = has_history or providers.tracer is not None or bool(providers.listeners)
+        is_queues = self._claimed is not None and not self._claimed.is_alone  # which has its parameters already
+        has_params = has_history and self._is_named and not is_queues
         return RunStarted(
             self.workflow_id,
             self.run_id,
@@ -556,7 +558,7 @@ class Run:
             is_named=self._is_named,
             masks=self._masks,
             workflow=self._workflow,
-            params=_params_text(self.params, self._masks, self._digests) if has_history and self._is_named else None,
+            params=_params_text(self.params, self._masks, self._digests) if has_params else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
             goes_on=self._checkpoints.goes_on,

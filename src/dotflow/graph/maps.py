@@ -319,7 +319,7 @@ def round_end(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_
     why = f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}"
     if nest.goes_on:
         return RoundEnd(True, note=f"'{nest.name}' has the value of its last round, {why}.")
-    return RoundEnd(True, f"{why}. Raise repeat to go on")
+    return RoundEnd(True, f'{why}. Raise repeat to go on, or pass at_limit="go on" to take the last value')
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:

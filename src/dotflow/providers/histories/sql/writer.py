@@ -43,7 +43,7 @@ SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, 
     parent_run, parent_task, parent_attempt, parent_item, lock, process, plan, environment, storage, is_named,
     workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, TRUE)"""
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
-    storage = ?, inputs = ? WHERE run = ?"""
+    storage = ?, inputs = ?, params = COALESCE(?, params) WHERE run = ?"""
 #: The last run of a name whose chain has begun and can go on.
 LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last WHERE workflow_id = ? AND {OPEN}
     AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)
@@ -71,7 +71,8 @@ def register(connection: Connection, started: RunStarted, lock: int | None) -> i
     for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
         if started.is_claimed:
             values = (started.mode, started.resumed, micro(started.at), started.tasks, plan, environment)
-            connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), files, run))
+            of_run = (_as_text(started.storage), files, _as_text(started.params), run)
+            connection.execute(BEGIN_CLAIMED, (*values, *of_run))
         return int(run)
     if started.is_claimed:
         raise RunGone
