@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,15 +20,17 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, Context, DotFlow, action
+from dotflow import Config, Context, Control, DotFlow, action, serve
 from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import (
     ExecutorAsync,
     ExecutorProcess,
     ExecutorThread,
+    HistorySQLite,
     LogDefault,
     StorageDefault,
     StorageFile,
@@ -199,6 +202,127 @@ def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
     assert run(storage, add) == []
     edit("large.bin", "other")
     assert run(storage, add) == ["make"]
+
+
+HUGE = 1 << 40  # bytes of a file without blocks: reading it takes minutes
+
+
+def make_huge() -> Path:
+    with Path("huge.bin").open("wb") as file:
+        file.truncate(HUGE)
+    return Path("huge.bin")
+
+
+@action(timeout=0.2)
+def make_huge_in_time() -> Path:
+    note("make")
+    return make_huge()
+
+
+@action(timeout=0.2, isolate=True)
+def make_huge_isolated() -> Path:
+    note("make")
+    return make_huge()
+
+
+@action(timeout=0.2)
+async def make_huge_async() -> Path:
+    note("make")
+    return make_huge()
+
+
+LIMITED: list[Any] = [
+    *((make_huge_in_time, mode, None) for mode in MODES),
+    (make_huge_in_time, "sequential", ExecutorThread),
+    (make_huge_isolated, "sequential", None),
+    (make_huge_async, "sequential", None),
+    (make_huge_async, "sequential", ExecutorAsync),
+]
+
+
+@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.processes
+@pytest.mark.parametrize(("step", "mode", "executor"), LIMITED)
+def test_a_file_is_read_no_longer_than_its_step_has_time(step: Any, mode: str, executor: Any, storage: Storage) -> None:
+    """The step has returned in time, so it does not run again: its file is compared by size and time."""
+    config = Config(storage=storage, executor=executor and executor(), digest_limit=HUGE)
+
+    def make() -> DotFlow:
+        workflow = DotFlow(config, workflow_id="w")
+        workflow.task.add(step)
+        return workflow
+
+    start(first := make(), mode)
+    assert first.result_task()[0].status is TypeStatus.COMPLETED
+    assert make().start(resume=True).value(step) == Path("huge.bin")
+    assert ran() == ["make"]
+    edit("huge.bin", "other")
+    assert make().start(resume=True).status is TypeStatus.COMPLETED
+    assert ran() == ["make", "make"]
+
+
+@action(files=False)
+def make_huge_unread() -> Path:
+    return make_huge()
+
+
+@action(cache=True)
+def size_of_huge(make_huge_unread: Path) -> int:
+    return make_huge_unread.stat().st_size
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Returns what is set when a file is opened for its digest."""
+    event, at_once = threading.Event(), worker_files._open_at_once
+
+    def open_at_once(path: str, flags: int) -> int:
+        event.set()
+        return at_once(path, flags)
+
+    monkeypatch.setattr(worker_files, "_open_at_once", open_at_once)
+    return event
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_the_end_of_a_run_ends_the_reading_of_a_file_for_it(how: str, opened: threading.Event) -> None:
+    """Here of one that the key of a cached value needs."""
+    workflow = DotFlow(Config(digest_limit=HUGE))
+    workflow.task.add(make_huge_unread).add(size_of_huge)
+    run = workflow.start(mode="background", timeout=None if how == "cancel" else 0.5)
+    assert opened.wait(60)
+    if how == "cancel":
+        run.cancel()
+    assert run.wait(60)
+    assert run.state is (TypeRunState.CANCELLED if how == "cancel" else TypeRunState.FAILED)
+    assert run.value("make_huge_unread") == Path("huge.bin")
+    assert run["size_of_huge"].status is TypeStatus.NOT_STARTED or run["size_of_huge"].error.exception == "RunTimeout"
+
+
+def queued_with_a_huge_file(folder: Path) -> tuple[DotFlow, Control, str]:
+    config = Config(StorageFile(folder / "values"), history=HistorySQLite(folder / "h.db"), digest_limit=HUGE)
+    workflow = DotFlow(config, workflow_id="w", params={"file": make_huge()})
+    workflow.task.add(read_source, params={"source": Path("huge.bin")})
+    return workflow, Control(config.history), workflow.submit()
+
+
+def test_a_server_that_stops_reads_no_file_of_a_parameter_to_its_end(opened: threading.Event, tmp_path: Path) -> None:
+    """The run goes back to the queue."""
+    workflow, control, run_id = queued_with_a_huge_file(tmp_path)
+    with serve(workflow, wait=False) as server:
+        assert opened.wait(60)
+        server.stop()
+    assert control.run(run_id).state is TypeRunState.QUEUED
+
+
+def test_cancel_ends_the_reading_of_a_file_of_a_parameter(opened: threading.Event, tmp_path: Path) -> None:
+    """The run of a server ends, though it has not begun."""
+    workflow, control, run_id = queued_with_a_huge_file(tmp_path)
+    cancels = threading.Thread(target=lambda: opened.wait(60) and control.cancel(run_id))
+    cancels.start()
+    serve(workflow, once=True)
+    cancels.join()
+    assert control.run(run_id).state is TypeRunState.CANCELLED
 
 
 @action(timeout=60)

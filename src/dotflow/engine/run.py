@@ -61,6 +61,7 @@ from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
 from dotflow.resume.choice import NONE_CHOSEN
 from dotflow.worker.deadline_thread import waking
+from dotflow.worker.files import reading_until
 from dotflow.worker.waiting import Waiters
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
@@ -525,7 +526,8 @@ class Run:
                 try:
                     self._checkpoints.note_cleanups()
                     if self._checkpoints.files is not None:
-                        self._checkpoints.close_files()
+                        with reading_until(lambda: self._cancelled):
+                            self._checkpoints.close_files()
                     if cache is not None:
                         cache.close()
                 finally:

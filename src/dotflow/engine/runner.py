@@ -24,6 +24,7 @@ from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
+from dotflow.worker.files import ReadingEnded, reading_until
 
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
 
@@ -109,10 +110,12 @@ class Runner:
             it.
         """
         try:
-            self._run_session(self._graph.start)
+            with reading_until(self._must_end):
+                self._run_session(self._graph.start)
         except BaseException as error:  # an error of dotflow itself is the error of the running tasks, too
-            self._clean_up_after(stop_for(error), open_session)
-            raise
+            if not (isinstance(error, ReadingEnded) and self.is_halted):
+                self._clean_up_after(stop_for(error), open_session)
+                raise
         if self.is_halted and not self._is_pausing:
             self._clean_up_after(self._stop, open_session)
         is_paused = self._is_pausing or (self._graph.asked and not self.is_halted and self._graph.only_waits)
@@ -388,6 +391,12 @@ class Runner:
         if self._graph.asked and clock.source is None:
             waits.append(ASK_INTERVAL)
         return min(waits, default=None)
+
+    def _must_end(self) -> bool:
+        """Returns whether nothing but cleanups may go on, and also no reading of a file."""
+        if self._publisher.look is not None:
+            self._publisher.look()
+        return self._is_late() or (self.is_halted and not self._is_pausing)
 
     def _is_late(self) -> bool:
         """Returns whether the run's time is up; then it has cancelled the run."""

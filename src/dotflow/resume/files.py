@@ -20,7 +20,7 @@ from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.journal import Journal
 from dotflow.resume.tokens import Tokens
-from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
+from dotflow.worker.files import CHUNK, SCALARS, ReadingEnded, digest_of, find_paths, is_untouched, remember, state_of
 
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
@@ -699,7 +699,10 @@ class RunFiles:
             place = str(self._folder / name)
             if not (lacks_digest or _is_in(place, given)):
                 continue
-            state = state_of(place, -1 if name in self._unread else self._limit, known=was)
+            try:
+                state = state_of(place, -1 if name in self._unread else self._limit, known=was)
+            except ReadingEnded:
+                state = state_of(place, -1)
             if state is not None and (lacks_digest or state != was):
                 self._saved.worked[name] = Known(state, now)
         self._saved.write(is_open=False)

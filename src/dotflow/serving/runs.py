@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.operations import Ending, RunLost
+from dotflow.abc.operations import Ending, Order, RunLost
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun, superseded_by
+from dotflow.engine.orders import watch_orders
 from dotflow.engine.run import Run
 from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
 from dotflow.engine.submission import find_secret
 from dotflow.errors import DotflowError, HistoryError, StorageError, WorkflowBusy
 from dotflow.serving.reports import Reports
+from dotflow.worker.files import ReadingEnded, reading_until
 
 BUSY_DELAY: Final = 1.0  # seconds until a run is tried again whose name runs elsewhere
 LATER: Final = 30.0  # the same from the second time on, and for a storage that can't be used
@@ -154,7 +156,11 @@ class Runs:
                 claimed.conceal(reports.masks.mask_id(claim.name))
                 claim = claimed.claim
                 raise refused
-            workflow.launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
+            with reading_until(self._stopping(claim.run_id, workflow)):
+                workflow.launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
+        except ReadingEnded:
+            reports.report(f"The run {claim.run_id} of {claim.name!r} was stopped while its files were read.")
+            self._write(lambda: claimed.put_back(0.0), claim.run_id)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -170,6 +176,19 @@ class Runs:
         else:
             return
         self._leave(claimed)
+
+    def _stopping(self, run_id: str, workflow: ServedWorkflow) -> Callable[[], bool]:
+        """Returns what says whether a run that is about to begin, and reads files for it, has to leave this process."""
+        ordered: list[Order] = []
+        history = workflow.config.history
+        assert history is not None, "a server has one"
+        look = watch_orders(ordered.append, history, lambda: None, self._reports.report)
+
+        def is_stopping() -> bool:
+            look(run_id, False)
+            return bool(self.stops or ordered)
+
+        return is_stopping
 
     def _leave(self, claimed: ClaimedRun) -> None:
         """Makes room for the next run."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -22,12 +23,23 @@ from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, run_limited
-from dotflow.worker.files import SCALARS, WRITTEN, are_scalars, find_paths, record, states_before, take_written
+from dotflow.worker.files import (
+    SCALARS,
+    WRITTEN,
+    ReadingEnded,
+    are_scalars,
+    find_paths,
+    reading_until,
+    record,
+    states_before,
+    take_written,
+)
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
 NO_FILES: Final[Mapping[str, FileState | None]] = {}
 STOPS: Final = (KeyboardInterrupt, Stopped)
+NEVER: Final = math.inf
 RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
@@ -52,10 +64,11 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     outcome: Outcome
     if not is_entered and (carrier is not None or watch is not None or (files is not None and files[1])):
         before = states_before(files) if files is not None and files[1] and step.files else NO_FILES
+        due = clock.ticks() + step.policy.timeout if step.policy.timeout else NEVER
         outcome = attempt_within(call, loop, attempt)
         if outcome.__class__ is Returned and outcome[0].__class__ in NO_PATHS and not before and not WRITTEN:
             return outcome
-        return _with_files(call, outcome, returned, before)
+        return _with_files(call, outcome, returned, before, due)
     policy = step.policy
     seconds = policy.timeout
     value: Any = None
@@ -84,7 +97,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
                 except TypeError:  # a class without a hash
                     pass
         return outcome if is_entered else _with_files(call, outcome, returned)
-    limit = Limit(seconds)
+    limit, due = Limit(seconds), clock.ticks() + seconds
     repeated: list[Failure] = []
     try:
         if step.is_coroutine:
@@ -97,13 +110,25 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         outcome = outcome_of(error, step, limit, repeated)
     else:
         outcome = finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
-    return outcome if is_entered else _with_files(call, outcome, returned)
+    return outcome if is_entered else _with_files(call, outcome, returned, due=due)
 
 
 def _with_files(
-    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[str, FileState | None] = NO_FILES
+    call: Call,
+    outcome: Outcome,
+    returned: Callable[[], object],
+    before: Mapping[str, FileState | None] = NO_FILES,
+    due: float = NEVER,
 ) -> Outcome:
-    """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
+    """Returns the outcome of an attempt with the record of its files.
+
+    Args:
+        call: The step and its contexts.
+        outcome: What the step has returned, or raised.
+        returned: As in `attempt`.
+        before: The states of the files that it was given.
+        due: When its time is up. What it has returned in time counts: its files are read no further.
+    """
     written = take_written() if WRITTEN else ()  # by an attempt that failed, too
     if outcome.__class__ is not Returned:
         return outcome
@@ -115,10 +140,13 @@ def _with_files(
     if not (found or before or written):
         return outcome
     returned()
+    unread = call.files._replace(limit=-1)
     try:
-        return outcome._replace(files=record(call.files, found, before, written))
+        with reading_until(lambda: clock.ticks() >= due):
+            return outcome._replace(files=record(call.files, found, before, written))
+    except ReadingEnded:
+        return outcome._replace(files=record(unread, found, before, written))
     except STOPS:  # what a step has returned counts, and the run ends with it
-        unread = call.files._replace(limit=-1)
         return Interrupted(outcome._replace(files=record(unread, found, before, written)))
 
 

@@ -4,15 +4,27 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dotflow import clock
 from dotflow.core.action import actions_of
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call, Watch
 from dotflow.core.outcome import Interrupted, Outcome, Returned
-from dotflow.worker.attempt import NO_FILES, NO_LIMIT, PLAIN, arguments_of, finish, nothing_of, outcome_of
+from dotflow.worker.attempt import NEVER, NO_FILES, NO_LIMIT, PLAIN, arguments_of, finish, nothing_of, outcome_of
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
-from dotflow.worker.files import MAKER, SCALARS, WRITTEN, Maker, find_paths, record, states_before, take_written
+from dotflow.worker.files import (
+    MAKER,
+    SCALARS,
+    WRITTEN,
+    Maker,
+    ReadingEnded,
+    find_paths,
+    reading_until,
+    record,
+    states_before,
+    take_written,
+)
 from dotflow.worker.loops import Loop
 from dotflow.worker.usage import CoroutineMeter, metered
 
@@ -25,7 +37,8 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
         returned: Called when the step has returned, before files are read for its record, which may take long.
     """
-    files, watch = call.files if call.step.files else None, call.watch
+    files, watch, seconds = call.files if call.step.files else None, call.watch, call.step.policy.timeout
+    due = clock.ticks() + seconds if seconds else NEVER
     before = NO_FILES
     if files is not None:
         MAKER.set(Maker())  # this asyncio task has context variables of its own
@@ -43,8 +56,10 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
         return outcome
     returned()
     try:
-        return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
-    except asyncio.CancelledError:  # the run is stopping, and what a step has returned counts
+        with reading_until(lambda: clock.ticks() >= due):  # in the thread, too
+            return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
+    except (asyncio.CancelledError, ReadingEnded):  # what a step has returned counts
+        due = 0.0  # the thread ends
         return outcome._replace(files=record(files._replace(limit=-1), found, before, written))
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache, partial
@@ -190,6 +190,23 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+class ReadingEnded(BaseException):
+    """The time for reading a file is up, or its run is being stopped."""
+
+
+_ends: Final[ContextVar[tuple[Callable[[], bool], ...]]] = ContextVar("dotflow_reading_ends", default=())
+
+
+@contextlib.contextmanager
+def reading_until(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Within, reading a file raises ReadingEnded when *is_over*, which is called before each piece of it."""
+    token = _ends.set((*_ends.get(), is_over))
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
 class _Beginning(io.RawIOBase):
     """The beginning of a file: /proc has files without an end, whose size is 0."""
 
@@ -201,6 +218,9 @@ class _Beginning(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        for is_over in _ends.get():
+            if is_over():
+                raise ReadingEnded
         count = self._file.readinto(memoryview(buffer)[: self.left])
         self.left -= count
         return count
