@@ -20,13 +20,13 @@ from dotflow import Config, DotFlow, action
 from dotflow.engine.run import Run
 from dotflow.providers import StorageFile
 
-pause = Run._pause
+pause = Run.pause_for
 
 def pause_and_note(run, stop):
     pause(run, stop)
     Path("heeded").touch()  # from here on, no step begins
 
-Run._pause = pause_and_note
+Run.pause_for = pause_and_note
 
 def mark(name):
     with Path("done").open("a") as file:

@@ -585,7 +585,7 @@ class TestRuns:
         workflow = DotFlow(Config(log=LogDefault(output="none")))
 
         def pause() -> None:
-            workflow.last._pause(PAUSE_ORDER._replace(reason="paused by web: deploy"))
+            workflow.last.pause_for(PAUSE_ORDER._replace(reason="paused by web: deploy"))
             workflow.last.pause()
 
         workflow.task.add(action(pause)).add(action(lambda: 5), name="five")
