@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVa
 
 from dotflow import clock
 from dotflow.abc.operations import Declared, Operations, Submission
-from dotflow.abc.workflow import NothingUnfinished, Superseded
+from dotflow.abc.workflow import Superseded
 from dotflow.config import Config
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
@@ -38,8 +38,6 @@ from dotflow.engine.options import (
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.errors import (
-    CheckpointMismatch,
-    CheckpointUnreadable,
     HistoryError,
     InvalidArgument,
     InvalidProvider,
@@ -186,7 +184,6 @@ class DotFlow:
             resume: Whether to skip tasks with a valid checkpoint: of the same step and initial_context, unless a task
                 that it took a value from runs again. "changed" also runs the steps again whose code has changed.
                 "unfinished" resumes only where the last run left a task unfinished, and else begins a new run.
-                "then_anew" finishes such a run, and then begins a new one, which it returns.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
             params: Values of the workflow's parameters. Those that are not their default name the run: with
@@ -229,10 +226,6 @@ class DotFlow:
             only=only,
             **unknown,
         )
-        if options.resume == "then_anew":
-            with self._finishing():
-                self.start(**options.to_finish()).wait()
-            options.resume = "anew"
         background = options.mode is TypeExecution.BACKGROUND
         run = self._prepare(options, in_thread=background)
         if background:
@@ -258,11 +251,6 @@ class DotFlow:
         import asyncio  # here: most workflows never need it
 
         chosen = self._options(*arguments, **options)
-        if chosen.resume == "then_anew":
-            with self._finishing():
-                awaited = TypeExecution.SEQUENTIAL if chosen.mode is TypeExecution.BACKGROUND else chosen.mode
-                await self.astart(**{**chosen.to_finish(), "mode": awaited})
-            chosen.resume = "anew"
         clock.before_await()
         run = self._prepare(chosen, in_thread=True)
         loop = asyncio.get_running_loop()
@@ -306,26 +294,14 @@ class DotFlow:
             options: Arguments of `start`. The errors are those of `start`, too.
 
         Raises:
-            InvalidArgument: `then` can't be called, or resume="then_anew", which is two runs.
+            InvalidArgument: `then` can't be called.
         """
         if then is not None and not callable(then):
             raise InvalidArgument("then", then, "a function without arguments, or None", "Write launch(mode=...).")
         chosen = self._options(mode, **options)
-        if chosen.resume == "then_anew":
-            raise InvalidArgument("resume", chosen.resume, "it to start(): it makes two runs, one after the other")
         run = self._prepare(chosen, in_thread=True)
         start_in_background(run, then or (lambda: None))
         return run
-
-    @contextlib.contextmanager
-    def _finishing(self) -> Iterator[None]:
-        """Logs why an unfinished run can't be finished, and goes on to the new run, which replaces it."""
-        try:
-            yield
-        except NothingUnfinished:
-            pass
-        except (CheckpointMismatch, CheckpointUnreadable) as error:
-            log_line_of(self.config.log)(f"The last run can't be finished: {error}", None)
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
@@ -339,9 +315,8 @@ class DotFlow:
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
 
-        With `resume=True` an unfinished last run is finished, at once and before each scheduled run. Where it fails
-        again, the log names it as given up. A run that failed before its first value was saved leaves nothing to
-        finish. `SchedulerCron(params=...)` gives each scheduled run parameters of its own.
+        With `resume=True` an unfinished run is finished before the next scheduled run of its name. Where it fails
+        again, the log names it as given up. `SchedulerCron(params=...)` gives each scheduled run its own parameters.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.
@@ -665,7 +640,7 @@ class DotFlow:
         return None
 
     def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
-        if claimed is None and options.resume not in (False, "anew") and options.only is None:
+        if claimed is None and options.resume and options.only is None:
             continued = self._prepare_continued(options, in_thread=in_thread)
             if continued is not None:
                 return continued

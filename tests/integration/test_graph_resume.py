@@ -342,7 +342,7 @@ def test_cleanup_is_never_restored_and_starts_nothing(storage: Storage) -> None:
     assert ran == ["cluster", "teardown", "teardown"]
 
 
-@pytest.mark.parametrize("resume", [True, "unfinished", "then_anew"])
+@pytest.mark.parametrize("resume", [True, "unfinished"])
 def test_a_cleanup_that_failed_is_left_to_do(storage: Storage, resume: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A resume runs it with what it takes, and the log names the run that left it. A new run leaves nothing of it."""
     ran: list[str] = []

@@ -345,7 +345,7 @@ def test_not_good_after_the_last_round_is_a_failure(lab: Lab) -> None:
     assert run["round.refine"].items[-1].value == "a++"
     assert lab.start(lab.workflow(repeat=2), resume=True).status is FAILED
     assert lab.ran == []
-    assert lab.start(lab.workflow(repeat=3), resume="finish").value("deploy") == "a+++"
+    assert lab.start(lab.workflow(repeat=3), resume="unfinished").value("deploy") == "a+++"
     assert lab.ran == [*ALL[4:], "deploy a+++"]
 
 
@@ -578,7 +578,7 @@ def test_a_resume_goes_on_with_the_last_rounds_value(drafts: Drafts) -> None:
     assert drafts.start(drafts.drafts(repeat=2)).status is FAILED
 
     assert "2 rounds restored, at most 8" in str(drafts.drafts().plan(resume=True))
-    assert drafts.start(drafts.drafts(), resume="finish").value("deploy") == "a+++"
+    assert drafts.start(drafts.drafts(), resume="unfinished").value("deploy") == "a+++"
     assert drafts.ran == [*ALL[4:], "deploy a+++"]
 
 

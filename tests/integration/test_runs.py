@@ -680,14 +680,12 @@ def test_launch_returns_at_once_in_each_mode(make_workflow: MakeWorkflow, mode: 
 
 
 def test_launch_refuses_what_it_would_find_out_too_late(make_workflow: MakeWorkflow) -> None:
-    """A mode in the place of `then`, and a choice of two runs."""
+    """A mode in the place of `then`."""
     workflow = make_workflow()
     workflow.task.add(action(lambda: 5))
 
     with pytest.raises(InvalidArgument, match=r"Write launch\(mode="):
         workflow.launch("parallel")  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match="two runs"):
-        workflow.launch(resume="then_anew")
 
 
 def test_the_error_that_ends_a_background_run_is_in_the_log(make_workflow: MakeWorkflow) -> None:

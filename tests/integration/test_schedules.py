@@ -359,15 +359,13 @@ def test_stop_in_a_step_lets_the_run_end(overlap: str, time: VirtualClock) -> No
 def test_stop_right_before_a_run_begins(overlap: str, time: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not begin, and the log says so."""
     schedule = Schedule(time, "* * * * *", overlap=overlap)
-    finish_here, finish = ScheduledRuns.finish_here, ScheduledRuns.finish
+    arguments_of = ScheduledRuns._arguments_of
 
-    def stop_and(go_on: Callable[[ScheduledRuns], None], runs: ScheduledRuns) -> None:
-        if runs.waiting:
-            schedule.scheduler.stop()
-        go_on(runs)
+    def stop_and(runs: ScheduledRuns, due: datetime) -> object:
+        schedule.scheduler.stop()
+        return arguments_of(runs, due)
 
-    monkeypatch.setattr(ScheduledRuns, "finish_here", lambda runs: stop_and(finish_here, runs))
-    monkeypatch.setattr(ScheduledRuns, "finish", lambda runs: stop_and(finish, runs))
+    monkeypatch.setattr(ScheduledRuns, "_arguments_of", stop_and)
 
     assert schedule.run(250) == []
     assert schedule.log.messages == ["1 run of 2026-06-01 12:01:00+00:00 dropped, since the schedule ends."]

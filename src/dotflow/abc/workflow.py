@@ -8,10 +8,6 @@ from dotflow.core.masks import Masks
 from dotflow.core.types.status import TypeStatus
 
 
-class NothingUnfinished(Exception):
-    """The last run has left nothing to finish. `start(resume="finish")` raises it, and runs nothing."""
-
-
 class Superseded(Exception):
     """A run that continues another one finds that a newer one has replaced it: the argument is its id or its origin."""
 
@@ -22,6 +18,14 @@ class RunHandle(Protocol):
     @property
     def status(self) -> TypeStatus:
         """COMPLETED if no task has failed."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+
+    @property
+    def has_restored(self) -> bool:
+        """Whether it goes on with values of an earlier run."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, for *timeout* seconds at most; returns whether it came. Raises what ended the run."""

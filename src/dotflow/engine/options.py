@@ -14,7 +14,7 @@ from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef, listed, named_ids
 from dotflow.graph.plan import Plan, not_asked_for
-from dotflow.resume.choice import UNFINISHED_ONLY, ChosenTasks, Resume, is_resume, resume_of_schedule
+from dotflow.resume.choice import ChosenTasks, Resume, is_resume
 from dotflow.resume.look import usable
 
 Callback = WorkflowCallback | str | None
@@ -64,7 +64,7 @@ class RunOptions:
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidArgument(name, value, "True or False")
         if not isinstance(self.resume, bool) and not is_resume(self.resume):
-            raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
+            raise InvalidArgument("resume", self.resume, 'True, False, "changed" or "unfinished"')
         if self.timeout is not None:
             self.timeout = as_seconds("timeout", self.timeout, above=0)
         rerun: Any = self.rerun
@@ -75,15 +75,11 @@ class RunOptions:
             self.only = tuple(listed(only))
             if not self.only:
                 raise InvalidArgument("only", only, "a task, several tasks, or None for all")
-            if self.resume in UNFINISHED_ONLY:
+            if self.resume == "unfinished":
                 raise InvalidArgument("resume", self.resume, 'True, False or "changed" with only')
         for name in ("on_success", "on_failure"):
             if (callback := getattr(self, name)) is not None:
                 setattr(self, name, as_callback(name, callback, "tasks"))
-
-    def to_finish(self) -> dict[str, Any]:
-        """Returns the arguments of the `start` that finishes the last run."""
-        return {**{name: getattr(self, name) for name in START_ARGUMENTS}, "resume": "finish", "rerun": ()}
 
 
 def chosen_tasks(options: RunOptions, tasks: Sequence[Task], plan: Plan, masks: Masks) -> ChosenTasks:
@@ -122,5 +118,4 @@ def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("rerun", "only"):
         if arguments.get(name):
             raise InvalidArgument(name, arguments[name], "it to start(), for one run")
-    resume = resume_of_schedule(arguments.get("resume", False))
-    return {**arguments, "resume": resume} if resume else dict(arguments)
+    return {**arguments, "resume": "unfinished"} if arguments.get("resume") else dict(arguments)

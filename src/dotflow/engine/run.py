@@ -309,6 +309,12 @@ class Run:
         return self
 
     @property
+    def has_restored(self) -> bool:
+        """Whether it goes on with values of an earlier run."""
+        items = (item for task in self.tasks for item in task.items or ())
+        return self._checkpoints.goes_on and any(record.restored_from for record in (*self.tasks, *items))
+
+    @property
     def _is_out_of_time(self) -> bool:
         """Whether its timeout has ended it."""
         return self._stop is not None and self._stop.exception == RunTimeout.__name__ and self.status is not COMPLETED

@@ -6,12 +6,10 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from dotflow import clock
 from dotflow.abc.storage import Storage
-from dotflow.abc.workflow import NothingUnfinished, Superseded
+from dotflow.abc.workflow import Superseded
 from dotflow.core.approval import INDEX, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
@@ -20,8 +18,6 @@ from dotflow.core.item_counts import rounds_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
-    CheckpointMismatch,
-    CheckpointUnreadable,
     LeaseLost,
     StorageError,
     ValueNotStorable,
@@ -31,7 +27,7 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
+from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.journal import Journal, is_noted
@@ -144,7 +140,6 @@ class Checkpoints:
         self._is_claimed = False
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
-        self._is_marked = False  # whether the journal has that this run has begun
         self._earlier: EarlierRuns | None = None  # that the run goes on with
         self.goes_on = False
         self.origin = ""
@@ -177,7 +172,6 @@ class Checkpoints:
 
         Raises:
             Superseded: The values are those of a newer chain, or a newer run goes on with this one.
-            NothingUnfinished: With "finish", the last run has left nothing to finish.
             WorkflowBusy: Another process is running the workflow, or this one is, for a queue.
             CheckpointMismatch: Another step made one of the checkpoints.
             CheckpointUnreadable: A checkpoint can't be read.
@@ -221,17 +215,13 @@ class Checkpoints:
                     left_out=chosen.left_out,
                 )
                 # What another run of this process has not finished yet is its own work.
-                is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
-                restoration = earlier.decide() if is_first and resume != "anew" else None
+                if resume != "unfinished" or len(self._turn.runs) == 1:
+                    restoration = earlier.decide()
             if self._may_save(restoration):
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
-            if resume == "anew" and is_first:
-                self._report_given_up(earlier)
-            elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
-                raise NothingUnfinished
             if restoration is not None:
-                restored, files = self._go_on(earlier, restoration, resume), earlier.look.files
+                restored, files = self._go_on(earlier, restoration), earlier.look.files
                 if files is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
@@ -244,8 +234,6 @@ class Checkpoints:
             if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
                 with usable(self._storage), self._turn.lock:
                     self._files_from_now(self.watch).begin(inputs)
-            if resume in ("finish", "anew"):
-                self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
             self.close()
             raise
@@ -321,11 +309,8 @@ class Checkpoints:
         restored: Collection[int] = () if restoration is None else restoration.restored
         return any(task.step.checkpoint and task.task_id not in restored for task in self._tasks)
 
-    def _go_on(self, earlier: EarlierRuns, restoration: Restoration, resume: Resume) -> dict[int, Context]:
+    def _go_on(self, earlier: EarlierRuns, restoration: Restoration) -> dict[int, Context]:
         """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
-        if resume == "finish":
-            last_run = earlier.look.last_run()
-            self._log_line(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
         self.goes_on = True
         self._earlier = earlier
         self._tokens.use(self._tasks)
@@ -411,46 +396,6 @@ class Checkpoints:
         name = self._tasks[task.task_id].key_name
         return [name, f"{name}-{task.key_suffix}"] if isinstance(task, Item) else [name]
 
-    def _report_given_up(self, earlier: EarlierRuns) -> None:
-        """Reports the unfinished run that a new one replaces."""
-        try:
-            is_unfinished = earlier.decide() is not None
-        except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
-            is_unfinished = True
-        if begun := self._begun_without_value(earlier):
-            self._log_line(
-                f"{_begun(*begun)}, is given up: it was cut off before its first value, and a new run replaces it."
-            )
-        elif is_unfinished and (last_run := earlier.look.last_run()):
-            self._log_line(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
-
-    def _mark_begun(self, *, is_repeated: bool) -> None:
-        """Saves that the run has begun: if its process is killed before its first value, only this shows it.
-
-        Args:
-            is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
-        """
-        if self._tasks and self._storage.outlives_process:
-            with usable(self._storage), self._turn.lock:
-                self._is_marked = True
-                self._journal.put(begun=[self._run_id, is_repeated, clock.now().timestamp()])
-
-    def _begun_without_value(self, earlier: EarlierRuns) -> list[Any]:
-        """Returns the mark of the last run if its process was killed before its first value; [] if it was not."""
-        if earlier.look.has_values or not self._tasks or not self._storage.outlives_process:
-            return []
-        with usable(self._storage):
-            begun: list[Any] = self._journal.fact("begun")
-        return begun
-
-    def _was_cut_off(self, earlier: EarlierRuns) -> bool:
-        """Returns whether the process of the last run was killed before its first value, for the first time."""
-        begun = self._begun_without_value(earlier)
-        if not begun or begun[1]:
-            return False
-        self._log_line(f"{_begun(*begun)}, was cut off before its first value: it runs again.")
-        return True
-
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         noted = [task for task in self._tasks if is_noted(task) and task.task_id not in self._left_out]
@@ -483,19 +428,9 @@ class Checkpoints:
                 f"The states of files can't be saved: {reason_of(error)}. A resume judges files as after a kill."
             )
 
-    def _remove_mark(self) -> None:
-        self._is_marked = False
-        if not self._is_void:  # the mark of a newer run is its own
-            try:
-                self._journal.put(begun=[])
-            except Exception as error:  # the storage may be the user's
-                self._log_line(f"That the run has ended can't be saved: {reason_of(error)}.")
-
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
         try:
-            if self._is_marked:
-                self._remove_mark()
             self._leave()
         except KeyboardInterrupt:  # finish first, then raise
             self._leave()
@@ -675,8 +610,3 @@ def _asks(task: Task, item: int | None = None) -> bool:
     if task.step.approve is None or task.links is None:
         return False
     return item is None or task.links.nest is not None
-
-
-def _begun(run_id: str, is_repeated: bool, time: float) -> str:
-    """Returns id and moment of a run that has begun, for the log."""
-    return f"Run {run_id[:ID_LENGTH]}, begun {datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}"

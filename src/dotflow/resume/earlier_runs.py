@@ -17,7 +17,7 @@ from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, forese
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
 from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, round_end
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.choice import UNFINISHED_ONLY, Resume
+from dotflow.resume.choice import Resume
 from dotflow.resume.demand import Demand
 from dotflow.resume.files import ChangedFiles
 from dotflow.resume.journal import Journal
@@ -142,10 +142,10 @@ class EarlierRuns:
         if look.files is not None:
             with usable(self._storage):
                 look.files.read()
-        if self._resume in UNFINISHED_ONLY and not self._is_unfinished():
+        if self._resume == "unfinished" and not self._is_unfinished():
             return None
         result = self._decide_values()
-        while self._resume != "anew":
+        while True:
             if look.files is None or not self._makes_void(look.files, result):
                 if look.asks or not self._may_ask:
                     break
@@ -164,8 +164,6 @@ class EarlierRuns:
         mapped = [task for task in tasks if task.items] if has_links else []
         partly = [task.task_id for task in mapped if any(item.restored_from for item in task.items)]
         restored = {*result.restored, *partly}
-        if self._resume == "finish" and not restored and not left_open:  # it would be a new run
-            return None
         result.notes += self._changes.notes(restored)
         if look.files is not None:
             lines, result.edited = look.files.notes()
@@ -229,11 +227,10 @@ class EarlierRuns:
         if result.left_open or self.look.is_mixed:
             return True
         if self.look.lacks_inputs:
-            if self._resume != "finish":  # the new run that follows reports it
-                self._log_line(
-                    f"{type(self._storage).__name__} keeps values only, which don't show whether the last run "
-                    "finished: all tasks run."
-                )
+            self._log_line(
+                f"{type(self._storage).__name__} keeps values only, which don't show whether the last run "
+                "finished: all tasks run."
+            )
             return False
         if not result.missing:
             return False

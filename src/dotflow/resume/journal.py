@@ -28,7 +28,7 @@ FACTS: Final[Mapping[str, type]] = {
     "voided": dict,  # how often tasks and items were voided after they had finished
     "left_out": list,  # the tasks that lack a value since the last run was not asked for them
     "cleanups": dict,  # those that did not complete, each with the id of its run
-    "begun": list,  # the run that has begun and has no value yet, whether it repeats such a run, and when it began
+    "begun": list,  # of an earlier dotflow: the run that has begun and has no value yet
     "files": dict,  # the states of files, see SavedFiles
 }
 

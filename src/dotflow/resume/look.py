@@ -9,7 +9,6 @@ from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.action import Action
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.item_counts import rounds_of
@@ -99,13 +98,6 @@ class Look:
             for task in self._tokens.tasks
             if task.key_name in cleanups and is_noted(task) and task.task_id not in left_out
         }
-
-    def last_run(self) -> str:
-        """Returns id and moment of the last run, for the log; "" if no value of it was read."""
-        if self.first is None or self.first.inputs is None:
-            return ""
-        run_id = self.first.inputs.run[:ID_LENGTH]
-        return f"Run {run_id}, whose first value is of {self.first.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
     def raise_mismatches(self) -> None:
         """Raises CheckpointMismatch if another step made a checkpoint that was compared."""

@@ -48,8 +48,8 @@ MAX_PREVIEW: Final = 1000
 def schedule(**options: Any) -> int:
     """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 
-    The first signal waits for the current run; a second one stops it. With --resume, a run that is unfinished goes on
-    at once, and before each scheduled run. Words in --param such as {today}, {yesterday}, {planned}, {hour} and
+    The first signal waits for the current run; a second one stops it. With --resume, an unfinished run is finished
+    before the next scheduled run of its name. Words in --param such as {today}, {yesterday}, {planned}, {hour} and
     {last_hour} are filled for each scheduled run.
 
     \b

@@ -23,7 +23,6 @@ from dotflow.worker.waiting import WakeupEvent
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
 MAX_COUNTED: Final = 1000  # missed firings that a message counts
-EARLIER: Final = 31  # firings before the start of a schedule, each of whose runs may have names of their own
 
 
 Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
@@ -95,13 +94,11 @@ class SchedulerCron(Scheduler):
 
     @property
     def has_queued(self) -> bool:
-        """Whether another run begins right after the active one, since it is queued or the active one is unfinished."""
+        """Whether another run begins right after the active one, since it is queued."""
         runs, decided = self._runs, self._decided
         if runs is None or self.is_ending:
             return False
-        if runs.waiting:
-            return True
-        if decided is None or not (runs.is_finishing or self.overlap is TypeOverlap.QUEUE):
+        if decided is None or self.overlap is not TypeOverlap.QUEUE:
             return False
         return self.times.after(decided) <= clock.now()
 
@@ -142,10 +139,8 @@ class SchedulerCron(Scheduler):
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
-        With `resume=True` an unfinished last run is finished first: at once, and before each scheduled run. Where that
-        fails again, the scheduled run replaces it, and the log names it. With `params` of its own for each scheduled
-        run nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At the
-        start that is the newest unfinished one of the last 31 scheduled runs, if it had saved a value or was killed.
+        With `resume=True` an unfinished run is finished before the scheduled run of its name. Where that fails again,
+        the scheduled run replaces it, and the log names it.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
@@ -174,7 +169,6 @@ class SchedulerCron(Scheduler):
                     self._wake,
                     lambda: self.is_ending,
                     self.params if callable(self.params) else None,
-                    self.times.before(clock.now(), EARLIER) if callable(self.params) else (),
                 )
                 self._runs = runs
                 try:
@@ -215,11 +209,9 @@ class SchedulerCron(Scheduler):
 
     def _serve(self, runs: ScheduledRuns) -> None:
         decided = clock.now()  # until when firings are decided: the latest time of the wall clock
-        self._finish_last(runs, decided)
-        reason = "an unfinished run was finished first"
+        reason = ""
         while not self.is_ending:
-            if runs.waiting:
-                runs.count()  # begins them when they may
+            runs.count()  # a parallel run may have finished an earlier one
             now = clock.now()
             if now < decided - MAX_CORRECTION:
                 report(
@@ -243,17 +235,6 @@ class SchedulerCron(Scheduler):
                 self._run_parallel(runs, due)
             else:
                 decided = self._run_here(runs, due, decided)
-
-    def _finish_last(self, runs: ScheduledRuns, decided: datetime) -> None:
-        """Finishes the last run if it is unfinished. Firings meanwhile begin after it, whatever `overlap` is."""
-        if self.overlap is TypeOverlap.PARALLEL:
-            runs.finish()
-            return
-        self._decided = decided
-        try:
-            runs.finish_here()
-        finally:
-            self._decided = None
 
     def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()

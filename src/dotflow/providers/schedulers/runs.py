@@ -5,20 +5,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.log import Log
-from dotflow.abc.workflow import NothingUnfinished, RunHandle, Workflow
+from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.resume.choice import resume_of_schedule
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable
 from dotflow.worker.waiting import WakeupEvent
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -113,7 +114,6 @@ def _descriptor_of_stderr() -> int | None:
         return None
 
 
-UNFINISHED_RUN: Final = "unfinished run of before"
 Arguments = Mapping[str, Any]
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
@@ -135,7 +135,7 @@ def report(workflow: Workflow, message: str) -> None:
 class ScheduledRuns:
     """The active runs. A run that raises an Exception is reported, and the schedule goes on.
 
-    With a resume, the runs of firings wait until an unfinished run of before has been finished.
+    With a resume, an unfinished run is finished before the scheduled run of its name.
 
     Another BaseException ends the schedule: sys.exit() in a callback, or a KeyboardInterrupt that no signal raised.
 
@@ -147,12 +147,9 @@ class ScheduledRuns:
         wake: Sets it. Called at the end of a parallel run.
         is_ending: Returns whether no further run begins.
         params_at: Returns the run parameters of a firing; None where those of *arguments* are for all.
-        earlier: With params_at, the firings before the first one, the newest first.
 
     Attributes:
         signals: The signal handlers.
-        is_finishing: Whether the active run is an unfinished one of before.
-        waiting: The firings whose runs begin when that has ended.
     """
 
     def __init__(
@@ -164,99 +161,73 @@ class ScheduledRuns:
         wake: Callable[[], None],
         is_ending: Callable[[], bool] = lambda: False,
         params_at: Callable[[datetime], Mapping[str, Any]] | None = None,
-        earlier: Sequence[datetime] = (),
     ) -> None:
         self.workflow = workflow
-        self.is_finishing = False
-        self.waiting: list[datetime] = []
-        self._resumes = resume_of_schedule(arguments.get("resume", False)) == "then_anew"
-        self._arguments: Arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
+        self._arguments = arguments
         self._params_at = params_at
-        #: The arguments of the runs of before, of which the first unfinished one is finished.
-        self._before: list[Arguments] = [] if params_at is not None else [self._arguments]
-        for due in earlier if self._resumes else ():
-            with contextlib.suppress(Exception):  # of the user's function: then there was no run either
-                if (before := self._arguments_of(due)) not in self._before:
-                    self._before.append(before)
-        #: With params_at, the runs since the start that may be unfinished; None for one that could not begin.
-        self._begun: list[tuple[Arguments, RunHandle | None]] = []
-        self._has_begun = False
         self.signals = signals
         self._wakeup = wakeup
         self._wake = wake
         self._is_ending = is_ending
-        self._parallel: set[RunHandle] = set()
+        #: The parallel runs, each with its moment, and the arguments of the run that follows if it was an earlier one.
+        self._parallel: dict[RunHandle, tuple[datetime, Arguments]] = {}
 
-    def _arguments_of(self, due: datetime) -> Arguments:
-        return self._arguments if self._params_at is None else {**self._arguments, "params": self._params_at(due)}
-
-    def _begin(self, due: datetime, run: Callable[[str, Arguments], RunHandle | None]) -> None:
-        """Begins the run of a firing by `_run_here` or `_launch`, unless the schedule ends or its params raise."""
+    def _arguments_of(self, due: datetime) -> Arguments | None:
+        """Returns the arguments of a scheduled run; None for one that is dropped."""
         if self._is_ending():
             self.report_dropped(due)
-            return
+            return None
         try:
-            arguments = self._arguments_of(due)
+            return self._arguments if self._params_at is None else {**self._arguments, "params": self._params_at(due)}
         except Exception as error:  # of the user's function: the schedule goes on
             report(self.workflow, f"1 run of {due} dropped: its params raised {type(error).__name__}: {error}")
-            return
-        self._has_begun = True
-        begun = arguments, run(f"run of {due}", arguments)
-        if self._resumes and self._params_at is not None:
-            self._begun = [*filter(_may_be_unfinished, self._begun), begun]
+            return None
 
-    def _to_finish(self) -> list[Arguments]:
-        """Returns the arguments for the runs of before, of which the first unfinished one is finished.
-
-        A run of this process with parameters of its own, which no later one replaces, is tried once again, also if it
-        has saved nothing.
-        """
-        if not self._resumes:
-            return []
-        if self._params_at is None or not self._has_begun:
-            return [{**arguments, "resume": "finish"} for arguments in self._before]
-        unfinished = [*filter(_may_be_unfinished, self._begun)]
-        self._begun = unfinished[1:]
-        return [{**arguments, "resume": True} for arguments, _ in unfinished[:1]]
-
-    def finish_here(self) -> None:
-        """Finishes the last run in this thread if it is unfinished."""
-        self.is_finishing = self._resumes
+    def _begin(self, start: Callable[..., RunHandle], arguments: Arguments) -> RunHandle:
+        """Begins a run: a new one, where an unfinished one can't be finished."""
         try:
-            for arguments in self._to_finish():
-                with contextlib.suppress(NothingUnfinished):
-                    self._run_here(UNFINISHED_RUN, arguments)
-                    return
-        finally:
-            self.is_finishing = False
+            return start(**arguments)
+        except (CheckpointMismatch, CheckpointUnreadable) as error:
+            if not arguments.get("resume"):
+                raise
+            report(self.workflow, f"The last run can't be finished: {error}")
+            return start(**{**arguments, "resume": False})
+
+    def _goes_on(self, run: RunHandle, due: datetime, arguments: Arguments) -> bool:
+        """Returns whether a run has gone on with an unfinished one, and the scheduled run has yet to begin."""
+        if not (arguments.get("resume") and run.has_restored):
+            return False
+        if run.status is not TypeStatus.COMPLETED:
+            report(self.workflow, f"Run {run.run_id} is given up: it is unfinished, and a new run replaces it.")
+        if not self._is_ending():
+            return True
+        self.report_dropped(due)
+        return False
 
     def run_here(self, due: datetime) -> None:
         """Runs the workflow in this thread, and waits for a background run.
 
         In the main thread, a timeout can end a step during a wait. A second signal raises KeyboardInterrupt.
         """
-        self.waiting.append(due)
-        try:
-            self.finish_here()
-        finally:
-            self.waiting.clear()
-        self._begin(due, self._run_here)
+        arguments = self._arguments_of(due)
+        if arguments is not None:
+            run = self._run_here(due, arguments)
+            if run is not None and self._goes_on(run, due, arguments):
+                self._run_here(due, {**arguments, "resume": False})
 
-    def _run_here(self, name: str, arguments: Arguments) -> RunHandle | None:
+    def _run_here(self, due: datetime, arguments: Arguments) -> RunHandle | None:
         signals, is_background = self.signals, arguments.get("mode") == TypeExecution.BACKGROUND
         try:
             signals.parallel = int(is_background)
             signals.interrupts = not is_background  # an interrupt between start and wait would leave it running
             if signals.count < 2:  # a second signal may have come just before
                 with triggered_by("schedule"):
-                    run = self.workflow.start(**arguments)
+                    run = self._begin(self.workflow.start, arguments)
                 if is_background:
                     self._wait_for(run)
                 return run
-        except NothingUnfinished:
-            raise
         except Exception as error:  # the schedule goes on
-            self._report_error(name, error)
+            self._report_error(due, error)
         finally:
             signals.interrupts = False
             signals.parallel = 0
@@ -273,57 +244,40 @@ class ScheduledRuns:
             run.interrupt_and_wait()  # does nothing if the wait itself was interrupted, which has done it
             raise
 
-    def finish(self) -> None:
-        """Starts to finish the last run, beside this thread, if it is unfinished and nothing else is active."""
-        for arguments in () if self._parallel else self._to_finish():
-            with contextlib.suppress(NothingUnfinished):
-                self.is_finishing = self._launch(UNFINISHED_RUN, arguments) is not None
-                return
-
     def start(self, due: datetime) -> None:
-        """Starts a parallel run, after the unfinished one of before."""
-        self.waiting.append(due)  # first: the unfinished run may end before launch returns
-        self.finish()
-        if not self.is_finishing:
-            self._start_waiting()
+        """Starts a parallel run."""
+        arguments = self._arguments_of(due)
+        if arguments is not None:
+            self._launch(due, arguments)
 
-    def _launch(self, name: str, arguments: Arguments) -> RunHandle | None:
+    def _launch(self, due: datetime, arguments: Arguments) -> None:
         self.signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
             with triggered_by("schedule"):
-                run = self.workflow.launch(self._wake, **arguments)
-                self._parallel.add(run)
-                return run
-        except NothingUnfinished:
-            raise
+                run = self._begin(partial(self.workflow.launch, self._wake), arguments)
+                self._parallel[run] = due, arguments
         except Exception as error:  # the schedule goes on
-            self._report_error(name, error)
-        return None
+            self._report_error(due, error)
 
     def count(self) -> int:
-        """Returns the number of parallel runs, those that wait included; begins these when they may.
+        """Returns the number of parallel runs. Of one that has finished an earlier run, the scheduled run begins.
 
         Raises what ended one of them, unless it is an Exception.
         """
-        for run in tuple(self._parallel):
+        for run, (due, arguments) in tuple(self._parallel.items()):
             try:
                 is_over = run.wait(0)
             except Exception:  # reported by its own thread
                 is_over = True
             except BaseException:  # such as sys.exit() in a callback: it ends the schedule
-                self._parallel.discard(run)
+                del self._parallel[run]
                 raise
             if is_over:
-                self._parallel.discard(run)
-        if self.is_finishing and not self._parallel:
-            self.is_finishing = False
-            self._start_waiting()
+                del self._parallel[run]
+                if self._goes_on(run, due, arguments):
+                    self._launch(due, {**arguments, "resume": False})
         self.signals.parallel = len(self._parallel)
-        return len(self._parallel) + len(self.waiting)
-
-    def _start_waiting(self) -> None:
-        while self.waiting:
-            self._begin(self.waiting.pop(0), self._launch)
+        return len(self._parallel)
 
     def close(self) -> None:
         """Waits for the parallel runs. A second signal stops them. No further run begins."""
@@ -332,8 +286,6 @@ class ScheduledRuns:
             while self.count() and self.signals.count < 2:
                 clock.wait(self._wakeup.wait, None, self._wakeup.set)
         finally:
-            while self.waiting:
-                self.report_dropped(self.waiting.pop(0))
             self._stop()
 
     def _stop(self) -> None:
@@ -349,11 +301,6 @@ class ScheduledRuns:
         """Reports a firing whose run doesn't begin any more."""
         report(self.workflow, f"1 run of {due} dropped, since the schedule ends.")
 
-    def _report_error(self, name: str, error: Exception) -> None:
+    def _report_error(self, due: datetime, error: Exception) -> None:
         traceback = Failure.of(error).traceback
-        report(self.workflow, f"The {name} raised an error, and the schedule goes on:\n{traceback}")
-
-
-def _may_be_unfinished(begun: tuple[Arguments, RunHandle | None]) -> bool:
-    _, run = begun
-    return run is None or run.status is not TypeStatus.COMPLETED
+        report(self.workflow, f"The run of {due} raised an error, and the schedule goes on:\n{traceback}")
