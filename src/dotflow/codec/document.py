@@ -85,12 +85,13 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
     return b"".join((_PREFIX, checksum.hexdigest().encode(), _SEPARATOR, head, _VALUE, value, _SUFFIX))
 
 
-def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None = None) -> Context:
+def unpack(data: bytes, key: str, where: str = "", *, pickle: bool = False, fetch: Fetch | None = None) -> Context:
     """Returns the context that was packed under *key*.
 
     Args:
         data: The result of `pack`.
         key: The key that was packed.
+        where: The place of the data, for errors.
         pickle: Whether to load pickles. A pickle can run any program.
         fetch: Reads a part that `put` kept.
 
@@ -98,6 +99,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there. The error has
             the time of a value that alone can't be read.
     """
+    try:
+        return _unpack(data, key, pickle, fetch)
+    except CheckpointUnreadable as error:
+        raise error.at(where) from error.__cause__
+
+
+def _unpack(data: bytes, key: str, pickle: bool, fetch: Fetch | None) -> Context:
     if not (data.startswith(_PREFIX) and data.startswith(_SEPARATOR, _CHECKSUM.stop)):
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does" if data else "it is empty")
     view = memoryview(data)  # values may be large: slices of a view copy nothing

@@ -100,10 +100,7 @@ class StorageFile(Storage):
         def fetch(part: Blob, before: int) -> bytes | None:
             return PartFiles(folder, name, synced=False, recent=self._recent).fetch(part, before)
 
-        try:
-            return unpack(data, key, pickle=self._pickle, fetch=fetch)
-        except CheckpointUnreadable as error:
-            raise error.at(where=path) from error.__cause__
+        return unpack(data, key, path, pickle=self._pickle, fetch=fetch)
 
     def key(self, task: Task) -> str:
         return key_of(task)

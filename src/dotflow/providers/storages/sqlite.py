@@ -129,11 +129,8 @@ class StorageSQLite(Storage):
         rows = self._read(FIND, key)
         if not rows:
             return Context()
-        try:
-            document, data = rows[0]
-            return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
-        except CheckpointUnreadable as error:
-            raise error.at(where=self._where(key)) from error.__cause__
+        document, data = rows[0]
+        return unpack(document, key, self._where(key), pickle=self._pickle, fetch=JoinedParts(data).fetch)
 
     def key(self, task: Task) -> str:
         return key_of(task)

@@ -236,10 +236,8 @@ class StorageObjects(Storage):
         stored = None if name is None else self._bucket.get(name)
         if stored is None:
             return Context()
-        try:
-            return unpack(stored.data, key, fetch=lambda part, before: self._fetch_part(str(name), part))
-        except CheckpointUnreadable as error:
-            raise error.at(where=f"{self._bucket.url}/{name}") from error.__cause__
+        where = f"{self._bucket.url}/{name}"
+        return unpack(stored.data, key, where, fetch=lambda part, before: self._fetch_part(str(name), part))
 
     def key(self, task: Task) -> str:
         return key_of(task)

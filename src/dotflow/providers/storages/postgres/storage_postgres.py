@@ -13,7 +13,7 @@ from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.errors import InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.lease import SECONDS, LeaseLock, Register, RegisterText, check_seconds
@@ -239,12 +239,9 @@ class StoragePostgres(Storage):
         rows = self._tables.query(FIND, _row_key(key))
         if not rows:
             return Context()
-        try:
-            document, data = rows[0]
-            return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
-        except CheckpointUnreadable as error:
-            where = f"{self._tables.pool.dsn.location()}, table {self._tables.name}, key {key!r}"
-            raise error.at(where=where) from error.__cause__
+        document, data = rows[0]
+        where = f"{self._tables.pool.dsn.location()}, table {self._tables.name}, key {key!r}"
+        return unpack(document, key, where, pickle=self._pickle, fetch=JoinedParts(data).fetch)
 
     def key(self, task: Task) -> str:
         return key_of(task)
