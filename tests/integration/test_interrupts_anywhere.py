@@ -151,6 +151,57 @@ def test_before_it_is_waited_for_it_stops_a_background_run(
     assert step.failures in ([["KeyboardInterrupt"]] if step.has_begun else [[], ["KeyboardInterrupt"]])
 
 
+def wait_for_threads() -> None:
+    """Waits for the threads of runs, without whose end the program has none."""
+    until = time.monotonic() + 30
+    while any(thread.name == "dotflow-run" and thread.ident is not None for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("start", [start_by_schedule, start_by_command])
+def test_while_its_thread_starts_it_leaves_none_behind(
+    start: Callable[..., None], make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own lock of the start is not kept: the thread would wait for it, and the program for the thread."""
+    entering = [one.__code__ for one in (threading.Condition.__enter__, threading.Event.wait, threading.Thread.start)]
+    caller, original = threading.get_ident(), threading.Event.set
+    has_begun: list[bool] = []
+    has_entered: list[bool] = []
+
+    def set_later(event: threading.Event) -> None:
+        if threading.get_ident() != caller:
+            has_begun.append(True)
+            while not has_entered:
+                time.sleep(0.001)
+        original(event)
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        callers = [frame, frame.f_back, frame.f_back and frame.f_back.f_back]
+        if event == "return" and [one and one.f_code for one in callers] == entering:
+            sys.settrace(None)
+            while not has_begun:
+                time.sleep(0.001)
+            has_entered.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    step = LongStep()
+    workflow = make_workflow(workflow_id="nightly")
+    workflow.task.add(action(step.run))
+    monkeypatch.setattr(threading.Event, "set", set_later)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(workflow, mode="background", on_failure=step.note_failure)
+    finally:
+        sys.settrace(before)
+
+    wait_for_threads()
+    assert step.failures in ([["KeyboardInterrupt"]] if step.has_begun else [[], ["KeyboardInterrupt"]])
+
+
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="while opcodes are traced, a signal may stop 3.11 for ever")
 @pytest.mark.filterwarnings("ignore:.*scandir:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -166,6 +217,7 @@ def test_at_any_moment_it_stops_a_background_run(
         workflow.task.add(action(step.run))
         begin = functools.partial(start, workflow, mode="background", on_failure=step.note_failure)
         is_reached = interrupted_at(number, step, begin)
+        wait_for_threads()
 
         assert background._running == set(), number
         assert step.failures in ([["KeyboardInterrupt"]] if step.has_begun else [[], ["KeyboardInterrupt"]]), number

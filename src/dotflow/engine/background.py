@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import contextvars
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from typing import Final
 from dotflow import clock
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
-from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
+from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted, set_mask
 from dotflow.engine.run import Run, interrupt_and_wait
-from dotflow.worker.interrupts import in_forked_child
+from dotflow.worker.interrupts import in_forked_child, interrupts_held
 from dotflow.worker.waiting import Waiters
 
 RECORD_PATIENCE: Final = 1.0  # seconds for a history to save that a run has begun
@@ -50,6 +51,7 @@ def start_in_background(
     is_noted = is_recorded or when_recorded is not None
     begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
     recorded = threading.Event()
+    mask = set_mask(signal.SIG_BLOCK, ())
 
     def note_recorded() -> None:
         recorded.set()
@@ -58,6 +60,7 @@ def start_in_background(
             when_recorded()
 
     def work() -> None:
+        set_mask(signal.SIG_SETMASK, mask)
         if not begun.acquire(blocking=False):
             return
         with participant:
@@ -76,7 +79,9 @@ def start_in_background(
         _running.add(run)
         run.status = TypeStatus.IN_PROGRESS  # for the caller, even if the thread begins late
         # In a copy of the caller's context variables: to a tracer, the run's span is a child of the caller's.
-        threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run")
+        with interrupts_held():  # after one within `start`, the thread could wait for its lock for ever
+            thread.start()
         if is_recorded:
             _waiters.wait_until(recorded.is_set, RECORD_PATIENCE)
     except BaseException:  # too many threads, or an interrupt, which may come before or after the thread's beginning
