@@ -233,7 +233,12 @@ class _KeptServer:
         """Returns the server, after it has imported these modules; `release` gives it back."""
         with self._turn():
             while True:
-                server = self._current_server()
+                inherited = _inherited_state()
+                if inherited != self._inherited_state:
+                    self._retire()
+                if self._server is None:
+                    self._server, self._inherited_state = ForkServerProcess(), inherited
+                server = self._server
                 modules = [name for name in names if name not in self._excluded]
                 try:
                     with interrupts_let_through():  # an import may take seconds
@@ -281,14 +286,6 @@ class _KeptServer:
         self._lock = threading.Lock()
         self._server = None
 
-    def _current_server(self) -> ForkServerProcess:
-        inherited = _inherited_state()
-        if inherited != self._inherited_state:
-            self._retire()
-        if self._server is None:
-            self._server, self._inherited_state = ForkServerProcess(), inherited
-        return self._server
-
     def _retire(self) -> None:
         server, self._server = self._server, None
         if server is not None and not server.users:
@@ -316,11 +313,14 @@ def _inherited_state() -> tuple[Any, ...]:
 
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    folder = None
+    with contextlib.suppress(OSError):  # it was deleted
+        folder = os.getcwd()  # noqa: PTH109 (a string is wanted)
     return (
         {name: value for name, value in os.environ.items() if name != OF_EACH_TEST},
         list(sys.path),
         list(sys.argv),
-        _working_folder(),
+        folder,
         status_line(b"Umask:"),  # read where that needs no setting, which other threads would notice
         (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()),
         os.getpriority(os.PRIO_PROCESS, 0),
@@ -328,13 +328,6 @@ def _inherited_state() -> tuple[Any, ...]:
         affinity,
         frozenset(hidden),
     )
-
-
-def _working_folder() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 (a string is wanted)
-    except OSError:  # it was deleted
-        return None
 
 
 def needed_modules(tasks: Iterable[Task]) -> list[str]:

@@ -96,12 +96,8 @@ def _read(path: Path) -> str:
 
 def process_name() -> str:
     """Returns the host and the id of this process: `host:1234`."""
-    return f"{_host()}:{os.getpid()}"
-
-
-def _host() -> str:
     if hasattr(os, "uname"):
-        return os.uname().nodename
+        return f"{os.uname().nodename}:{os.getpid()}"
     import socket  # here: it takes milliseconds
 
-    return socket.gethostname()
+    return f"{socket.gethostname()}:{os.getpid()}"
