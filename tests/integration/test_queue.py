@@ -1839,6 +1839,9 @@ def test_a_server_conceals_a_secret_that_was_submitted(
     assert (found.state, found.params) == (TypeRunState.FAILED, None)
     assert "Pass no secret, since the queue keeps it as clear text" in found.error
     assert STRIPE not in "\n".join([written(history), found.workflow_id, *lines])
+    files = [*history.path.parent.glob(f"{history.path.name}*")]
+    assert len(files) > 1
+    assert not [file.name for file in files if STRIPE.encode() in file.read_bytes()]
 
 
 def test_who_orders_what_and_why_is_masked(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:

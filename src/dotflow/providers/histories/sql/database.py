@@ -136,6 +136,10 @@ class Database(ABC):
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Calls *work* in a transaction that no other one of the queue is beside, and whose commit survives all."""
 
+    def erase(self, work: Callable[[Connection], T]) -> T:
+        """Does what `transact` does, and keeps no copy of what is overwritten, as far as the database can."""
+        return self.transact(work)
+
     @abstractmethod
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         """Runs one statement, and returns its rows; none where there is no database yet."""

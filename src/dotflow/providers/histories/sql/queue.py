@@ -579,7 +579,7 @@ class SQLQueueServer(QueueServer):
             connection.execute("UPDATE runs SET workflow_id = :name, params = NULL WHERE run_id = :run", values)
             connection.execute(CONCEAL, values)
 
-        self._queue.transact(work)
+        self._database.erase(work)
 
     def end_waits(self) -> Sequence[str]:
         def work(connection: Connection) -> list[str]:

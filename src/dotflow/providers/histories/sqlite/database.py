@@ -92,6 +92,12 @@ class SQLiteDatabase(Database):
         with self.using():
             return self.queue.transact(work)
 
+    def erase(self, work: Callable[[Connection], T]) -> T:
+        self.run("PRAGMA secure_delete = ON")
+        result = self.transact(work)
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")  # beside a reader it does nothing: the log is overwritten later
+        return result
+
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         with self.using():
             return self.queue.run(statement, values)
