@@ -534,13 +534,19 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     pairs = [(v, engine.get("values", {}).get(k)) for k, v in (model.get("values") or {}).items() if k in results]
     if any(one != two and one in ([], None) and two in ([], None) for one, two in pairs):
         return "9 [] or no value for a workflow whose unsaved result is not needed: no matter"
-    if less and not more and any(task.each for task in every):
+    is_mapped = any(task.each for task in [*maker.tasks, *every])
+    if less and not more and is_mapped:
         return "11 what takes a map whose list is made anew: dotflow looks at its turn, the model runs it"
-    if is_killed[0] is not is_killed[1] and any(task.each for task in every):
+    if is_killed[0] is not is_killed[1] and is_mapped:
         return "12 one was killed before a write that the other does not need: see 6 and 11"
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):
         return "14 what needs an added workflow whose cleanup has failed is skipped; the model runs it, which is wrong"
     is_unsaved = {t.step.name for t in every if t.step and not t.saved}
+    values = [(model.get("values", {}).get(k), v) for k, v in engine.get("values", {}).items()]
+    if is_empty and not more and not less and all(a == b or (a in ([], None) and b in ([], None)) for a, b in values):
+        return "16 an empty map that takes what fails in a resume: dotflow has []; the model skips it, as a new run"
+    if more and not less and {call[0] for call in more} <= is_unsaved & in_rounds:
+        return "17 of rounds, dotflow makes what only restored or skipped tasks of a round take; the model does not"
     has_failed_again = any(
         n.task.repeat and n.state == "failed" and n.fan and all(kid.is_done() for kid in n.fan.kids)
         for n in (every_node(model["ran"].root) if "ran" in model else ())
