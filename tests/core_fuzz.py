@@ -38,9 +38,12 @@ definitions.item_key = lambda entry: canonical(entry)[:20]  # the keys of items 
 
 
 class Calls(list[Any]):
-    """The calls of steps, while the process lives."""
+    """The calls of steps, while the process lives; and those of all runs so far that returned a value."""
 
-    alive = True
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = True
+        self.returned: set[Any] = set()
 
 
 class Maker:
@@ -74,6 +77,8 @@ class Maker:
                 self.calls.append((name, code, repr(sorted(args.items()))))
             if word == "s" and value % 40 in self.bad:
                 raise ValueError(value)
+            if self.calls.alive:
+                self.calls.returned.add((name, code, repr(sorted(args.items()))))
             return value_of(kind, value)
 
         required = [one for one in names if one not in optional]
@@ -276,7 +281,7 @@ class Model:
         except Mismatch:
             return {"error": "CheckpointMismatch"}
         maker.calls.clear()
-        maker.calls.alive = True
+        maker.calls.alive, maker.calls.returned = True, set()
         self.count = posts
         plain = World.tick
         world = self.world
@@ -336,6 +341,7 @@ class Engine:
     """dotflow, as the other one."""
 
     def __init__(self, folder: str | None) -> None:
+        self.returned: set[Any] = set()
         self.storage: Storage = StorageDefault() if folder is None else StorageFile(folder, durability="process")
 
     def run(self, maker: Maker, posts: int, **options: Any) -> dict[str, Any]:
@@ -350,7 +356,7 @@ class Engine:
         except CheckpointMismatch:
             return {"error": "CheckpointMismatch"}
         maker.calls.clear()
-        maker.calls.alive = True
+        maker.calls.alive, maker.calls.returned = True, self.returned
         is_killed = False
         try:
             workflow.start(mode=mode, keep_going=options.get("keep_going", True), **chosen)
@@ -520,7 +526,9 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if resume == "unfinished" and (is_same or (more and not less) or ("restored" in mine and "restore" not in others)):
         return "1 the model goes on with a run that has completed; dotflow begins anew, which is right"
     has_failed = any(item.status is TypeStatus.FAILED for task in tasks for item in task.items)
-    if less and not more and {call[0] for call in less} <= in_rounds and (has_failed or is_killed[1]):
+    # What dotflow does not do, it has done before, with the same arguments: what it restores is what it would make.
+    is_restored = bool(less) and not more and all(call in maker.calls.returned for call in less)
+    if is_restored and {call[0] for call in less} <= in_rounds and (has_failed or is_killed[1]):
         return "6 in rounds dotflow restores what takes a list of which an item has failed again; the model runs it"
     is_empty = "ran" in model and any(n.task.each and n.fan and not n.fan.kids for n in every_node(model["ran"].root))
     is_empty = is_empty or any(t.is_mapped and not t.items for t in tasks)
@@ -535,7 +543,7 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if any(one != two and one in ([], None) and two in ([], None) for one, two in pairs):
         return "9 [] or no value for a workflow whose unsaved result is not needed: no matter"
     is_mapped = any(task.each for task in [*maker.tasks, *every])
-    if less and not more and is_mapped:
+    if is_restored and is_mapped:
         return "11 what takes a map whose list is made anew: dotflow looks at its turn, the model runs it"
     if is_killed[0] is not is_killed[1] and is_mapped:
         return "12 one was killed before a write that the other does not need: see 6 and 11"
