@@ -410,15 +410,9 @@ def follow(shadow: Shadow, world: World, edits: Edits, options: dict[str, Any]) 
             name = key.partition("-")[0]
             is_asked = name in rerun or (name in POOL_TAKERS and "pool" in rerun)
             if is_asked or (resume == "changed" and done.code != edits.code_of(key)):
-                known = (
-                    ""
-                    if world.is_alive
-                    else "rerun"
-                    if not began
-                    else "list"
-                    if began.intersection(LIST_OF.get(name, ()))
-                    else ""
-                )
+                known = "" if world.is_alive or began else "rerun"
+                if not world.is_alive and began.intersection(LIST_OF.get(name, ())):
+                    known = "list"
                 shadow.owed[key] = Owed(is_asked, known)
     open_effects, deleted = set[str](), set[str]()
     for what, key, more in world.events:
