@@ -234,10 +234,7 @@ class Files:
             if synced:
                 sync(descriptor)
         finally:
-            try:  # noqa: SIM105 (for each checkpoint)
-                os.close(descriptor)
-            except InterruptedError:  # close(2): the descriptor is closed all the same
-                pass
+            close(descriptor)
 
 
 #: The files without a umask of their own.
@@ -247,6 +244,14 @@ FILES: Final = Files()
 def is_umask(value: object) -> bool:
     """Returns whether a value is the text of a umask that leaves all permissions to the owner, or None."""
     return value is None or (isinstance(value, str) and re.fullmatch("0*[0-7]{1,2}", value) is not None)
+
+
+def close(descriptor: int) -> None:
+    """Closes a file. A call that is interrupted has closed it all the same: close(2)."""
+    try:  # noqa: SIM105 (for each checkpoint)
+        os.close(descriptor)
+    except InterruptedError:
+        pass
 
 
 def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
@@ -270,7 +275,7 @@ def read_plain(path: str) -> bytes:
             chunks.append(data)
         return b"".join(chunks)
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def _open_plain(path: str, flags: int) -> tuple[int, int]:

@@ -292,6 +292,7 @@ def test_a_log_that_can_not_be_closed_prints_no_traceback(tmp_path: Path) -> Non
 @pytest.mark.exhaustive(keep_every=4)
 @needs_sqlite_calls
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("place_name", PLACES)
 def test_no_call_that_fails_does_harm(place_name: str, stride: int) -> None:
     """Nothing is lost, stale, hidden or slow, wherever a call fails. Every call: python tests/fault_table.py."""

@@ -375,6 +375,7 @@ def test_a_plan_as_json() -> None:
     }
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("resumes", [6, pytest.param(150, marks=pytest.mark.exhaustive)])
 def test_plans_after_kills(resumes: int) -> None:
     """The plan of each resume of a process that was killed with SIGKILL is what the resume does."""

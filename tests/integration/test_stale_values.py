@@ -476,6 +476,24 @@ def test_the_part_of_an_unsaved_value_counts() -> None:
     assert ran == ["taker"]
 
 
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_map_over_unsaved_items_keeps_its_values(is_saved: bool) -> None:
+    """Those of a workflow for each item, also where its list has to be made anew, so that its items open in the run."""
+
+    def add(flow: DotFlow) -> object:
+        inner = DotFlow(params={"item": ...})
+        inner.task.add(action(lambda item: item.upper(), checkpoint=False), name="read")
+        inner.task.add(action(lambda item: ran.append("kept")), name="keep")
+        flow.task.add(action(lambda: ["a", "b"], checkpoint=is_saved), name="names").add(inner, name="m", each="names")
+        return flow.task.add(action(lambda row: ran.append("over") or row), name="over", each={"row": "m.read"})
+
+    storage = StorageDefault()
+    assert run(storage, add).result_storage()[3] == ["A", "B"]
+    for _ in range(2):
+        assert run(storage, add).result_storage()[3] == ["A", "B"]
+        assert ran == []
+
+
 @pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("name", resume_fuzz.STORAGES)
 def test_random_workflows(name: str, stride: int) -> None:

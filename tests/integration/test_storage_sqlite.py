@@ -493,6 +493,7 @@ def test_an_interrupt_leaves_nothing_open(scripts: Scripts, path: Path) -> None:
     script = scripts.start(
         CHILDREN
         + """
+import itertools
 import random
 
 chance = random.Random(1)
@@ -503,7 +504,9 @@ def interrupt(signum, frame):
     raise KeyboardInterrupt
 
 signal.signal(signal.SIGALRM, interrupt)
-for round in range(500):
+for round in itertools.count():
+    if round >= 500 and len(posted) > 500:  # on a busy machine, fewer posts fit before an interrupt
+        break
     if round % 10 == 0:
         storage.close()  # opening is interrupted, too
     try:
@@ -517,12 +520,11 @@ for round in range(500):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 storage.post("w/0", Context(0, 0))
-say(posted=len(posted), wrong=[number for number in posted if storage.get(f"w/{number}").storage != number])
+say(wrong=[number for number in posted if storage.get(f"w/{number}").storage != number])
 """
     )
     facts = script.end().facts
 
-    assert facts["posted"] > 500
     assert facts["wrong"] == []
     assert integrity_of(path) == "ok"
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
-from dotflow.atomic_file import FILES, Files, sync, sync_folder
+from dotflow.atomic_file import FILES, Files, close, sync, sync_folder
 from dotflow.cpython import never_free, sqlite_without_sleep
 from dotflow.own_descriptor import FileId, OwnDescriptor, file_of, have_marks, mark, open_files
 from dotflow.providers.sqlite_errors import (
@@ -346,7 +346,7 @@ class SQLiteFile:
         """Makes an empty file; the permissions of SQLite's other files follow it."""
         self.check_private()
         with contextlib.suppress(FileExistsError, NotADirectoryError):  # SQLite has an error for the latter
-            os.close(self.files.create(os.path.realpath(self._name)))
+            close(self.files.create(os.path.realpath(self._name)))
 
     def _open_for_reading(self) -> sqlite3.Connection | None:
         """Opens the file for reading; in a read-only folder without a log, as immutable, for one statement."""

@@ -89,8 +89,15 @@ class Demand:
             indices = _not_skipped(task)
             return ALL if _is_repeated(task) or len(indices) in {0, len(task.items)} else indices
         if task.items:
-            return self._by_item.get(task_id, ())
+            is_whole = any(self._goes_over(taker, task_id) for taker in self._takers.get(task_id, ()))
+            return ALL if is_whole else self._by_item.get(task_id, ())
         return ALL if task_id in self._some else ()
+
+    def _goes_over(self, taker: int, source: int) -> bool:
+        """Returns whether a map goes over the items of another one, and it is not known yet which of its items run."""
+        task = self._tokens.tasks[taker]
+        links = task.links or NO_LINKS
+        return not task.items and source in links.list_sources() and self._running(task) is ALL
 
     def _is_asked_for(self, task: Task) -> bool:
         takers = self._takers.get(task.task_id, [])

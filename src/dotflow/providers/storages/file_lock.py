@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.shared_lock import SharedLock
-from dotflow.atomic_file import FILES, Files, NotPrivate, open_plain
+from dotflow.atomic_file import FILES, Files, NotPrivate, close, open_plain
 from dotflow.core.text import shorten
 from dotflow.cpython import never_free
 from dotflow.errors import StorageError, WorkflowBusy
@@ -105,7 +105,7 @@ class FileLock(SharedLock["BaseFileLock"]):
         self._files.check_private(str(folder), is_named=folder == self._data_folder)
         if self._path.exists() and not self._path.is_file():  # opening a FIFO waits for its other end
             raise OSError(errno.EINVAL, "it is no file")
-        os.close(self._files.open_private(str(self._path), os.O_WRONLY))
+        close(self._files.open_private(str(self._path), os.O_WRONLY))
 
     def release(self, resource: "BaseFileLock") -> None:
         if resource.is_locked and not self._is_open():  # a step has closed it, and filelock would close what it opened

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from dotflow.atomic_file import FILES, Files, open_plain
+from dotflow.atomic_file import FILES, Files, close, open_plain
 from dotflow.own_descriptor import FileId, file_of
 from dotflow.providers.histories.sql.database import Presence
 from dotflow.worker.interrupts import in_forked_child
@@ -110,7 +110,7 @@ class Live(Presence):
 
     def note_end(self, lock: int) -> None:
         with contextlib.suppress(OSError):
-            os.close(self._files.open_private(str(self._note_of(lock)), os.O_WRONLY))
+            close(self._files.open_private(str(self._note_of(lock)), os.O_WRONLY))
 
     def has_noted_end(self, lock: int) -> bool:
         return self._note_of(lock).exists()
