@@ -550,6 +550,16 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):
         return "14 what needs an added workflow whose cleanup has failed is skipped; the model runs it, which is wrong"
     is_unsaved = {t.step.name for t in every if t.step and not t.saved}
+    if more and any(t.is_mapped and not t.items and not t.step.checkpoint for t in tasks):
+        cleanups = {one.name for t in every if t.always for one in (t.step, t.fallback) if one}
+        if {call[0] for call in more} <= is_unsaved | cleanups and {call[0] for call in less} <= cleanups:
+            return "18 a map of no items without checkpoint has made what it takes, to open; the model makes nothing"
+    failed = {t.name.partition(".")[0] for t in tasks if t.status is TypeStatus.FAILED}
+    gone_on = {n.task.name for n in model["ran"].root.nodes.values() if n.state != "failed"} if "ran" in model else ()
+    if {call[0] for call in more} <= is_unsaved and any(
+        t.repeat and t.name in failed & {*gone_on} for t in maker.tasks
+    ):
+        return "19 a loop has failed in what no task needs now: dotflow fails again, the model goes on, which is wrong"
     values = [(model.get("values", {}).get(k), v) for k, v in engine.get("values", {}).items()]
     if is_empty and not more and not less and all(a == b or (a in ([], None) and b in ([], None)) for a, b in values):
         return "16 an empty map that takes what fails in a resume: dotflow has []; the model skips it, as a new run"

@@ -251,11 +251,7 @@ class Run:
         if task.is_fan and node.entry is None:
             for kid in reversed(node.fan.kids) if node.fan is not None else ():
                 self.demand(kid) if isinstance(kid, Scope) else self._demand_of(kid)
-            is_empty = node.fan is not None and bool(task.each) and not node.fan.kids
-            if is_empty and task.body is None and not task.saved and node not in self.needed:
-                if not self._is_asked_for(node):
-                    return
-            elif node.fan is not None and (task.body is None or task.each) and not is_empty:
+            if node.fan is not None and (task.body is None or task.each):
                 return
             if node.fan is None and fore.kind == SKIPPED:
                 return
@@ -270,13 +266,14 @@ class Run:
         sources = [*task.takes.values(), *(one for one, _ in task.when), *(() if task.always else task.needs)]
         if node.entry is None:
             sources += task.each.values()
-        for entry in (node.entry or {}).values():
+        entries = [*(node.entry or {}).values(), *(what for how, what, _ in scope.env.values() if how == "entry")]
+        for entry in entries:  # it depends on the item that it goes over, also where it does not take it
             if entry.__class__ is Ref:
                 self._need(entry.kid)
         if task.body is not None:
             taken = {*task.sources()}  # without what no task of its body takes
             sources = [s for s in sources if isinstance(s, str) and (s[0] == "$" or s.partition(":")[0] in taken)]
-        if task.body is None or node.fan is None or not node.fan.kids:
+        if task.body is None or node.fan is None:
             for source in sources:
                 self._need_source(scope, source)
 
