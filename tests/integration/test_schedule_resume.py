@@ -125,7 +125,7 @@ def test_a_stop_while_an_unfinished_run_is_finished_drops_the_firing(nights: Nig
     nights.workflow(scheduler).schedule(resume=True)
 
     assert (nights.begun, nights.reports) == ([25], [25])
-    assert nights.logged("dropped") == ["1 run of 2026-11-26 02:00:00+00:00 dropped, since the schedule ends."]
+    assert nights.logged("dropped") == ["1 scheduled run dropped, 2026-11-26 02:00:00 UTC: the schedule ends."]
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -251,4 +251,4 @@ def test_a_firing_whose_parameters_fail_is_dropped(nights: Nights, overlap: str)
     made.schedule()
 
     assert ran == [25, 27]
-    assert nights.logged("1 run of 2026-11-26 02:00:00+00:00 dropped: its params raised ValueError: a holiday")
+    assert nights.logged("1 scheduled run dropped, 2026-11-26 02:00:00 UTC: its params raised ValueError: a holiday.")

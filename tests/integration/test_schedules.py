@@ -48,12 +48,14 @@ class Schedule:
     ) -> None:
         self.time = time
         self.ran: list[datetime] = []
+        self.runs: list[str] = []  # their ids
         self.log = Lines()
         self.scheduler = SchedulerCron(cron, timezone=arguments.pop("timezone", "UTC"), **arguments)
         self.workflow = DotFlow(Config(scheduler=self.scheduler, log=self.log))
 
         def step() -> object:
             self.ran.append(time.now())
+            self.runs.append(self.workflow.last.run_id)
             return work()
 
         self.workflow.task.add(action(step))
@@ -91,7 +93,9 @@ def test_no_message_has_a_secret(time: VirtualClock, monkeypatch: pytest.MonkeyP
     time.after(3700, scheduler.stop)
     workflow.schedule()
 
-    assert log.messages == ["1 run of 2026-06-01 13:00:00+00:00 dropped: its params raised ValueError: 401 for ***"]
+    assert log.messages == [
+        "1 scheduled run dropped, 2026-06-01 13:00:00 UTC: its params raised ValueError: 401 for ***."
+    ]
 
 
 # Clock changes
@@ -182,8 +186,23 @@ def test_set_forward_missed_firings_are_one_run(time: VirtualClock) -> None:
     assert ran[0] == "12:20:00"
     assert NOON + timedelta(hours=3, seconds=1201) <= schedule.ran[1] <= NOON + timedelta(hours=3, seconds=1231)
     assert ran[2:] == ["15:40:00"]
-    assert len(schedule.log.messages) == 1
-    assert "8 runs after 2026-06-01 12:40:00+00:00 dropped" in schedule.log.messages[0]
+    missed = "2026-06-01 12:40:00 UTC to 2026-06-01 15:00:00 UTC: it was missed (catch_up='latest')"
+    assert schedule.log.messages == [f"8 scheduled runs dropped, {missed}."]
+
+
+@pytest.mark.parametrize(("catch_up", "days"), [("none", [2, 6]), ("all", [2, 3, 4, 5, 6]), ("10h", [2, 5, 6])])
+def test_missed_runs_are_caught_up_as_in_serve(catch_up: str, days: list[int], time: VirtualClock) -> None:
+    """The machine slept over three nights, until the morning of the third one."""
+    ran: list[int] = []
+    scheduler = SchedulerCron("0 2 * * *", timezone="UTC", catch_up=catch_up, params=lambda at: {"day": at.day})
+    workflow = DotFlow(Config(scheduler=scheduler, log=Lines()), params={"day": ...})
+    workflow.task.add(action(lambda day: ran.append(day)))
+    time.after(15 * 3600, lambda: time.jump_wall(3 * 86_400 + 8 * 3600))
+    time.after(40 * 3600, scheduler.stop)
+
+    workflow.schedule()
+
+    assert ran == days
 
 
 def test_a_suspend_is_noticed_soon(time: VirtualClock) -> None:
@@ -225,8 +244,9 @@ def test_skip_drops_firings_during_a_run(time: VirtualClock) -> None:
 
     assert schedule.run(500) == ["12:01:00", "12:04:00", "12:07:00"]
     assert schedule.log.messages == [
-        f"2 runs from 2026-06-01 12:0{minute}:00+00:00 on dropped, since one was active (overlap=skip)."
-        for minute in (2, 5, 8)
+        f"2 scheduled runs dropped, 2026-06-01 12:0{minute + 1}:00 UTC, 2026-06-01 12:0{minute + 2}:00 UTC: "
+        f"run {run[:8]} is running since 12:0{minute}."
+        for minute, run in zip((1, 4, 7), schedule.runs, strict=True)
     ]
 
 
@@ -236,8 +256,9 @@ def test_queue_keeps_one(time: VirtualClock) -> None:
 
     assert schedule.run(400) == ["12:01:00", "12:03:30", "12:06:00"]
     assert schedule.log.messages[:2] == [
-        "1 run of 2 from 2026-06-01 12:02:00+00:00 on dropped, since one was active (overlap=queue).",
-        "2 runs of 3 from 2026-06-01 12:04:00+00:00 on dropped, since one was active (overlap=queue).",
+        "1 scheduled run dropped, 2026-06-01 12:03:00 UTC: another run is queued since 12:02.",
+        "2 scheduled runs dropped, 2026-06-01 12:05:00 UTC, 2026-06-01 12:06:00 UTC: another run is queued since "
+        "12:04.",
     ]
 
 
@@ -247,7 +268,9 @@ def test_parallel_runs_up_to_its_limit(time: VirtualClock) -> None:
 
     assert schedule.run(400) == ["12:01:00", "12:02:00", "12:04:00", "12:05:00"]
     assert [line for line in schedule.log.messages if "max_parallel" in line] == [
-        f"1 run of 2026-06-01 12:0{minute}:00+00:00 dropped, since 2 are active (max_parallel=2)." for minute in (3, 6)
+        f"1 scheduled run dropped, 2026-06-01 12:0{minute}:00 UTC: 2 runs are active (max_parallel=2): "
+        f"run {schedule.runs[number][:8]} is running since 12:0{minute - 2}."
+        for minute, number in ((3, 0), (6, 2))
     ]
 
 
@@ -336,7 +359,7 @@ def test_a_log_that_raises_does_not_end_it(time: VirtualClock, caplog: pytest.Lo
     schedule.log.report = refuse  # type: ignore[method-assign]
 
     assert schedule.run(250) == ["12:01:00", "12:03:00"]
-    assert "on dropped" in caplog.text
+    assert "1 scheduled run dropped, " in caplog.text
     assert "OSError: full" in caplog.text
 
 
@@ -368,7 +391,7 @@ def test_stop_right_before_a_run_begins(overlap: str, time: VirtualClock, monkey
     monkeypatch.setattr(ScheduledRuns, "_arguments_of", stop_and)
 
     assert schedule.run(250) == []
-    assert schedule.log.messages == ["1 run of 2026-06-01 12:01:00+00:00 dropped, since the schedule ends."]
+    assert schedule.log.messages == ["1 scheduled run dropped, 2026-06-01 12:01:00 UTC: the schedule ends."]
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -446,7 +469,7 @@ def test_nothing_is_queued_beyond_the_end(overlap: str, time: VirtualClock) -> N
 
     assert schedule.run(300) == ["12:01:00"]
     assert time.now() == NOON + timedelta(minutes=11)
-    ended = "1 run of 2026-06-01 12:02:00+00:00 dropped, since the schedule ends."
+    ended = "1 scheduled run dropped, 2026-06-01 12:02:00 UTC: the schedule ends."
     assert (ended in schedule.log.messages) is (overlap == "queue")
 
 

@@ -66,7 +66,7 @@ class Active(NamedTuple):
     """A run that a firing may overlap with.
 
     Attributes:
-        run_id: The run.
+        run_id: The run; "" for one that has no id yet.
         state: QUEUED or RUNNING; PAUSED for one of the name of the firing.
         since: Since when.
         waits_for: The task that asks a question.
@@ -114,7 +114,8 @@ def why_blocked(
 
 def _describe(active: Active, now: datetime) -> str:
     does = f"waits for {active.waits_for!r}" if active.waits_for else f"is {active.state.lower()}"
-    return f"run {active.run_id[:ID_LENGTH]} {does} since {since(active.since, now)}"
+    run = f"run {active.run_id[:ID_LENGTH]}" if active.run_id else "another run"
+    return f"{run} {does} since {since(active.since, now)}"
 
 
 def since(moment: datetime, now: datetime) -> str:

@@ -1,71 +1,54 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import Final
 
 from dotflow import clock
 from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.masks import Masks
-from dotflow.core.schedule_rules import KEPT_DROPPED, MAX_CORRECTION, MAX_FIRINGS, Due, choose
+from dotflow.core.schedule_rules import KEPT_DROPPED, MAX_FIRINGS, Due
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import DotflowError
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.cron_times import CronTimes
+from dotflow.providers.schedulers.firings import Firings, count_of, describe_dropped
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.serving.reports import Reports
 
-NAMED: Final = 3  # moments that a message about dropped firings has; more in a row by the first and the last one
 
-
-class _Served:
-    """A schedule that this process serves.
+class _Served(Firings):
+    """A schedule that this process serves, with what it needs to fire it.
 
     Attributes:
         schedule: As others know it.
-        times: Its moments.
-        settled: Until when its firings are settled, as far as this process knows.
-        next: Its next firing.
     """
 
     def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron, signals: ShutdownSignals) -> None:
         self.schedule = scheduler.as_schedule(workflow.declared().workflow)
-        self.times = CronTimes(self.schedule.cron, self.schedule.timezone)
-        self.settled = self.next = datetime.min.replace(tzinfo=UTC)
+        super().__init__(CronTimes(self.schedule.cron, self.schedule.timezone), clock.now())
         self._workflow = workflow
         self._masks: Masks = workflow.masks()
         self._scheduler = scheduler
         self._signals = signals
         #: The next firing, if it would be dropped. What can't be right on any day is raised.
-        self.problem = self._firing(Due(self.times.after(clock.now())), is_first=True)
-
-    def is_due(self, now: datetime) -> bool:
-        """Returns whether there is something to decide: a firing, or a clock that was set back."""
-        return now >= self.next or now < self.settled - MAX_CORRECTION
+        self.problem = self._firing(Due(self.next), is_first=True)
 
     def look(self, server: QueueServer) -> None:
         """Reads what other processes have settled, and what the one that began last has made of the schedule."""
         self.schedule, settled = server.settled(self.schedule)
-        self.set_settled(settled)
-
-    def set_settled(self, settled: datetime) -> None:
-        self.settled, self.next = settled, self.times.after(settled)
+        self.settle(settled)
 
     def firings(self, now: datetime) -> tuple[list[Firing], datetime]:
         """Returns the firings that have come due, and until when that are all of them."""
-        planned = self.times.between(self.settled, now, MAX_FIRINGS + 1)
-        are_all = len(planned) <= MAX_FIRINGS
-        planned = planned[:MAX_FIRINGS]
-        due = choose(planned, now, self.schedule.catch_up, are_all=are_all)
+        due, until = self.due(now, self.schedule.catch_up)
         kept = len(due) - KEPT_DROPPED - 1  # the last one may have a run
         firings = [
             self._firing(one) if number >= kept or not one.dropped else Firing(one.planned, None, dropped=one.dropped)
             for number, one in enumerate(due)
         ]
-        return firings, now if are_all else planned[-1]
+        return firings, until
 
     def _firing(self, due: Due, *, is_first: bool = False) -> Firing:
         """Returns a firing with its run. The first one is not to be queued: it raises what is wrong on all days."""
@@ -140,7 +123,7 @@ class Schedules:
                 continue
             if left:
                 least = "at least " if len(left) == MAX_FIRINGS else ""
-                left_over = f"{least}{_count(left)} since {left[0]:%Y-%m-%d %H:%M:%S %Z}"
+                left_over = f"{least}{count_of(left)} since {left[0]:%Y-%m-%d %H:%M:%S %Z}"
                 self._report(f"No process serves {_name(schedule)} any more. A server that has it gets {left_over}.")
         for one in self._served:
             one.look(server)
@@ -175,8 +158,7 @@ class Schedules:
     def _fire(self, server: QueueServer, one: _Served) -> None:
         now = self._now()
         one.look(server)  # another process may have been faster
-        if now < one.settled - MAX_CORRECTION:
-            back = one.settled - now
+        if back := one.went_back(now):
             self._report(f"The wall clock went back by {back}; {_name(one.schedule)} follows the new time.")
             firings, until = list[Firing](), now
         elif now < one.next:
@@ -185,26 +167,17 @@ class Schedules:
             firings, until = one.firings(now)
         dropped = server.fire(one.schedule, one.settled, until, firings)
         if dropped is not None:
-            one.set_settled(until)
+            one.settle(until)
             self._report_dropped(one.schedule, firings, dropped)
 
     def _report_dropped(self, schedule: Schedule, firings: Sequence[Firing], dropped: Sequence[Dropped]) -> None:
         drops = {one.planned.astimezone(UTC): (one.reason, one.name is None) for one in dropped}
-        for drop, group in groupby(firings, lambda one: drops.get(one.planned.astimezone(UTC))):
-            if drop is None:  # they have runs
-                continue
-            reason, has_raised = drop
-            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S %Z}" for one in group]
-            named = ", ".join(moments) if len(moments) <= NAMED else f"{moments[0]} to {moments[-1]}"
-            text = f"{_count(moments)} of {_name(schedule)} dropped, {named}: {reason}."
+        decided = [(one.planned, *drops.get(one.planned.astimezone(UTC), ("", False))) for one in firings]
+        for text, has_raised in describe_dropped(decided, _name(schedule)):
             if has_raised:  # the alarm of late ones leaves them out
                 self._alert(schedule.workflow, text)
             else:
                 self._report(text)
-
-
-def _count(firings: Sized) -> str:
-    return "1 scheduled run" if len(firings) == 1 else f"{len(firings)} scheduled runs"
 
 
 def _name(schedule: Schedule) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Never
 
@@ -12,17 +12,18 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
 from dotflow.core.durations import TEXTS, Duration, as_seconds, to_seconds
 from dotflow.core.hints import CRON, refuse_unknown
-from dotflow.core.schedule_rules import CATCH_UPS, MAX_CORRECTION, CatchUp
+from dotflow.core.schedule_rules import CATCH_UPS, MAX_FIRINGS, Active, CatchUp, Due, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import AlreadyScheduled, InvalidArgument, InvalidSchedule
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime, local_name
+from dotflow.providers.schedulers.firings import Firings
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
 
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
-MAX_COUNTED: Final = 1000  # missed firings that a message counts
 
 
 Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
@@ -83,7 +84,7 @@ class SchedulerCron(Scheduler):
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
         self._is_stopped = False
-        self._decided: datetime | None = None  # during a run in this thread: until when firings are decided
+        self._waiting: tuple[Firings, Sequence[datetime]] | None = None  # during a run in this thread
         self._runs: ScheduledRuns | None = None  # while a schedule is active
 
     @property
@@ -95,12 +96,10 @@ class SchedulerCron(Scheduler):
     @property
     def has_queued(self) -> bool:
         """Whether another run begins right after the active one, since it is queued."""
-        runs, decided = self._runs, self._decided
-        if runs is None or self.is_ending:
+        if self._waiting is None or self.is_ending:
             return False
-        if decided is None or self.overlap is not TypeOverlap.QUEUE:
-            return False
-        return self.times.after(decided) <= clock.now()
+        firings, chosen = self._waiting
+        return bool(chosen) or (self.overlap is TypeOverlap.QUEUE and firings.next <= clock.now())
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
         """Returns the next scheduled runs, with a note on days with a clock change.
@@ -208,72 +207,61 @@ class SchedulerCron(Scheduler):
         self._wakeup.set()
 
     def _serve(self, runs: ScheduledRuns) -> None:
-        decided = clock.now()  # until when firings are decided: the latest time of the wall clock
-        reason = ""
+        firings = Firings(self.times, clock.now())
         while not self.is_ending:
             runs.count()  # a parallel run may have finished an earlier one
             now = clock.now()
-            if now < decided - MAX_CORRECTION:
-                report(
-                    runs.workflow,
-                    f"The wall clock went back by {decided - now}; the schedule follows the new time.",
-                )
-                decided = now
-            due = self.times.after(decided)
-            seconds = (due.astimezone(UTC) - now).total_seconds()
+            if back := firings.went_back(now):
+                report(runs.workflow, f"The wall clock went back by {back}; the schedule follows the new time.")
+                firings.settle(now)
+            seconds = (firings.next.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
-                reason = "the machine slept, or its clock was set"
-                decided = max(decided, now)
+                firings.settled = max(firings.settled, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = len(self.times.between(decided, now, MAX_COUNTED)) - 1
-            decided = now
-            if missed:
-                text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
-                report(runs.workflow, text)
+            due, until = firings.due(now, self.catch_up)
+            firings.settle(until)
+            chosen = self._decide(runs, due, runs.active(), now)
             if self.overlap is TypeOverlap.PARALLEL:
-                self._run_parallel(runs, due)
+                for planned in chosen:
+                    runs.start(planned)
             else:
-                decided = self._run_here(runs, due, decided)
+                self._run_here(runs, firings, chosen)
 
-    def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
-        active = runs.count()
-        if active < self.max_parallel:
-            runs.start(due)
-        else:
-            reason = f"since {active} are active (max_parallel={self.max_parallel})"
-            report(runs.workflow, f"1 run of {due} dropped, {reason}.")
+    def _decide(
+        self, runs: ScheduledRuns, due: Iterable[Due], active: Sequence[Active], now: datetime
+    ) -> list[datetime]:
+        """Returns the moments of which a run begins. Reports the others."""
+        local, known, decided = now.astimezone(self.times.zone), [*active], list[tuple[datetime, str, bool]]()
+        for planned, is_made_up, dropped in due:
+            reason = dropped or why_blocked(known, self.overlap, self.max_parallel, local, is_made_up=is_made_up)
+            decided.append((planned, reason, False))
+            if not reason:
+                known.append(Active("", TypeRunState.QUEUED, planned, is_made_up=is_made_up))
+        runs.report_dropped(decided)
+        return [planned for planned, reason, _ in decided if not reason]
 
-    def _run_here(self, runs: ScheduledRuns, due: datetime, decided: datetime) -> datetime:
-        """Runs the workflow, then the run that was queued meanwhile, and so on; returns until when firings are decided.
+    def _run_here(self, runs: ScheduledRuns, firings: Firings, chosen: list[datetime]) -> None:
+        """Runs the workflow at these moments, then what was queued meanwhile, and so on.
 
-        Firings during a run are decided after it, which has the same result as deciding them at once.
+        What comes due during a run is decided after it, as if at its moment.
         """
-        is_queued = True
         try:
-            while is_queued and not self.is_ending:
-                self._decided = decided
+            while chosen and not self.is_ending:
+                began, self._waiting = clock.now(), (firings, chosen[1:])
+                run = None
                 try:
-                    runs.run_here(due)
+                    run = runs.run_here(chosen.pop(0))
                 finally:  # a second signal raises in the run
-                    self._decided = None
-                    due, decided, is_queued = self._settle(runs.workflow, decided)
+                    self._waiting = None
+                    now = max(firings.settled, clock.now())
+                    due = [Due(planned) for planned in self.times.between(firings.settled, now, MAX_FIRINGS)]
+                    active = [Active("" if run is None else run.run_id, TypeRunState.RUNNING, began)]
+                    active += [Active("", TypeRunState.QUEUED, planned) for planned in chosen]
+                    firings.settle(now)
+                    chosen += self._decide(runs, due, active, now)
         finally:
-            if is_queued:
-                runs.report_dropped(due)
-        return decided
-
-    def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:
-        """Decides the firings during a run. Returns the first, until when they are decided, and if it is queued."""
-        now = max(decided, clock.now())
-        came_due = len(self.times.between(decided, now, MAX_COUNTED))
-        due = self.times.after(decided)
-        queued = int(came_due > 0 and self.overlap is TypeOverlap.QUEUE)
-        if dropped := came_due - queued:
-            share = f"of {came_due} " if queued else ""
-            reason = f"since one was active (overlap={self.overlap})"
-            report(workflow, f"{_count(dropped)} {share}from {due} on dropped, {reason}.")
-        return due, now, bool(queued)
+            runs.report_ending(chosen)
 
     def __repr__(self) -> str:
         zone = "" if self.timezone is None else f", timezone={self.timezone!r}"
@@ -301,8 +289,3 @@ def _checked_catch_up(catch_up: object) -> CatchUp:
     if seconds is None:
         raise InvalidArgument("catch_up", catch_up, f"'latest', 'all', 'none', or a span: seconds, {TEXTS}")
     return seconds
-
-
-def _count(runs: int) -> str:
-    more = "more than " if runs >= MAX_COUNTED else ""
-    return f"{more}{runs} runs" if runs > 1 else "1 run"

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from types import FrameType
@@ -17,9 +17,12 @@ from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
+from dotflow.core.schedule_rules import Active
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable
+from dotflow.providers.schedulers.firings import describe_dropped
 from dotflow.worker.waiting import WakeupEvent
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -175,12 +178,12 @@ class ScheduledRuns:
     def _arguments_of(self, due: datetime) -> Arguments | None:
         """Returns the arguments of a scheduled run; None for one that is dropped."""
         if self._is_ending():
-            self.report_dropped(due)
+            self.report_ending([due])
             return None
         try:
             return self._arguments if self._params_at is None else {**self._arguments, "params": self._params_at(due)}
         except Exception as error:  # of the user's function: the schedule goes on
-            report(self.workflow, f"1 run of {due} dropped: its params raised {type(error).__name__}: {error}")
+            self.report_dropped([(due, f"its params raised {type(error).__name__}: {error}", True)])
             return None
 
     def _begin(self, start: Callable[..., RunHandle], arguments: Arguments) -> RunHandle:
@@ -201,19 +204,27 @@ class ScheduledRuns:
             report(self.workflow, f"Run {run.run_id} is given up: it is unfinished, and a new run replaces it.")
         if not self._is_ending():
             return True
-        self.report_dropped(due)
+        self.report_ending([due])
         return False
 
-    def run_here(self, due: datetime) -> None:
+    def active(self) -> list[Active]:
+        """Returns the parallel runs."""
+        self.count()
+        return [Active(run.run_id, TypeRunState.RUNNING, due) for run, (due, _) in self._parallel.items()]
+
+    def run_here(self, due: datetime) -> RunHandle | None:
         """Runs the workflow in this thread, and waits for a background run.
 
         In the main thread, a timeout can end a step during a wait. A second signal raises KeyboardInterrupt.
+
+        Returns:
+            The run; None where none has begun.
         """
         arguments = self._arguments_of(due)
-        if arguments is not None:
-            run = self._run_here(due, arguments)
-            if run is not None and self._goes_on(run, due, arguments):
-                self._run_here(due, {**arguments, "resume": False})
+        run = None if arguments is None else self._run_here(due, arguments)
+        if run is not None and arguments is not None and self._goes_on(run, due, arguments):
+            run = self._run_here(due, {**arguments, "resume": False})
+        return run
 
     def _run_here(self, due: datetime, arguments: Arguments) -> RunHandle | None:
         signals, is_background = self.signals, arguments.get("mode") == TypeExecution.BACKGROUND
@@ -297,9 +308,14 @@ class ScheduledRuns:
         if remaining:
             report(self.workflow, f"{remaining} runs did not end within {STOP_GRACE:g} s and were abandoned.")
 
-    def report_dropped(self, due: datetime) -> None:
-        """Reports a firing whose run doesn't begin any more."""
-        report(self.workflow, f"1 run of {due} dropped, since the schedule ends.")
+    def report_dropped(self, dropped: Iterable[tuple[datetime, str, bool]]) -> None:
+        """Reports scheduled runs that are dropped, as `describe_dropped` takes them."""
+        for text, _ in describe_dropped(dropped):
+            report(self.workflow, text)
+
+    def report_ending(self, planned: Iterable[datetime]) -> None:
+        """Reports scheduled runs that don't begin any more."""
+        self.report_dropped((moment, "the schedule ends", False) for moment in planned)
 
     def _report_error(self, due: datetime, error: Exception) -> None:
         traceback = Failure.of(error).traceback
