@@ -286,7 +286,7 @@ class TestRuns:
 
         assert line == "Next: now (queued)"
         assert end.code == 0
-        assert end.err.count(" dropped, since the schedule ends.") == 1
+        assert end.err.count(": the schedule ends.") == 1
         assert "Next: " not in end.err
 
     @pytest.mark.exhaustive(keep_every=2)

@@ -39,7 +39,7 @@ class SchedulerCron(Scheduler):
             end of the other, "parallel" runs it at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
         max_parallel: The largest number of active runs with "parallel"; further ones are dropped.
-        catch_up: Which runs `serve` catches up that it missed, since no process lived: "latest" the last one,
+        catch_up: Which missed runs are caught up, by `serve` or after a suspend: "latest" the last one,
             "all" each in order, "none" none, a span such as "6h" the last one if it is not older than that.
         late_after: `serve` raises an alarm if a scheduled run has not completed after this time; None for none.
         params: The run parameters of each scheduled run: a mapping, or a function that returns it for the planned
