@@ -5,6 +5,7 @@ import contextlib
 import gc
 import queue
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -61,7 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Properties are tested with few examples, the same each time; with --exhaustive, with many and others."""
+    """Properties are tested with few examples, the same each time; with --exhaustive, with many and others.
+
+    Ctrl-C raises KeyboardInterrupt, also where the tests run as a shell's background job, which ignores it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if find_spec("hypothesis") is None:
         return
     from hypothesis import HealthCheck, settings
