@@ -655,7 +655,7 @@ class TestVersions:
         def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask.dask_session" if isinstance(executor, ExecutorDask) else "ray.ray_session"
+        module = "cluster.protocol" if isinstance(executor, ExecutorDask) else "ray.ray_session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
