@@ -3,7 +3,9 @@
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -80,11 +82,100 @@ def _known(plain: Mapping[str, Any]) -> dict[str, Known]:
     return {name: Known(state_from(state), time) for name, (*state, time) in plain.items()}
 
 
+@dataclass(eq=False, slots=True)
+class File:
+    """A file, as earlier runs have recorded it and as it is now. It is known by its absolute path.
+
+    Attributes:
+        path: The path.
+        name: What it was called first.
+        last: The newest state that a checkpoint or the document has; None without one.
+        others: States beside that.
+        first: The state as made by a step that was not given it.
+        begun: The state as it came from outside.
+        worked: The state at the end of a run that was given it, or that a resume has accepted.
+        is_input: Whether it comes from outside.
+        is_changed: Whether a step has changed or made it.
+        is_own_work: Whether the step was not given it, too, or has changed it.
+        is_mixed: Whether one of the other states is another file than that of now.
+        is_anew: Whether the run has made it anew.
+        void: Why it has made checkpoints void; "" if it has not.
+        accepted: Its state now, if it has changed and counts all the same.
+        working: The tasks that run on it, if a run was cut off.
+    """
+
+    path: str
+    name: str
+    last: Known | None = None
+    others: Sequence[Known] = ()
+    first: Known | None = None
+    begun: Known | None = None
+    worked: Known | None = None
+    is_input: bool = False
+    is_changed: bool = False
+    is_own_work: bool = False
+    is_mixed: bool = False
+    is_anew: bool = False
+    void: str = ""
+    accepted: FileState | None = None
+    working: Sequence[Task] = ()
+    _is_seen: bool = False
+    _now: FileState | None = None
+
+    def note(self, known: Known) -> bool:
+        """Notes a state that was recorded. Returns whether it is the first one."""
+        last, is_first = self.last, self.last is None
+        if last is None:
+            last = self.worked or known
+        older, newer = (last, known) if last.time <= known.time else (known, last)
+        if older.state != newer.state:
+            self.others = (*self.others, older)
+        self.last = newer
+        return is_first
+
+    def now(self) -> FileState | None:
+        """Returns its state as a look has found it; None if that can't be read."""
+        if not self._is_seen:
+            self._now, self._is_seen = state_of(self.path, -1), True
+        return self._now
+
+    def is_gone(self) -> bool:
+        """Returns whether it is gone."""
+        now = self.now()
+        return now is not None and now.is_gone
+
+    def has_changed(self, limit: int) -> bool:
+        """Looks at it, and returns whether it is another one than in its last state, or is gone."""
+        assert self.last is not None
+        last, self._is_seen = self.last.state, True
+        if not last.mark and is_untouched(self.path, last):  # of nearly all files this is all
+            self._now = last
+            return False
+        now = self._now = state_of(self.path, -1)
+        if now is None or now.is_gone or not last.is_same(now, partial(digest_of, self.path, limit)):
+            return True
+        self._now = last if last.digest and not last.mark else now
+        return False
+
+    def is_same(self, state: FileState, limit: int) -> bool:
+        """Returns whether it is the same as in an earlier state. It is looked at once, and read at most once."""
+        now = self.now()
+        return now is not None and state.is_same(now, partial(self._digest, now, limit))
+
+    def _digest(self, now: FileState, limit: int) -> str:
+        if not now.digest:
+            now = self._now = now._replace(digest=digest_of(self.path, limit))
+        return now.digest
+
+    def make_void(self) -> None:
+        """Notes why it makes checkpoints void."""
+        self.void = _reason(self.name, self.now())
+
+
 class ChangedFiles:
     """Which files have changed since earlier runs recorded them, and which checkpoints are void for it. It only reads.
 
-    Each file is looked at once, before anything runs. A file is known by its absolute path: a relative one leads from
-    the working directory of now.
+    Each file is looked at once, before anything runs. A relative path leads from the working directory of now.
 
     Args:
         saved: What the storage has beside the values.
@@ -94,54 +185,47 @@ class ChangedFiles:
     Attributes:
         has_paths: Whether a value has a path.
         has_begun: Whether the run has begun: what is judged from then on are items of lists that it has made.
-        first: The states of files as made by a step that was not given them.
-        last: The newest state of each file that a checkpoint or the document has.
-        accepted: The states of files that have changed, and count all the same.
-        void: Why files have made checkpoints void, by file.
-        anew: The files that the run has made anew.
     """
 
     def __init__(self, saved: SavedFiles, tokens: Tokens, limit: int) -> None:
         self.saved = saved
         self._tokens = tokens
         self.limit = limit
-        self._keys: dict[str, str] = {}  # the absolute path of each name
-        self.names: dict[str, str] = {}  # the name of each absolute path
-        self.last: dict[str, Known] = {}
-        self.first: dict[str, Known] = {}
-        self._changed: set[str] = set()  # or made by a step
-        self._own_work: set[str] = set()  # those of them that the step was not given, or has changed
-        self._others: dict[str, list[Known]] = {}  # states of a file beside the last one
-        self._mixed: set[str] = set()  # files of which one of these is another file than that of now
-        self._now: dict[str, FileState | None] = {}  # what a look has found
-        self._begun: dict[str, Known] = {}  # the states of files as they came from outside
+        self._files: dict[str, File] = {}  # by absolute path
+        self._by_name: dict[str, File] = {}
         self._outer: dict[int, frozenset[str]] = {}  # the files that a task is given from outside
-        self._new: set[str] = set()  # since the last look
-        self._differ: dict[str, FileState | None] = {}  # their states now
-        self.void: dict[str, str] = {}
-        self._inputs: set[str] = set()
-        self._worked: dict[str, Known] = {}
+        self._new: list[File] = []  # with a state since the last look
+        self._differ: list[File] = []  # which have changed, or are gone
+        self._has_void = self._has_mixed = self._has_inputs = False  # whether a file is void, mixed, from outside
         self._paths: dict[int, set[str]] = {}  # those in the values of a task, in this pass
         self._given: dict[int, set[str]] = {}  # those that a task is given, in this pass
         self.has_begun = False
         self.has_paths = False
-        self.anew: set[str] = set()
-        self.accepted: dict[str, FileState] = {}
-        self._working: dict[str, list[Task]] = {}  # the tasks that run on accepted files
 
     @cached_property
     def _folder(self) -> str:
         """The working directory, with the slash that a name follows."""
         return str(Path.cwd() / "?")[:-1]
 
-    def key_of(self, name: str | Path) -> str:
-        """Returns the absolute path of a name."""
+    def file(self, name: str | Path) -> File:
+        """Returns the file of a name."""
         text = str(name)
-        key = self._keys.get(text)
-        if key is None:
-            key = self._keys[text] = text if text.startswith(os.sep) else self._folder + text
-            self.names.setdefault(key, text)
-        return key
+        file = self._by_name.get(text)
+        if file is None:
+            path = text if text.startswith(os.sep) else self._folder + text
+            file = self._files.get(path)
+            if file is None:
+                file = self._files[path] = File(path, text)
+            self._by_name[text] = file
+        return file
+
+    def states(self) -> dict[str, FileState]:
+        """Returns the last states of the files that make nothing void, by name."""
+        return {file.name: file.last.state for file in self._files.values() if file.last is not None and not file.void}
+
+    def accepted(self) -> list[File]:
+        """Returns the files that have changed, and count all the same."""
+        return [file for file in self._files.values() if file.accepted is not None]
 
     def note(self, task: Task, context: Context) -> None:
         """Notes what a checkpoint of a task or an item has of files."""
@@ -149,51 +233,50 @@ class ChangedFiles:
         if record is None or not task.step.files or record == NOTHING:
             return
         self.has_paths = True
-        time, first = context.time.timestamp(), self.first
+        time = context.time.timestamp()
         made, changed, taken = record
         for states in (taken, changed) if changed or taken else ():
             for name, state in states.items():
-                self._note(self.key_of(name), Known(state, time))
-        if changed:
-            own = set(map(self.key_of, changed))
-            self._changed |= own
-            self._own_work |= own
+                self._note(name, Known(state, time))
+        for name in changed:
+            file = self.file(name)
+            file.is_changed = file.is_own_work = True
         for name, state in made.items():
-            key, known = self.key_of(name), new(Known, (state, time))
-            self._note(key, known)
-            self._changed.add(key)
+            known = new(Known, (state, time))
+            file = self._note(name, known)
+            file.is_changed = True
             if name in changed or name in taken:
                 continue
-            self._own_work.add(key)
-            if not (key in first and first[key].time > time):
-                first[key] = known
+            file.is_own_work = True
+            if file.first is None or file.first.time <= time:
+                file.first = known
 
-    def _note(self, key: str, known: Known) -> None:
-        last = self.last.get(key)
-        if last is None:
-            self._new.add(key)
-            last = self._worked.get(key, known)
-        older, newer = (last, known) if last.time <= known.time else (known, last)
-        if older.state != newer.state:
-            self._others.setdefault(key, []).append(older)
-        self.last[key] = newer
+    def _note(self, name: str, known: Known) -> File:
+        file = self.file(name)
+        if file.note(known):
+            self._new.append(file)
+        return file
 
     def read(self) -> None:
         """Reads the document, and finds the files from outside. Called before checkpoints are noted."""
         self.saved.read()
         for name, known in self.saved.worked.items():
-            _keep_newest(self._worked, self.key_of(name), known)
-        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens)}
+            file = self.file(name)
+            file.worked = _newest(file.worked, known)
+        for path in inputs_of(self._tokens):
+            self._has_inputs = self.file(path).is_input = True
         for name, known in self.saved.inputs.items():
-            if self.key_of(name) in self._inputs:
-                _keep_newest(self._begun, self.key_of(name), known)
-        for key, known in self._begun.items():
-            self._note(key, known)
+            file = self.file(name)
+            if file.is_input:
+                file.begun = _newest(file.begun, known)
+        for file in [*self._files.values()]:
+            if file.begun is not None:
+                self._note(file.name, file.begun)
 
     def look(self) -> bool:
         """Looks at the files that checkpoints name, and returns whether any may make one void."""
-        self._differ |= self._look()
-        return bool(self._differ or self._others)
+        self._differ += self._look()
+        return bool(self._differ) or any(file.others for file in self._files.values())
 
     def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
         """Returns whether more checkpoints are void than before, by what `look` has found.
@@ -205,26 +288,28 @@ class ChangedFiles:
         self._begin_pass()
         tasks = self._tokens.tasks
         needed = self._given_to(tasks[task_id] for task_id in running)
-        cleaned, worked = set[str](), set[str]()
+        cleaned, working = set[str](), dict[str, list[Task]]()
         if self.saved.is_open:
             cleaned = self._cleaned()
-            self._working = self._worked_on(tasks[one] for one in missing if self._have_values(tasks[one], running))
-            worked.update(self._working)
-        count = len(self.void) + len(self._mixed)
-        for key, now in self._differ.items():
-            if key not in self.void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
-                self.void[key] = _reason(self.names[key], now)
-        for key, others in self._others.items():
-            if key not in self._mixed and any(self._is_other(key, known) for known in others):
-                self._mixed.add(key)
+            working = self._worked_on(tasks[one] for one in missing if self._have_values(tasks[one], running))
+        worked, has_more = cleaned | working.keys(), False
+        for file in self._differ:
+            file.working = working.get(file.path, ())
+            if not file.void and not self._is_accepted(file, needed, cleaned, worked):
+                file.make_void()
+                self._has_void = has_more = True
+        for file in self._files.values():
+            others = () if file.is_mixed else file.others
+            if any(self._is_other(file, known) for known in others):
+                self._has_mixed = file.is_mixed = has_more = True
         self._begin_pass()
-        return len(self.void) + len(self._mixed) > count
+        return has_more
 
     def _cleaned(self) -> set[str]:
         """Returns what was given to cleanups that have begun."""
         if self.saved.cleaned is None:
             return self._given_to(task for task in self._tokens.tasks if task.is_cleanup)
-        return set(map(self.key_of, self.saved.cleaned))
+        return self._paths_of_names(self.saved.cleaned)
 
     def _worked_on(self, tasks: Iterable[Task]) -> dict[str, list[Task]]:
         """Returns the tasks that are given each file, or a folder above it."""
@@ -234,79 +319,49 @@ class ChangedFiles:
                 found.setdefault(key, []).append(task)
         return found
 
-    def _look(self) -> dict[str, FileState | None]:
-        """Compares the files that are new with their last states, and returns those that have changed or are gone."""
-        new, self._new = self._new, set()
-        found: dict[str, FileState | None] = {}
-        for key in new:
-            last = self.last[key].state
-            if not last.mark and is_untouched(key, last):  # of nearly all files this is all
-                self._now[key] = last
-                continue
-            now = state_of(key, -1)
-            if now is not None and not now.is_gone and last.is_same(now, partial(digest_of, key, self.limit)):
-                self._now[key] = last if last.digest and not last.mark else now
-                continue
-            found[key] = self._now[key] = now
-        return found
+    def _look(self) -> list[File]:
+        """Looks at the files that are new, and returns those that have changed or are gone."""
+        new, self._new = self._new, []
+        return [file for file in new if file.has_changed(self.limit)]
 
-    def _is_same(self, key: str, state: FileState) -> bool:
-        """Returns whether a file is the same as in an earlier state. It is looked at once, and read at most once."""
-        if key not in self._now:
-            self._now[key] = state_of(key, -1)
-        now = self._now[key]
-        return now is not None and state.is_same(now, partial(self._digest, key, now))
-
-    def _digest(self, key: str, now: FileState) -> str:
-        if not now.digest:
-            now = now._replace(digest=digest_of(key, self.limit))
-            self._now[key] = now
-        return now.digest
-
-    def _is_other(self, key: str, known: Known) -> bool:
+    def _is_other(self, file: File, known: Known) -> bool:
         """Returns whether a file is another one than a checkpoint took, and not by what its run has done since."""
-        if self._is_same(key, known.state):
+        if file.is_same(known.state, self.limit):
             return False
-        now = self._now[key]
-        is_gone = now is not None and now.is_gone
-        if is_gone and key in self._inputs and key not in self._changed:
+        if file.is_gone() and file.is_input and not file.is_changed:
             return False
-        worked = self._worked.get(key)
-        is_worked = worked is not None and worked.time >= known.time and self._is_same(key, worked.state)
-        if key in self.void or not (key in self.accepted or key in self._own_work or is_worked):
+        worked = file.worked
+        is_worked = worked is not None and worked.time >= known.time and file.is_same(worked.state, self.limit)
+        if file.void or not (file.accepted is not None or file.is_own_work or is_worked):
             return True
-        begun = self._begun.get(key)
-        return begun is not None and known.time < begun.time and not known.state.is_same(begun.state)
+        return file.begun is not None and known.time < file.begun.time and not known.state.is_same(file.begun.state)
 
     def _begin_pass(self) -> None:
         self._paths.clear()
         self._given.clear()
 
-    def _is_accepted(
-        self, key: str, now: FileState | None, needed: set[str], cleaned: set[str], worked: set[str]
-    ) -> bool:
-        """Returns whether all checkpoints count though the file is gone, or has changed.
+    def _is_accepted(self, file: File, needed: set[str], cleaned: set[str], worked: set[str]) -> bool:
+        """Returns whether all checkpoints count though a file is gone, or has changed.
 
         Args:
-            key: The file.
-            now: Its state.
+            file: The file.
             needed: What tasks that run are given.
             cleaned: What cleanups are given, if the last run was cut off.
             worked: With it, what else was given to tasks that the last run may have cut off.
         """
-        was = self.last[key].state
-        is_gone = now is not None and now.is_gone
-        if key in self._inputs and key not in self._changed and is_gone:
+        assert file.last is not None
+        was, now = file.last.state, file.now()
+        if file.is_input and not file.is_changed and file.is_gone():
             return True
-        self.accepted.pop(key, None)
+        file.accepted = None
         if now is not None and now.is_gone:
             if was.is_gone:
-                return key not in needed
-            if _is_in(key, needed) or not _is_in(key, cleaned):
+                return file.path not in needed
+            if _is_in(file.path, needed) or not _is_in(file.path, cleaned):
                 return False
-        elif now is None or now.size < was.size or not _is_in(key, worked):
+        elif now is None or now.size < was.size or not _is_in(file.path, worked):
             return False
-        self.accepted[key] = now
+        file.accepted = now
         return True
 
     def _have_values(self, task: Task, running: Collection[int]) -> bool:
@@ -322,7 +377,7 @@ class ChangedFiles:
         """Returns the files that tasks are given by what is known; of a map those of items without a value, too."""
         given = set[str]()
         for task in tasks:
-            given |= self._shared_by(task) | self._keys_in(self._entries_left(task))
+            given |= self._shared_by(task) | self._paths_in(self._entries_left(task))
         return given
 
     def _entries_left(self, task: Task) -> list[Any]:
@@ -338,7 +393,7 @@ class ChangedFiles:
         """Returns the files that a task, or each of its items, is given by what is known."""
         given = self._given.get(task.task_id)
         if given is None:
-            given = self._keys_in(list(_outer_values(task, self._tokens.params)))
+            given = self._paths_in(list(_outer_values(task, self._tokens.params)))
             sources = self._tokens.taken_as_previous(task)
             if task.links is not None:
                 whole = task.links.whole()
@@ -355,102 +410,109 @@ class ChangedFiles:
             task = self._tokens.tasks[task_id]
             records = task.items if task.is_mapped else [task]
             values = [one.current_context.storage for one in records if one.status is TypeStatus.COMPLETED]
-            paths = self._paths[task_id] = self._keys_in(values)
+            paths = self._paths[task_id] = self._paths_in(values)
         return paths
 
     def _from_outside(self, task_id: int) -> frozenset[str]:
         """Returns the files from outside that a task, or each of its items, is given."""
-        if not self._inputs:
-            return NO_KEYS
-        keys = self._outer.get(task_id)
-        if keys is None:
+        if not self._has_inputs:
+            return NO_PATHS
+        paths = self._outer.get(task_id)
+        if paths is None:
             values = list(_outer_values(self._tokens.tasks[task_id], self._tokens.params))
-            keys = self._outer[task_id] = frozenset(self._keys_in(values))
-        return keys
+            paths = self._outer[task_id] = frozenset(self._paths_in(values))
+        return paths
 
-    def _keys_in(self, values: Any) -> set[str]:
-        return set(map(self.key_of, find_paths(values)))
+    def _paths_in(self, values: Any) -> set[str]:
+        return self._paths_of_names(find_paths(values))
+
+    def _paths_of_names(self, names: Iterable[str | Path]) -> set[str]:
+        return {self.file(name).path for name in names}
 
     def why_void(self, task: Task, context: Context) -> str:
         """Returns which file makes a checkpoint of a task or an item void; "" if none does."""
         if not task.step.files:
             return ""
         saved = context._origin.files
-        if saved is None and not (self._inputs or self.void):  # of nearly all values without paths this is all
+        if saved is None and not (self._has_inputs or self._has_void):  # of nearly all values without paths this is all
             return ""
         record, outer = saved or NOTHING, self._from_outside(task.task_id)
         if saved == NOTHING and (outer or find_paths([context.storage, task.input])):
             return "the states of its files were not recorded"
         if self.has_begun and self._new:  # of items whose list was made in this run
-            for key, now in self._look().items():
-                if now is None or not (now.is_gone and self.last[key].state.is_gone):
-                    self.void[key] = _reason(self.names[key], now)
+            for file in self._look():
+                if not (file.is_gone() and file.last is not None and file.last.state.is_gone):
+                    file.make_void()
+                    self._has_void = True
         return self._why_own(task, record, context.time.timestamp()) or self._why_given(task, record, outer, context)
 
     def _why_own(self, task: Task, record: FileRecord, time: float) -> str:
         """Returns which file is another one than the checkpoint has recorded."""
-        is_judged, is_item = bool(self.has_begun or self.void or self._mixed), isinstance(task, Item)
+        is_judged, is_item = self.has_begun or self._has_void or self._has_mixed, isinstance(task, Item)
         if not (is_judged or is_item):
             return ""
         for name, state in {**record.taken, **record.changed}.items():
-            key = self.key_of(name)
-            first = self.first.get(key) if is_item and not state.is_gone else None
+            file = self.file(name)
+            first = file.first if is_item and not state.is_gone else None
             if first is not None and first.time > time:
                 # What an item took is another file if it was made anew since, even if it has the same path.
                 if not state.is_same(first.state):
                     return f"{name} was made anew"
-                if key in self.anew:
+                if file.is_anew:
                     continue
-            if is_judged and self._is_other(key, Known(state, time)):
-                return self.void.get(key) or _reason(name, self._now[key])
-        for name in (*record.changed, *record.made) if self.void else ():
-            key = self.key_of(name)
-            if key in self.void and name not in record.taken:
-                return self.void[key]
-        return ""
+            if is_judged and self._is_other(file, Known(state, time)):
+                return file.void or _reason(name, file.now())
+        made = (*record.changed, *record.made) if self._has_void else ()
+        return next((self.file(name).void for name in made if self.file(name).void and name not in record.taken), "")
 
     def _why_given(self, task: Task, record: FileRecord, outer: Collection[str], context: Context) -> str:
         """Returns which file that a task is given has changed, of those that the checkpoint has not recorded."""
-        if not (outer or self.void):
+        if not (outer or self._has_void):
             return ""
-        own = set(map(self.key_of, record.names()))
-        for key in set(outer) - own:  # an earlier dotflow has made the value
-            begun = self._begun.get(key)
-            if begun is not None and context.time.timestamp() < begun.time:
-                return _reason(self.names[key], None)
-        for key in self._shared_by(self._tokens.tasks[task.task_id]) - own if self.void and not self.has_begun else ():
-            if key in self.void:
-                return self.void[key]
-        return ""
+        own = self._paths_of_names(record.names())
+        for path in set(outer) - own:  # an earlier dotflow has made the value
+            file = self._files[path]
+            if file.begun is not None and context.time.timestamp() < file.begun.time:
+                return _reason(file.name, None)
+        is_given = self._has_void and not self.has_begun
+        given = self._shared_by(self._tokens.tasks[task.task_id]) - own if is_given else ()
+        return next((self._files[path].void for path in given if self._files[path].void), "")
 
     def begins_anew(self, path: Path) -> bool:
         """Returns whether a file from outside is another one than before, and not by the work of a run."""
-        key = self.key_of(path)
-        begun = self._begun.get(key)
-        if key in self.void:
+        file = self.file(path)
+        if file.void:
             return True
-        if begun is None or key in self.accepted or key in self._changed:
+        if file.begun is None or file.accepted is not None or file.is_changed:
             return False
-        return self._is_other(key, begun)
+        return self._is_other(file, file.begun)
 
     def renew(self, inputs: Mapping[str, Known]) -> None:
         """Sets the states of files as they came from outside, which the run has taken now."""
-        self._begun = {self.key_of(name): known for name, known in inputs.items()}
+        for file in self._files.values():
+            file.begun = None
+        for name, known in inputs.items():
+            self.file(name).begun = known
+
+    def note_made(self, name: str, known: Known) -> None:
+        """Notes a file that the run has made."""
+        file = self.file(name)
+        file.first, file.is_anew = known, True
 
     def notes(self) -> tuple[list[str], dict[int, str]]:
         """Returns what to log about files that have changed and count all the same, and a reason for each task.
 
         Call it when all is decided, as long as the records of the tasks have the decisions.
         """
-        changed = [key for key, state in sorted(self.accepted.items()) if not state.is_gone]
+        changed = sorted((file for file in self.accepted() if not file.is_gone()), key=attrgetter("path"))
         if not changed:
             return [], {}
-        names = ", ".join(self.names[key] for key in changed)
+        names = ", ".join(file.name for file in changed)
         lines = [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
         reasons: dict[int, str] = {}
-        for key in changed:
-            name, working = self.names[key], self._working.get(key, ())
-            kept = [task for task in self._tokens.tasks if self._keeps(task, key)]
+        for file in changed:
+            name, working = file.name, file.working
+            kept = [task for task in self._tokens.tasks if self._keeps(task, file.path)]
             if kept and working:
                 line = f"{_listed(kept)} {'keep what they' if kept[1:] else 'keeps what it'} made with {name} as it was"
                 lines.append(f"{line}, {_listed(working)} {'run' if working[1:] else 'runs'} on it as it is.")
@@ -458,20 +520,19 @@ class ChangedFiles:
                 reasons.setdefault(task.task_id, f"{name} has changed since the last run was cut off")
         return lines, reasons
 
-    def _keeps(self, task: Task, key: str) -> bool:
+    def _keeps(self, task: Task, path: str) -> bool:
         """Returns whether a value of a task is restored that was made with a file."""
         records = task.items if task.is_mapped else [task]
         for one in records if task.step.files else ():
             if one.status is TypeStatus.COMPLETED:
                 record = one.current_context._origin.files or NOTHING
-                names = {*record.made, *record.changed, *record.taken}
-                if key in self._shared_by(task) or key in map(self.key_of, names):
+                if path in self._shared_by(task) or path in self._paths_of_names(record.names()):
                     return True
         return False
 
 
 NOTHING: Final = FileRecord()
-NO_KEYS: Final = frozenset[str]()
+NO_PATHS: Final = frozenset[str]()
 
 
 def _listed(tasks: Sequence[Task]) -> str:
@@ -479,9 +540,8 @@ def _listed(tasks: Sequence[Task]) -> str:
     return " and ".join([", ".join(names[:-1]), *names[-1:]]) if names[1:] else names[0]
 
 
-def _keep_newest(states: dict[str, Known], key: str, known: Known) -> None:
-    if key not in states or states[key].time <= known.time:
-        states[key] = known
+def _newest(before: Known | None, known: Known) -> Known:
+    return known if before is None or before.time <= known.time else before
 
 
 def _is_in(key: str, given: Collection[str]) -> bool:
@@ -545,7 +605,7 @@ class RunFiles:
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
         self._given: set[str] = set()
-        self._outer: frozenset[str] = NO_KEYS  # the names of the files from outside
+        self._outer: frozenset[str] = NO_PATHS  # the names of the files from outside
         self._found: dict[int, tuple[Any, Collection[str]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
@@ -585,18 +645,19 @@ class RunFiles:
             return
         self.has_paths = True
         saved, now = self._saved, clock.now().timestamp()
-        self._is_left_open = saved.is_open or bool(earlier.accepted)
-        saved.worked = {name: known for name, known in saved.worked.items() if earlier.key_of(name) not in earlier.void}
-        self._last = {earlier.names[key]: known.state for key, known in earlier.last.items() if key not in earlier.void}
+        accepted = earlier.accepted()
+        self._is_left_open = saved.is_open or bool(accepted)
+        saved.worked = {name: known for name, known in saved.worked.items() if not earlier.file(name).void}
+        self._last = earlier.states()
         self._outer = frozenset(map(str, inputs))
         saved.cleaned = set()  # by this run none is yet
         self._take([path for path in inputs if earlier.begins_anew(path)], now)
         self._take([path for path in inputs if str(path) not in saved.inputs], 0)  # since when is not known
         earlier.renew(saved.inputs)
-        for key, state in earlier.accepted.items():
-            name = earlier.names[key]
-            self._last[name] = state_of(key, self._limit) or state
-            saved.worked[name] = Known(self._last[name], now)
+        for file in accepted:
+            assert file.accepted is not None
+            self._last[file.name] = state_of(file.path, self._limit) or file.accepted
+            saved.worked[file.name] = Known(self._last[file.name], now)
         if runs and (inputs or self._last):
             self._write_open()
 
@@ -605,9 +666,7 @@ class RunFiles:
         if self._earlier is None or not self._earlier.has_paths:
             return
         self.has_paths = True
-        for key, known in self._earlier.last.items():
-            if key not in self._earlier.void:
-                self._last.setdefault(self._earlier.names[key], known.state)
+        self._last = self._earlier.states() | self._last
         if self._last and not self._is_written:
             self._write_open()
 
@@ -670,9 +729,7 @@ class RunFiles:
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.new():
-                key = self._earlier.key_of(name)
-                self._earlier.first[key] = Known(record.made[name], time)
-                self._earlier.anew.add(key)
+                self._earlier.note_made(name, Known(record.made[name], time))
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
 
