@@ -152,12 +152,10 @@ class Cache:
         now: Folders = {}
         around = _parents_of(self._made) if self._pending else ()
         for task, key, context, is_posted in self._pending:
-            try:
-                for folder in key.folders.keys() - now.keys():
-                    now[folder] = list(_listing(folder))
-            except NotComparable as error:
-                self._report_task(task, "folder", f"{error}.")
+            found = self._listings(task, key.folders.keys() - now.keys())
+            if found is None:
                 continue
+            now |= found
             changed = [name for name in _changed_in(key.folders, now) if not self._is_made(name, around)]
             if changed and not is_posted:
                 self._report_changed(task, min(changed))
@@ -172,6 +170,14 @@ class Cache:
             keys = [key.with_contents(contents)]
             self._save_under(task, keys if is_posted else [str(key), *keys], context)
         self._pending.clear()
+
+    def _listings(self, task: Task, folders: Collection[Path]) -> Folders | None:
+        """Returns what is in folders now; None if they have too many files, which is logged."""
+        try:
+            return {folder: list(_listing(folder)) for folder in folders}
+        except NotComparable as error:
+            self._report_task(task, "folder", f"{error}.")
+            return None
 
     def _is_made(self, name: str, around: Collection[str]) -> bool:
         """Returns whether a file is as a step of this run has made it, or a folder is *around* such files."""
@@ -326,10 +332,8 @@ class Cache:
         if changed := {name for name in record.changed if absolute(name) not in own}:
             self._report_changed(task, min(changed))
             return
-        try:
-            now = {folder: list(_listing(folder)) for folder in key.folders}
-        except NotComparable as error:
-            self._report_task(task, "folder", f"{error}.")
+        now = self._listings(task, key.folders)
+        if now is None:
             return
         for folder in key.folders:
             changed = {*_changed_in({folder: key.folders[folder]}, now)}

@@ -399,16 +399,23 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         noted = [task for task in self._tasks if is_noted(task) and task.task_id not in self._left_out]
-        if not noted or self._is_void:
-            return
+        if noted:
+            self._save_beside("Whether the cleanups have completed", lambda: self._put_cleanups(noted))
+
+    def _put_cleanups(self, tasks: Sequence[Task]) -> None:
+        cleanups = {**self._journal.fact("cleanups")}
+        for task in tasks:
+            cleanups[task.key_name] = "" if task.status in (COMPLETED, SKIPPED) else self._run_id
+        self._journal.put(cleanups={name: run_id for name, run_id in cleanups.items() if run_id})
+
+    def _save_beside(self, what: str, save: Callable[[], object], advice: str = "") -> None:
+        """Saves what is kept beside the values, unless they are those of a newer run or of another process."""
         try:
             with self._turn.lock:
-                cleanups = {**self._journal.fact("cleanups")}
-                for task in noted:
-                    cleanups[task.key_name] = "" if task.status in (COMPLETED, SKIPPED) else self._run_id
-                self._journal.put(cleanups={name: run_id for name, run_id in cleanups.items() if run_id})
+                if not self._is_void:
+                    save()
         except Exception as error:  # the storage may be the user's
-            self._log_line(f"Whether the cleanups have completed can't be saved: {reason_of(error)}.")
+            self._log_line(f"{what} can't be saved: {reason_of(error)}.{advice}")
 
     def _files_from_now(self, watch: FileWatch) -> RunFiles:
         """Returns the files of the run, of which a value is the first one with a path."""
@@ -418,15 +425,8 @@ class Checkpoints:
 
     def close_files(self) -> None:
         """Saves the states of the files that the run has worked on, once nothing runs any more."""
-        if self.files is None or self._is_void:  # the values are those of a newer run, or of another process
-            return
-        try:
-            with self._turn.lock:
-                self.files.close()
-        except Exception as error:  # the storage may be the user's
-            self._log_line(
-                f"The states of files can't be saved: {reason_of(error)}. A resume judges files as after a kill."
-            )
+        if self.files is not None:
+            self._save_beside("The states of files", self.files.close, " A resume judges files as after a kill.")
 
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""

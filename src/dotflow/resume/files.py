@@ -288,10 +288,12 @@ class ChangedFiles:
         self._begin_pass()
         tasks = self._tokens.tasks
         needed = self._given_to(tasks[task_id] for task_id in running)
-        cleaned, working = set[str](), dict[str, list[Task]]()
+        cleaned, working = set[str](), dict[str, list[Task]]()  # the tasks that are given each file, or a folder
         if self.saved.is_open:
             cleaned = self._cleaned()
-            working = self._worked_on(tasks[one] for one in missing if self._have_values(tasks[one], running))
+            for task in (tasks[one] for one in missing if self._have_values(tasks[one], running)):
+                for path in self._given_to([task]):
+                    working.setdefault(path, []).append(task)
         worked, has_more = cleaned | working.keys(), False
         for file in self._differ:
             file.working = working.get(file.path, ())
@@ -310,14 +312,6 @@ class ChangedFiles:
         if self.saved.cleaned is None:
             return self._given_to(task for task in self._tokens.tasks if task.is_cleanup)
         return self._paths_of_names(self.saved.cleaned)
-
-    def _worked_on(self, tasks: Iterable[Task]) -> dict[str, list[Task]]:
-        """Returns the tasks that are given each file, or a folder above it."""
-        found: dict[str, list[Task]] = {}
-        for task in tasks:
-            for key in self._given_to([task]):
-                found.setdefault(key, []).append(task)
-        return found
 
     def _look(self) -> list[File]:
         """Looks at the files that are new, and returns those that have changed or are gone."""

@@ -69,15 +69,14 @@ class StoredInputs:
         task = self._tasks[task_id]
         before, links = self._tokens.previous_of(task), task.links
         source = None if before is None else before.task_id
-        for needed in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
-            if needed not in self._without_value and not self._tasks[needed].is_mapped:
-                self._check(self._tasks[needed])
+        taken = {*([] if links is None else links.value_sources()), *([] if source is None else [source])}
+        whole = {needed for needed in taken if not self._tasks[needed].is_mapped}
+        for needed in (whole if links is None else whole | links.whole_value_sources()) - {*self._without_value}:
+            self._check(self._tasks[needed])
         previous = Context() if source is None or source in self._without_value else self._tasks[source].current_context
         initial = task.initial_context if task.has_initial else NOTHING
         if links is None:
             return TaskInputs(previous, initial)
-        for needed in links.whole_value_sources() - {*self._without_value}:
-            self._check(self._tasks[needed])
         values = _expect(task, arguments(links, self._tasks, self._params, of_fallback=is_fallback))
         if item:  # from the second round on, these are carried
             all_binds = links.fallback_binds if is_fallback else links.binds

@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, AllParams, Bind, Constant, Entry, Source, is_setting
+from dotflow.core.links import CONTEXT, AllParams, Constant, Entry, Source, is_setting
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -161,11 +161,10 @@ class Tokens:
             links = task.links
             if links.each or links.nest is not None:
                 links = links.whole()
-            binds, fallback_binds = _inputs_of(links.binds), _inputs_of(links.fallback_binds)
-            for parameter, kind, source, _, part in binds:
-                tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
-            for parameter, kind, source, _, part in fallback_binds:
-                tokens[f"{FALLBACK}{parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
+            for prefix, binds in (("", links.binds), (FALLBACK, links.fallback_binds)):
+                for parameter, kind, source, _, part in binds:
+                    if not is_setting(source):
+                        tokens[f"{prefix}{parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
             for condition in links.conditions:
                 if not is_setting(condition.source):
                     tokens[f"{CONDITION}{condition.name}"] = self._at(condition.source)
@@ -300,12 +299,3 @@ def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = ""
         if not (is_new_fallback or is_new_condition):
             return label
     return ""
-
-
-def _inputs_of(binds: Sequence[Bind]) -> Sequence[Bind]:
-    """Returns those that are inputs: a Setting is none."""
-    return (
-        [bind for bind in binds if not is_setting(bind.source)]
-        if any(is_setting(one.source) for one in binds)
-        else binds
-    )
