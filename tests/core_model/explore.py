@@ -166,7 +166,7 @@ class Shadow:
 
 
 def leaves(scope: Scope) -> list[Node]:
-    return [node for node in engine._all(scope) if not node.task.is_fan or node.entry is not None]
+    return [node for node in engine.every_node(scope) if not node.task.is_fan or node.entry is not None]
 
 
 def run_once(
