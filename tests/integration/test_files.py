@@ -1692,7 +1692,10 @@ def count_them(list_numbers: list[int]) -> dict[str, int]:
 
 
 def test_a_run_without_paths_passes_through_no_code_of_files() -> None:
-    """Its values are looked at where they are returned; nothing is made and nothing is asked for files."""
+    """Its values are looked at where they are returned; nothing is made and nothing is asked for files.
+
+    What would end a reading is set once a run.
+    """
     workflow = DotFlow(Config(log=LogDefault(output="none")))
     workflow.task.add([list_numbers, count_them])
     called: set[str] = set()
@@ -1708,7 +1711,7 @@ def test_a_run_without_paths_passes_through_no_code_of_files() -> None:
         sys.setprofile(None)
 
     assert run.value(count_them) == {"count": 2}
-    assert called == set()
+    assert called == {"reading_until"}
 
 
 def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:

@@ -384,7 +384,10 @@ def test_each_firing_of_a_schedule_that_resumes_does_the_work(storage: Storage, 
 
 @pytest.mark.parametrize("how", ["skip", "parallel", "skip, directly", "one of their own"])
 def test_a_firing_finishes_a_run_that_was_left_unfinished(storage: Storage, how: str) -> None:
-    """What the last run finished does not run again. Then each firing has a run of its own."""
+    """What the last run finished does not run again. Then each firing has a run of its own.
+
+    A scheduler of a user only calls `start`, with `resume="unfinished"`: its first run finishes the one before.
+    """
     job = Job(storage)
     job.broken = {"load"}
     job.run("a")
@@ -392,7 +395,7 @@ def test_a_firing_finishes_a_run_that_was_left_unfinished(storage: Storage, how:
 
     fire_thrice(job, how)
 
-    assert job.ran == ["load", *["extract", "transform", "load"] * 3]
+    assert job.ran == ["load", *["extract", "transform", "load"] * (2 if how == "one of their own" else 3)]
 
 
 @pytest.mark.parametrize(
