@@ -13,7 +13,6 @@ from playwright.sync_api import Page, sync_playwright
 
 from dotflow.providers import HistorySQLite
 from dotflow.report.document import document, output_members
-from dotflow.report.next_steps import command_objects
 from dotflow.report.page import write_page
 
 HERE: Final = Path(__file__).parent
@@ -35,10 +34,9 @@ def write_report(folder: Path) -> Path:
     """Writes the report of the run of orders.py, without what is this computer's own."""
     history = HistorySQLite(path=record("orders", folder))
     run = history.load("last")
-    commands = command_objects(history, run, None)
     environment = {"commit": "4f0c2b9ad1", "folder": str(HERE)}
     shown = dataclasses.replace(run, process="etl-1:4242", environment=environment)
-    return write_page(folder / "run.html", document(shown, output=output_members(history, run), commands=commands))
+    return write_page(folder / "run.html", document(shown, output=output_members(history, run), archive=history))
 
 
 def take(page: Page, picture: Path, end: str) -> None:
