@@ -475,7 +475,7 @@ class DotFlow:
         if origin != found.origin or not is_there:
             lost = f"{type(storage).__name__} does not have it"
             raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
-        return take(value, part, is_mapped=task.gives_list)
+        return take(value, part, task.depth)
 
     def _stored_value(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
         """Returns whether the storage has a value of a task, and the value."""

@@ -665,13 +665,12 @@ def inner(build: Callable[[DotFlow], object], **params: Any) -> DotFlow:
 @pytest.mark.parametrize(
     ("other", "options", "message"),
     [
-        (inner(lambda w: w.task.add(action(lambda item: item), each=[1])), {}, "has each, and its workflow.*Flatten"),
         (inner(lambda w: w.task.add(action(lambda previous_context: 0))), {}, "has previous_context.*Name a parameter"),
         (inner(lambda w: w.task.add(fetch, group_name="g")), {}, "has group_name.*Remove it"),
         (
             inner(lambda w: w.task.add(inner(lambda v: v.task.add(fetch)), name="b", each={"url": ["a"]})),
             {},
-            "has each",
+            "has each, and its workflow.*Flatten",
         ),
         (inner(lambda w: w.task.add(fetch)), {"fallback": urls}, "fallback is for one task"),
         (inner(lambda w: w.task.add(fetch)), {"always": True}, "always is for one task"),

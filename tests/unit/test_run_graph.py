@@ -153,7 +153,8 @@ def open_both(builder: TaskBuilder) -> tuple[RunGraph, ItemMap, ItemMap]:
             decisions += entered
         elif isinstance(decision, MapOpened):
             tasks[decision.task_id]._apply(decision)
-    return graph, graph._maps[0], graph._maps[1]
+    first, second = graph._maps.values()
+    return graph, first, second
 
 
 def begin_all(graph: RunGraph, items: ItemMap) -> list[Ready]:

@@ -140,6 +140,7 @@ class MapOpened(NamedTuple):
     """The list of a mapped task is known, with this number of items.
 
     A map in rounds opens again in each `round`, with the number of all items so far; the new ones are of that round.
+    So does one in a workflow for each item: `round` is the index of that item then.
     """
 
     task_id: int

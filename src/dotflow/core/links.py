@@ -117,6 +117,18 @@ class Each(NamedTuple):
     part: Part | None = None
     carried: Bind | None = None
 
+    def moved(self, new_id: Callable[[int], int]) -> "Each":
+        """Returns it for tasks with other ids."""
+        carried = self.carried and self.carried._replace(source=_moved(self.carried.source, new_id))
+        return self._replace(source=_moved(self.source, new_id), carried=carried)
+
+
+def _moved(source: Any, new_id: Callable[[int], int]) -> Any:
+    """Returns a source for tasks with other ids."""
+    if type(source) is Carried:
+        return Carried(new_id(source.task))
+    return new_id(source) if isinstance(source, int) else source
+
 
 class Condition(NamedTuple):
     """A condition of a task.
@@ -159,6 +171,8 @@ class Nest(NamedTuple):
         repeat: The number of rounds at most; 0 for the items of a list.
         until: The task whose value ends the rounds; None for as many as `repeat`.
         goes_on: Whether the last round's value counts where that task's never was true.
+        each: The lists whose items it runs for.
+        is_cross: Whether it runs for every combination of their entries.
     """
 
     name: str
@@ -168,6 +182,8 @@ class Nest(NamedTuple):
     repeat: int = 0
     until: int | None = None
     goes_on: bool = False
+    each: tuple[Each, ...] = ()
+    is_cross: bool = False
 
     @property
     def rounds(self) -> str:
@@ -181,7 +197,8 @@ class Nest(NamedTuple):
     def moved(self, new_id: Callable[[int], int]) -> "Nest":
         """Returns it for tasks with other ids."""
         until = None if self.until is None else new_id(self.until)
-        return self._replace(tasks=tuple(map(new_id, self.tasks)), result=new_id(self.result), until=until)
+        each = tuple(link.moved(new_id) for link in self.each)
+        return self._replace(tasks=tuple(map(new_id, self.tasks)), result=new_id(self.result), until=until, each=each)
 
 
 class Links(NamedTuple):
@@ -192,9 +209,9 @@ class Links(NamedTuple):
         binds: The sources of the step's arguments.
         needs: The tasks and added workflows that must have completed, whose values it does not take.
         after: The tasks and added workflows that must be over, whatever became of them.
-        each: The lists that it is mapped over; empty for a task that is not mapped.
+        each: The lists that it is mapped over, or the workflow that it was added with; empty for neither.
         is_cross: Whether it runs for every combination of their entries; else they go in step.
-        nest: The workflow that it was added with, if that runs for each item of its lists.
+        nest: The workflow that it was added with, if that runs for each item of its lists, or in rounds.
         max_parallel: The number of items in flight at once.
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
@@ -225,6 +242,18 @@ class Links(NamedTuple):
     secrets: tuple[SecretUse, ...] = ()
     takes_key: bool = False
 
+    @property
+    def is_map_inside(self) -> bool:
+        """Whether each item, or round, of the workflow that it was added with has a list of its own for it."""
+        return self.nest is not None and bool(self.each) and self.each is not self.nest.each
+
+    @property
+    def lists(self) -> tuple[Each, ...]:
+        """Its lists, and those of the workflow that it was added with."""
+        if self.nest is None or not self.is_map_inside:
+            return self.each
+        return (*self.nest.each, *self.each)
+
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
         links = self.whole()
@@ -240,8 +269,10 @@ class Links(NamedTuple):
             return self
         conditions = tuple(link for link in self.conditions if not link.by_item)
         nest = self.nest
-        each = self.each if self.is_cross or (nest is not None and nest.repeat) else ()
-        links = self._replace(each=each, conditions=conditions)
+        each = self.each if self.is_cross or self.is_map_inside else ()
+        if nest is not None and nest.is_cross and self.is_map_inside:
+            each = self.lists
+        links = self._replace(each=each, nest=None, conditions=conditions)
         if nest is None:
             return links
         # All conditions on what goes by item are decided for each item.
@@ -250,17 +281,19 @@ class Links(NamedTuple):
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
         links: Iterable[Bind | Condition | Each] = self.binds
-        if self.fallback_binds or self.conditions or self.each:
-            links = (*self.binds, *self.fallback_binds, *self.conditions, *self.each)
+        if self.fallback_binds or self.conditions or self.each or self.nest is not None:
+            links = (*self.binds, *self.fallback_binds, *self.conditions, *self.lists)
         return [link.source for link in links if isinstance(link.source, int)]
 
     def list_sources(self) -> list[int]:
         """Returns the ids of the tasks that return the lists."""
-        return [link.source for link in self.each if isinstance(link.source, int)]
+        return [
+            link.source for link in (self.each if self.nest is None else self.lists) if isinstance(link.source, int)
+        ]
 
     def required_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it requires, for arguments and lists, and of those it needs."""
-        links: Iterable[Bind | Each] = (*(bind for bind in self.binds if bind.required), *self.each)
+        links: Iterable[Bind | Each] = (*(bind for bind in self.binds if bind.required), *self.lists)
         return [*(link.source for link in links if isinstance(link.source, int)), *(need[-1] for need in self.needs)]
 
     def sources(self) -> list[int]:
@@ -298,23 +331,19 @@ class Links(NamedTuple):
         """
 
         def moved(source: Any) -> Any:
-            if type(source) is Carried:
-                return Carried(new_id(source.task))
-            return new_id(source) if isinstance(source, int) else source
+            return _moved(source, new_id)
 
+        nest = self.nest and self.nest.moved(new_id)
+        each = tuple(link.moved(new_id) for link in self.each)
+        if nest is not None and not self.is_map_inside:
+            each = nest.each
         return self._replace(
             name=self.name if name is None else name,
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
-            each=tuple(
-                link._replace(
-                    source=moved(link.source),
-                    carried=link.carried and link.carried._replace(source=moved(link.carried.source)),
-                )
-                for link in self.each
-            ),
-            nest=self.nest and self.nest.moved(new_id),
+            each=each,
+            nest=nest,
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

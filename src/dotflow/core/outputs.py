@@ -26,11 +26,17 @@ class Part(NamedTuple):
         return self.name if isinstance(value, dict) or _fields_of(value) is not None else str(self.position)
 
 
-def take(value: Any, part: Part | None, *, is_mapped: bool) -> Any:
-    """Returns the part of a task's value; of a mapped task the list of its items' parts. Without a part, the value."""
+def take(value: Any, part: Part | None, depth: int = 0) -> Any:
+    """Returns the part of a task's value; of a mapped task the list of its items' parts. Without a part, the value.
+
+    Args:
+        value: The value.
+        part: The part.
+        depth: How many lists stand inside of each other in the value.
+    """
     if part is None or value is None:
         return value
-    return [part.of(own) for own in value] if is_mapped else part.of(value)
+    return [take(own, part, depth - 1) for own in value] if depth else part.of(value)
 
 
 def why_unfit(value: Any, outputs: Sequence[Part]) -> str:

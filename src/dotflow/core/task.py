@@ -97,7 +97,8 @@ class Task:
     #: Defaults of what only LinkedTask and Item have, so that a plain task pays nothing for them.
     links: "Links | None" = None
     items: "Sequence[Task]" = ()
-    _rounds: "Sequence[Task]" = ()
+    depth: int = 0
+    nodes: "Sequence[Task]" = ()
     item: int | None = None
 
     #: Defaults of what only a record has.

@@ -17,8 +17,8 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, Arguments, ByItem, Got, Skip, gather, unmet_need
-from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, record_ended, record_skipped, round_end
+from dotflow.graph.linked_task import LinkedTask, Scope
+from dotflow.graph.maps import open_map, record_ended, record_skipped, round_end
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -38,9 +38,8 @@ COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, 
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
 
 #: The end of an item's key, that of the list of a map's items, and those of marks of an earlier dotflow.
-ITEM_SUFFIX: Final = re.compile(
-    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{'|'.join(OLD_ENDS.values())})$"
-)
+ENTRY: Final = r"-(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?"
+ITEM_SUFFIX: Final = re.compile(rf"(?:-r\d+|{ENTRY})?{ENTRY}$|-r\d+$|(?:{INDEX_SUFFIX}|{'|'.join(OLD_ENDS.values())})$")
 
 
 class Forecast(NamedTuple):
@@ -140,9 +139,9 @@ class RunForecast:
             if isinstance(task, LinkedTask) and task.is_repeated:
                 if task.status is SKIPPED:  # in the last round
                     return Forecast(SKIP, task.reason)
-                if task.is_map_in_rounds and not count:
+                if task.has_maps and not count:
                     return Forecast(RUN, "", 0)  # its lists are empty
-                return Forecast(RESTORE, f"{_rounds(len(task._rounds) or count)}{self._but(task_id)}")
+                return Forecast(RESTORE, f"{_rounds(len(task.scopes))}{self._but(task_id)}")
             values = sum(item.status is COMPLETED for item in task.items)
             reason = self._but(task_id).removeprefix(", ")
             return Forecast(RESTORE if values else RUN, reason, count, count, 0, count - values)
@@ -189,7 +188,7 @@ class RunForecast:
                 forecast = Forecast(OPEN, f"if the value of {self._tasks[source].name} changes")
         if not is_cached(task) or not self._cache.reads:
             return forecast
-        if nest is not None:
+        if nest is not None or task.has_maps:
             forecast = forecast._replace(decision=OPEN)  # the arguments of a round are not known before it
         return self._with_cache(task, arguments, forecast)
 
@@ -205,7 +204,7 @@ class RunForecast:
         """Returns what a task takes, by what is known. Comparing the values of conditions may raise any error."""
         needs = links.whole().needs
         got = gather(links, self._tasks, self._params, self._masks, ahead=self)
-        unmet = unmet_need(needs, self._tasks, self._restoration.not_needed, ahead=self)
+        unmet = unmet_need(needs, self._tasks.__getitem__, self._restoration.not_needed, ahead=self)
         if unmet is not None:
             return Got({}, unmet)
         maybe = next((self._tasks[need[-1]] for need in needs if need[-1] in self._may_lack), None)
@@ -224,15 +223,15 @@ class RunForecast:
             may_restore = self._is_resume and not self._changes.is_rerun(task)
             if made is not None and (may_restore or not is_needed):  # what is known of items counts when they are
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
-            is_cross = task.links.is_cross
+            is_cross = task.is_cross
             if any(
                 source in self._unknown
-                and (is_cross or not self._tasks[source].items or not self._tasks[source].gives_items)
+                and (is_cross or not self._tasks[source].nodes or not self._tasks[source].gives_items)
                 for source in sources
             ):
                 return Forecast(RUN, self._why(task))
             try:
-                task._open(items_of(task, self._tasks, self._params))
+                open_map(task, self._tokens.root, self._params)
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
             if self._is_resume and task.links.nest is None and not self._takes_cached(task):
@@ -240,7 +239,7 @@ class RunForecast:
                 for index, context in values.get(task.task_id, {}).items():
                     task.items[index]._apply(TaskRestored(task.task_id, context, Context(), index))
         self._foresee(task)
-        done = sum(self._is_done(task, index) for index in range(len(task.items)))
+        done = sum(one.status is SKIPPED or (one.status is COMPLETED and task.step.checkpoint) for one in task.items)
         restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
         return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
 
@@ -261,7 +260,8 @@ class RunForecast:
         done = 0
         lengths = (len(other.items) for other in saved if other.items and not other.gives_list)
         count = min(lengths, default=nest.repeat)
-        while done < count and all(self._is_done(other, done) for other in saved):
+        scopes = task.scopes
+        while done < min(count, len(scopes)) and all(self._is_done(other, scopes[done]) for other in saved):
             done += 1
         limit = "at most" if nest.until is not None else "of"
         rounds = f"{_rounds(done)} restored, {limit} {nest.repeat}" if done else f"{limit} {nest.rounds}"
@@ -273,13 +273,13 @@ class RunForecast:
             self._may_lack.add(task.task_id)
             return Forecast(OPEN, f"if {maybe.name} runs")
         reason = ", ".join(filter(None, (self._why(task), rounds)))
-        if task.is_map_in_rounds:
+        if task.has_maps:
             return Forecast(OPEN, reason)
-        number, is_last = done, False  # the last round that is known to begin
-        while not is_last and ends_are_known(nest, number, self._tasks):
-            is_last = round_end(nest, number, self._tasks).is_end
+        number, is_last = done, not scopes  # the last round that is known to begin
+        while not is_last and ends_are_known(nest, scopes[number]):
+            is_last = round_end(nest, scopes[number]).is_end
             number += not is_last
-        if not all(self._is_done(task, one) for one in range(done, number + 1)):
+        if not scopes or not all(self._is_done(task, scope) for scope in scopes[done : number + 1]):
             return Forecast(RUN, reason)
         if is_last or number + 1 == nest.repeat:
             return Forecast(RESTORE, rounds)
@@ -307,7 +307,7 @@ class RunForecast:
         if task.is_cleanup and task.links.nest is not None:  # it runs for items of which a task before it does
             before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
             for item in task.items:
-                if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
+                if item.status is NOT_STARTED and all(self._is_done(other, item.scope) for other in before):
                     record_skipped(item, NOT_NEEDED)
         inputs = ByItem(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
@@ -317,11 +317,9 @@ class RunForecast:
                     if skip is not None:
                         record_skipped(item, skip.reason)
 
-    def _is_done(self, task: Task, index: int) -> bool:
-        """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
-        if not task.items and not task._rounds:
-            return task.status is SKIPPED
-        status = beside(task, index).status
+    def _is_done(self, task: Task, scope: Scope) -> bool:
+        """Returns whether a task does not run in a scope: it is restored, skipped or not needed there."""
+        status = scope.node(task.task_id).status
         return status is SKIPPED or (status is COMPLETED and task.step.checkpoint)
 
     def _is_known(self, source: Any) -> bool:
@@ -336,14 +334,14 @@ class RunForecast:
             return f"if {self._tasks[min(before)].name} runs"
         left = [item for item in task.items if item.status is NOT_STARTED]
         for condition in links.conditions:
-            is_known = task.items and not task._rounds and all(map(inputs.has_conditions, left))
+            is_known = task.items and not task.has_maps and all(map(inputs.has_conditions, left))
             if not condition.by_item or is_known:
                 continue
-            lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
+            lists = [link.source for link in task.lists if condition.source == Entry(link.parameter)]
             if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
         required = {*links.required_sources()} - links.whole_sources()
-        required.update(() if links.is_cross else links.list_sources())
+        required.update(() if task.is_cross else links.list_sources())
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 

@@ -29,8 +29,8 @@ from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
-from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Skip, arguments, gather, unmet_need, value_of
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
+from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Skip, arguments, gather, is_over, unmet_need, value_of
+from dotflow.graph.linked_task import InnerMap, Item, ItemOrMap, LinkedTask, Scope
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
     Held,
@@ -42,6 +42,7 @@ from dotflow.graph.maps import (
     map_failure,
     missing_values,
     not_reached,
+    open_map,
     record_skipped,
     round_end,
     why_failed,
@@ -134,6 +135,7 @@ class RunGraph:
         log_line: Callable[..., object] = lambda *line: None,
     ) -> None:
         self._tasks = tasks
+        self._root = Scope([*tasks])
         self._log_line = log_line
         self._short: set[int] = set()  # the maps that have ended with fewer values than items
         self._flush = flush
@@ -164,6 +166,7 @@ class RunGraph:
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
         self._item_followers = plan.item_followers(tasks, linked)
+        self._with_maps = {task.task_id for task in linked if task.links.nest and task.has_maps}
         self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
         for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
             limit = nest.limit if plan.is_parallel else 1
@@ -171,7 +174,7 @@ class RunGraph:
             run = kind(nest, limit, is_last_of_lane=nest.tasks[-1] in self._last)
             self._nests.update(dict.fromkeys(nest.tasks, run))
             self._unmet[nest.tasks[0] + 1 : nest.tasks[-1] + 1] = [NEVER] * (len(nest.tasks) - 1)
-        self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
+        self._maps: dict[LinkedTask, ItemMap] = {}  # that have opened, until they end
         self._cleaning: dict[int, ItemMap] = {}  # those of a stopped run's cleanups for each item
         self._paused: list[ItemMap] = []  # the maps that a pause has held: an interrupt or cancel() fails them
         self._numbers = itertools.count(len(tasks))
@@ -260,7 +263,7 @@ class RunGraph:
         if links.conditions:
             self._flush()
         needs = links.needs if links.nest is None else links.whole().needs
-        unmet = unmet_need(needs, self._tasks, self.checkpoints.not_needed)
+        unmet = unmet_need(needs, self._tasks.__getitem__, self.checkpoints.not_needed)
         restored_items = self.checkpoints.whole_maps.get(task_id)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
@@ -302,7 +305,7 @@ class RunGraph:
     def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
         """Returns the lists of a mapped task by parameter, for its question, which is asked before its items."""
         lists: dict[str, Any] = {}
-        for parameter, source, part, _ in task.links.each:
+        for parameter, source, part, _ in task.lists:
             if isinstance(source, int):
                 lists[parameter] = value_of(self._tasks[source], part)
             else:
@@ -323,8 +326,8 @@ class RunGraph:
             if isinstance(waits, Ready):
                 decisions.append(waits._replace(continues=False))
                 continue
-            items, item, _ = waits  # it becomes pending as soon as there is room for it
-            if items.run is not None and item.task_id in self._maps and items.run.may_begin(*waits):
+            items = waits.items  # it becomes pending as soon as there is room for it
+            if items.run is not None and items.task in self._maps and items.run.may_begin(*waits):
                 decisions += [*self._begin_or_skip(*waits), *self._continue(items)]
         return decisions
 
@@ -387,17 +390,17 @@ class RunGraph:
         values = self._fallback_values.get(task.task_id)
         if values is None:
             values = self._fallback_values[task.task_id] = arguments(links, self._tasks, self._params, of_fallback=True)
-        number = None if item is None else item.round
         if item is not None and links.nest is not None:
-            record = task.record_at(number) if number is not None and task.is_map_in_rounds else item
-            of_item = self._maps[task.task_id].inputs.fallback_arguments(record)
+            node = item.scope.node(task.task_id)  # the item, or its map
+            inputs = self._maps[self._root.nodes[task.task_id]].inputs
+            of_item = inputs.fallback_arguments(node)
             if isinstance(of_item, Skip):
                 return None
-            own = {**(own or {}), **of_item} if task.is_map_in_rounds else of_item
+            own = of_item if node is item else {**(own or {}), **of_item}
         if isinstance(values, Skip):
             return None
-        if number:
-            carried = self._maps[task.task_id].inputs.fallback_carried
+        if item is not None and item.scope.before is not None:
+            carried = inputs.fallback_carried
             values = {name: value for name, value in values.items() if name not in carried}
         attempt = (item or task).attempt
         error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
@@ -422,7 +425,7 @@ class RunGraph:
         self._contexts[task_id] = context
         if not self.is_stopping:
             self._release(self._followers[task_id], lane, decisions)
-        if self._nests and not task.items:
+        if self._nests and not (isinstance(task, LinkedTask) and task.nodes):
             decisions += self._consider_all(task_id)
         return decisions
 
@@ -501,7 +504,7 @@ class RunGraph:
             return True
         try:
             inputs = ByItem(task, self._tasks)
-            for item in items_of(task, self._tasks, self._params):
+            for item in items_of(task, self._root, self._params):
                 got = inputs.gather(item, self._secrets.masks)
                 if got.lack is not None:
                     continue
@@ -526,7 +529,7 @@ class RunGraph:
         tasks = [task for task, _ in opening]
         try:
             for task in tasks:
-                task._open(items_of(task, self._tasks, self._params))
+                open_map(task, self._root, self._params)
                 if run is not None and task.step.approve is not None and self._approvals is not None:
                     self._approvals.place(task, task.items)
             restored = self.checkpoints.restore_items(tasks)
@@ -536,7 +539,7 @@ class RunGraph:
             # Even with keep_going: another process runs the workflow.
             return [StopNew(at_once=True), *failed] if isinstance(error, LeaseLost) else failed
         if run is not None:
-            run.open(run.nest.repeat or len(tasks[0].items), len(tasks))
+            run.open(tasks[0].scopes, len(tasks))
         decisions: list[Decision] = []
         opened = []
         for task, shared in opening:
@@ -544,15 +547,18 @@ class RunGraph:
             keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
             inputs = ByItem(task, self._tasks, self._plan.goes_after(task) if run is not None else None)
             items = ItemMap(task, inputs, shared, previous, limit, keep_going)
-            self._maps[task.task_id] = items
+            self._maps[task] = items
             opened.append(items)
             decisions.append(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
-            values = restored.values.get(task.task_id, {})
-            not_needed = restored.not_needed.get(task.task_id, ())
+            # Those of a map in a scope are asked for there.
+            values = {} if task.has_maps else restored.values.get(task.task_id, {})
+            not_needed = () if task.has_maps else restored.not_needed.get(task.task_id, ())
             items.run = run
             items.settled = values.keys() | not_needed if not_needed else values.keys()
-            items.whole_rounds = restored.whole_rounds.get(task.task_id, ())
-            for item in task.items:
+            items.whole_scopes = restored.whole_scopes.get(task.task_id, ())
+            for scope in () if task.is_repeated or not task.has_maps else task.scopes:
+                task.begin_in(scope)
+            for item in task.nodes:
                 context = values.get(item.item)
                 if context is not None:
                     event: TaskEvent = new(TaskRestored, (task.task_id, context, Context(), item.item, "checkpoint"))
@@ -570,18 +576,18 @@ class RunGraph:
             elif not items.task.links.always:  # it was ready before
                 items.stop()
             decisions += self._continue(items)
-        if run is not None and (run.nest.repeat or tasks[0].items):
+        if run is not None and run.scopes:
             # It begins once all that is restored has been published.
             lane, step = self._lanes[tasks[0].task_id], tasks[0].step
             decisions.append(NextItem(opened[0], lane, step, 0))
         return decisions
 
-    def _consider(self, items: ItemMap, item: Item | MapRound, lane: int | None = None) -> list[Decision]:
-        """Makes an item pending, or opens a map's round, unless it waits for an item of another map or is skipped.
+    def _consider(self, items: ItemMap, item: ItemOrMap, lane: int | None = None) -> list[Decision]:
+        """Makes an item pending, or opens a map in a scope, unless it waits for another node or is skipped.
 
         Args:
             items: Its map.
-            item: The item, or the round of a map.
+            item: The item, or the map.
             lane: The lane of the item that has ended last of those whose values it takes.
         """
         inputs, index = items.inputs, item.item
@@ -589,13 +595,14 @@ class RunGraph:
             items.add(index, lane)
             return []
         run = items.run
-        if isinstance(run, LoopRun) and not self._has_stopped and (index != run.round or index == items.round):
-            return []  # its round has not begun, or it has been considered before
+        if isinstance(run, LoopRun) and not self._has_stopped and index != run.round:
+            return []  # its round has not begun
         if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
             return []  # what is restored waits for nothing
-        items.round = index
-        if isinstance(item, MapRound):
-            return self._open_round(items, item)
+        if run is not None and not self._has_stopped:
+            if index in items.considered:
+                return []  # a map that ends as soon as it opens has let others begin meanwhile
+            items.considered.add(index)
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
                 return [_skipped(item, NOT_NEEDED)]
@@ -603,61 +610,15 @@ class RunGraph:
                 return []
         return self._begin_or_skip(items, item, lane)
 
-    def _open_round(self, items: ItemMap, record: MapRound) -> list[Decision]:
-        """Makes the items of a map in the round that has begun, or ends the round where it has none."""
-        task = items.task
-        if items.is_closed:
-            return []
+    def _begin_or_skip(self, items: ItemMap, item: ItemOrMap, lane: int | None) -> list[Decision]:
+        """Makes an item pending that waits for nothing, or skips it; or opens a map in its scope."""
+        if isinstance(item, InnerMap):
+            return self._open_inner(items, item)
         try:
-            own: Arguments = {}  # no item runs, so a value that it would take may be missing
-            if record.item not in items.whole_rounds:
-                got = items.inputs.gather(record, self._secrets.masks)
-                verdict = judge(record, got, items.inputs.unmet_need(record))
-                if verdict.kind is TypeDecision.SKIP:
-                    record_skipped(record, verdict.reason)
-                    return self._end_round(items, record)
-                own = got.args
-            task._add_items(record, items_of(record, self._tasks, self._params))
-            restored = self.checkpoints.restore_items([record]).values.get(task.task_id, {})
-        except Exception as error:  # of values, which may be the user's own types, or of the storage
-            record._apply(TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic()))
-            is_lost = isinstance(error, LeaseLost)
-            stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
-            return [*stop, *self._end_round(items, record)]
-        items.begin_round(record, own, ByItem(record, self._tasks))
-        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic(), round=record.item)
-        record._apply(opened)
-        decisions: list[Decision] = [opened]
-        for item in record.items:
-            context = restored.get(item.item)
-            if context is None:
-                decisions += self._begin_or_skip(items, item, None)
-            else:
-                event = TaskRestored(task.task_id, context, Context(), item.item, "checkpoint")
-                decisions.append(Ended(event, item, context))
-        return decisions + (self._continue(items) if record.items else self._end_round(items, record))
-
-    def _end_round(self, items: ItemMap, record: MapRound) -> list[Decision]:
-        """Ends the round of a map, all of whose items have ended, and continues what waits for it."""
-        run = items.run
-        assert run is not None
-        if record.status not in (SKIPPED, TypeStatus.FAILED):
-            record._apply(self._map_ended(record, map_failure(record)))
-        decisions: list[Decision] = []
-        for follower in self._item_followers.get(record.task_id, ()):
-            following = self._maps.get(follower)
-            if following is not None:
-                decisions += self._consider(following, following.task.record_at(record.item))
-                decisions += self._continue(following)
-        return decisions + (self._admit(run) if run.end(record) else [])
-
-    def _begin_or_skip(self, items: ItemMap, item: Item, lane: int | None) -> list[Decision]:
-        """Makes an item pending that waits for nothing, or skips it."""
-        try:
-            got = items.item_inputs.gather(item, self._secrets.masks)
+            got = items.inputs.gather(item, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return [_undecided(item, error)]
-        verdict = judge(item, got, items.item_inputs.unmet_need(item))
+        verdict = judge(item, got, items.inputs.unmet_need(item))
         if verdict.kind is TypeDecision.SKIP:
             return [_skipped(item, verdict.reason)]
         if items.run is not None:
@@ -665,21 +626,99 @@ class RunGraph:
         items.add(item.item, lane)
         return []
 
+    def _open_inner(self, items: ItemMap, node: InnerMap) -> list[Decision]:
+        """Makes the items of a map in a scope that has begun, or ends it where it has none.
+
+        Args:
+            items: The map of its task.
+            node: The map.
+        """
+        task = items.task
+        if items.is_closed:
+            return []
+        own: Arguments = {}  # if no item runs, a value that it would take may be missing
+        try:
+            if node.item not in items.whole_scopes:
+                got = items.inputs.gather(node, self._secrets.masks)
+                verdict = judge(node, got, items.inputs.unmet_need(node))
+                if verdict.kind is TypeDecision.SKIP:
+                    record_skipped(node, verdict.reason)
+                    return self._end_inner(items, node)
+                own = got.args
+            open_map(node, self._root, self._params)
+            restored = self.checkpoints.restore_items([node]).values.get(task.task_id, {})
+        except Exception as error:  # of values, which may be the user's own types, or of the storage
+            node._apply(TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic()))
+            is_lost = isinstance(error, LeaseLost)
+            stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
+            return [*stop, *self._end_inner(items, node)]
+        limit = task.links.max_parallel if self._plan.is_parallel else 1
+        shared = {**items.shared_by(node.scope), **own}
+        inner = ItemMap(node, ByItem(node, self._tasks), shared, items.previous, limit, items.keep_going)
+        self._maps[node] = inner
+        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic(), round=node.item)
+        node._apply(opened)
+        decisions: list[Decision] = [opened]
+        for item in node.items:
+            context = restored.get(item.item)
+            if context is None:
+                decisions += self._begin_or_skip(inner, item, None)
+            else:
+                event = TaskRestored(task.task_id, context, Context(), item.item, "checkpoint")
+                decisions.append(Ended(event, item, context))
+        return decisions + (self._continue(inner) if node.items else self._end_inner(items, node))
+
+    def _end_inner(self, items: ItemMap, node: InnerMap) -> list[Decision]:
+        """Ends a map in a scope, all of whose items have ended, and continues what waits for it there."""
+        run = items.run
+        assert run is not None
+        self._maps.pop(node, None)
+        if node.status not in (SKIPPED, TypeStatus.FAILED):
+            node._apply(self._map_ended(node, map_failure(node)))
+        decisions = self._follow(node, None)[0] if node.task_id in self._item_followers else []
+        if run.end(node):
+            decisions += self._admit(run)
+        if not items.task.is_repeated:
+            items.left -= 1
+            decisions += self._continue(items)
+        return decisions
+
+    def _follow(self, item: ItemOrMap, lane: int | None) -> tuple[list[Decision], int | None]:
+        """Considers what waits for a node that has ended. Returns its lane, too, unless one of these continues it."""
+        decisions: list[Decision] = []
+        unit, scope = self._nests.get(item.task_id), item.scope
+        for follower in self._item_followers[item.task_id]:
+            task = self._root.nodes[follower]
+            following = self._maps.get(task)
+            if following is None:
+                continue
+            if unit is not None and follower in unit.nest.tasks:
+                node = scope.nodes[follower - scope.first]
+            else:  # a map, or another workflow, in step
+                node = task.scopes[item.item].node(follower) if task.scopes else task.items[item.item]
+            is_isolated = item.step.isolate or task.step.isolate
+            decisions += self._consider(following, node, None if is_isolated else lane)
+            if item.item in following.continued:
+                lane = None
+            if following.pending:
+                decisions += self._continue(following)
+        return decisions, lane
+
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
         """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""
         nest = cleanup.links.nest
         before = () if nest is None else (task_id for task_id in nest.tasks if task_id < cleanup.task_id)
-        records = [beside(self._tasks[task_id], index) for task_id in before if self._tasks[task_id].items]
-        return any(record.attempt for one in records for record in (one.items if one.is_mapped else [one]))
+        nodes = [node for node in map(cleanup.scopes[index].node, before) if isinstance(node, ItemOrMap)]
+        return any(item.attempt for node in nodes for item in (node.items if isinstance(node, InnerMap) else [node]))
 
     def _consider_all(self, task_id: int) -> list[Decision]:
         """Considers all items beside a task of an added workflow that has ended without items: it was skipped."""
         decisions: list[Decision] = []
         for follower in self._item_followers.get(task_id, ()) if task_id in self._nests else ():
-            following = self._maps.get(follower)
+            following = self._maps.get(self._root.nodes[follower])
             if following is None:
                 continue
-            for item in following.task._rounds or following.task.items:
+            for item in following.task.nodes:
                 decisions += self._consider(following, item)
         return decisions
 
@@ -698,14 +737,14 @@ class RunGraph:
     def _next_round(self, run: LoopRun) -> list[Decision]:
         """Begins the next round of an added workflow if this one is over, or ends all of its tasks."""
         decisions: list[Decision] = []
-        maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
+        maps = self._maps_of(run)
         if run.is_advancing:  # by a round that is over at once
             return []
         run.is_advancing = True
         while maps and run.is_round_over:
             if run.round >= 0:
                 self._flush()
-                end = round_end(run.nest, run.round, self._tasks, self._secrets.masks)
+                end = round_end(run.nest, run.scopes[run.round], self._secrets.masks)
                 if end.is_end:
                     run.failure = not_reached(run.nest, end.failure) if end.failure else None
                     if end.note:
@@ -718,11 +757,12 @@ class RunGraph:
                 if self.is_stopping:
                     break
             run.round += 1
+            scope = run.scopes[run.round]
             for items in maps:
-                if items.task.links.each:
-                    items.task._open_round(run.round)
+                if items.task.has_maps:
+                    items.task.begin_in(scope)
             for items in maps:
-                decisions += self._consider(items, items.task.record_at(run.round))
+                decisions += self._consider(items, scope.node(items.task.task_id))
                 decisions += self._continue(items)
         run.is_advancing = False
         return decisions
@@ -731,18 +771,24 @@ class RunGraph:
         """Drops the records of rounds that did not begin."""
         for task_id in run.nest.tasks:
             task = self._tasks[task_id]
-            if isinstance(task, LinkedTask) and not task.is_map_in_rounds:
-                task._open(task.items[: max(run.round, 0) + 1])
+            if isinstance(task, LinkedTask):
+                task.cut(max(run.round, 0) + 1)
+
+    def _maps_of(self, run: NestRun) -> list[ItemMap]:
+        """Returns the maps of the tasks of an added workflow that have not ended."""
+        return [self._maps[task] for task in map(self._root.node, run.nest.tasks) if task in self._maps]
 
     def _continue(self, items: ItemMap) -> list[Decision]:
         """Returns the end of a map that is over, or its next item if that may begin."""
         task = items.task
         if items.is_over:
-            if self._maps.pop(task.task_id, None) is None:  # it has ended before
+            if isinstance(task, InnerMap):
+                return self._end_inner(self._maps[self._root.nodes[task.task_id]], task)
+            if self._maps.pop(task, None) is None:  # it has ended before
                 return []
             run = items.run
             failure = run.failure if isinstance(run, LoopRun) and not task.is_cleanup else map_failure(task)
-            last = (task._rounds or task.items)[-1] if task.is_repeated else task
+            last = task.last if task.is_repeated else task
             if last.status is SKIPPED and failure is None:
                 return [_skipped(task, last.reason)]
             ended = self._map_ended(task, failure)
@@ -765,12 +811,11 @@ class RunGraph:
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
         if task.is_repeated:  # its value is that of the last round
-            records = task._rounds or task.items
-            is_there = failure is None and records and records[-1].status is TypeStatus.COMPLETED
-            last = records[-1].current_context if is_there else Context()
+            is_there = failure is None and task.scopes and task.last.status is TypeStatus.COMPLETED
+            last = task.last.current_context if is_there else Context()
             return MapEnded(task.task_id, last, failure, clock.now(), clock.monotonic(), items=len(task.items))
         context = map_context(task)
-        if len(context.values) < len(task.items) and not isinstance(task, MapRound):
+        if len(context.values) < len(context.storage) and not isinstance(task, InnerMap):
             self._short.add(task.task_id)
         return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())
 
@@ -782,8 +827,7 @@ class RunGraph:
             return self._admit(items.run)
         item, lane = items.next, items.continued_lane
         left: list[Decision] = [] if lane is None or not self._plan.is_parallel else [Leave(lane)]
-        previous, own = _arguments_of(items, item)
-        shared = items.shared_by(item)
+        previous, own, shared = _arguments_of(items, item)
         ended: Ended | TaskPaused | None = self._cached(item, previous, own, shared)
         if ended is None and items.run is not None and item.step.approve is not None:
             answer = self._ask(Held(items, item, None), item, {**(shared or {}), **own})
@@ -802,8 +846,9 @@ class RunGraph:
     def _give_place(self, run: NestRun, index: int) -> list[Decision]:
         """Lets another item of an added workflow begin, if what is left of this one waits for approvals."""
         waits = any((task_id, index) in self.asked for task_id in run.nest.tasks)
-        maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
-        if not waits or any(index in items.in_flight or index in items.pending for items in maps):
+        maps = self._maps_of(run)
+        is_inside = any(node in self._maps for node in run.scopes[index].nodes if isinstance(node, InnerMap))
+        if not waits or is_inside or any(index in items.in_flight or index in items.pending for items in maps):
             return []
         run.leave(index)
         return self._admit(run)
@@ -814,14 +859,15 @@ class RunGraph:
         if lane is None:
             lane = number if self._plan.is_parallel else self._lanes[item.task_id]
         items.begin(lane)
-        previous, own = _arguments_of(items, item)
-        inputs = self._inputs(items.task, own, items.shared_by(item), item, own)
+        previous, own, shared = _arguments_of(items, item)
+        inputs = self._inputs(items.task, own, shared, item, own)
         ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1, 0))
         return ready, self._next(items)
 
     def _end_item(self, item: Item, context: Context | None) -> list[Decision]:
         """Continues its map, and those that wait for the item."""
-        items = self._maps.get(item.task_id)
+        root = self._root.nodes[item.task_id]
+        items = self._maps.get(item.scope.node(item.task_id) if item.task_id in self._with_maps else root)
         if items is None:  # the map has ended without it
             return []
         decisions: list[Decision] = []
@@ -829,22 +875,9 @@ class RunGraph:
             items.stop()
             decisions.append(StopNew())
         lane = items.end(item, has_failed=context is None)
-        if items.is_in_round:
-            if lane is not None and self._plan.is_parallel:
-                decisions.append(Leave(lane))
-            if items.is_round_over:
-                return decisions + self._end_round(items, items.task._rounds[-1])
-            return decisions + (self._continue(items) if items.pending and not items.is_waiting else [])
-        for follower in self._item_followers.get(item.task_id, ()):
-            following = self._maps.get(follower)
-            if following is not None:
-                is_isolated = item.step.isolate or following.task.step.isolate
-                record = following.task.record_at(item.item)
-                decisions += self._consider(following, record, None if is_isolated else lane)
-                if item.item in following.continued:
-                    lane = None
-                if following.pending:
-                    decisions += self._continue(following)
+        if items.task is root and item.task_id in self._item_followers:
+            followed, lane = self._follow(item, lane)
+            decisions += followed
         if lane is not None and self._plan.is_parallel:
             decisions.append(Leave(lane))
         if items.run is not None and items.run.end(item):
@@ -863,7 +896,7 @@ class RunGraph:
         With *has_failed* a failure has stopped the run before, and so the maps that are open.
         """
         self._stop = stop
-        maps = [items for items in self._maps.values() if not items.task.links.always]
+        maps = [items for items in self._root_maps() if not items.task.links.always]
         yield from self._end_maps(maps, FAILED if has_failed else stop)
         yield from _stopped((task for task in self._tasks if not task.is_cleanup), stop)
 
@@ -914,40 +947,50 @@ class RunGraph:
         self._has_stopped = True
         if is_over:
             self._cleaning.clear()
-        for task_id, items in self._maps.items() if self._nests else ():
+        for items in self._root_maps() if self._nests else ():
             if isinstance(items.run, LoopRun):
                 self._cut(items.run)
             if items.run is None or is_over or not items.task.links.always:
                 continue
             yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
             if items.want([item.item for item in items.task.items if self._has_run(items.task, item.item)]):
-                self._cleaning[task_id] = items
-        yield from self._end_maps([items for key, items in self._maps.items() if key not in self._cleaning], stop)
+                self._cleaning[items.task.task_id] = items
+        left = [items for items in self._root_maps() if items.task.task_id not in self._cleaning]
+        yield from self._end_maps(left, stop)
+
+    def _root_maps(self) -> list[ItemMap]:
+        """Returns the open maps of the run, without those in scopes."""
+        return [items for items in self._maps.values() if not isinstance(items.task, InnerMap)]
 
     def _end_maps(self, maps: Sequence[ItemMap], stop: Stop) -> Iterator[TaskEvent]:
-        failed = {items.task.task_id: map_failure(items.task) for items in maps if items.has_stopped}
+        failed: dict[int, Failure | None] = {}
         for items in maps:
             if isinstance(run := items.run, LoopRun):
                 self._cut(run)
-                why = why_failed(run.nest, run.round, self._tasks) if run.round >= 0 else ""
+                why = why_failed(run.nest, run.scopes[run.round]) if run.round >= 0 else ""
                 failed[items.task.task_id] = not_reached(run.nest, why) if why else None
+            elif items.has_stopped or (items.task.has_maps and not items.keep_going):
+                failed[items.task.task_id] = map_failure(items.task)
+        inner = {items.task: [self._maps.pop(node) for node in items.task.maps if node in self._maps] for items in maps}
         for items in maps:
-            yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
+            for one in (items, *inner[items.task]):
+                yield from _stopped((one.task.items[index - one.first] for index in one.in_flight), stop)
         for items in maps:
             task, count = items.task, len(items.task.items)
-            self._maps.pop(task.task_id, None)
+            self._maps.pop(task, None)
             failure = failed.get(task.task_id)
             if failure is None and stop.state is TypeRunState.PAUSED:
                 self._paused.append(items)
                 yield _paused(task, stop)
                 continue
-            progress = f"{stop.reason}, after {count - items.left} of {count} items"
+            ended = sum(map(is_over, task.items)) if task.has_maps else count - items.left
+            progress = f"{stop.reason}, after {ended} of {count} items"
             if isinstance(run := items.run, LoopRun):
                 progress = f"{stop.reason}, after {max(run.round, 0)} of at most {run.nest.repeat} rounds"
             stopped = Failure(stop.exception, str(RunStopped(task.name, progress)))
-            for record in task._rounds[-1:]:
-                if record.status in UNFINISHED:
-                    record._apply(self._map_ended(record, map_failure(record) or stopped))
+            for node in task.maps:
+                if node.status in UNFINISHED:
+                    node._apply(self._map_ended(node, map_failure(node) or stopped))
             yield self._map_ended(task, failure or stopped)
 
 
@@ -985,8 +1028,9 @@ def _skipped(task: Task, reason: str, previous: Context | None = None) -> Ended:
     return Ended(TaskSkipped(task.task_id, reason, task.item), task, previous or Context())
 
 
-def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:
-    """Returns the previous context and the other arguments of an item that may begin."""
-    own = items.decided.pop(item.item) if item.item in items.decided else items.item_inputs.arguments(item)
+def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments, Arguments | None]:
+    """Returns the previous context of an item that may begin, its other own arguments and those that it shares."""
+    own = items.decided.pop(item.item) if item.item in items.decided else items.inputs.arguments(item)
     assert not isinstance(own, Skip), "it was considered before"
-    return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, items.given(item, own)
+    previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
+    return previous, *items.given(item, own)

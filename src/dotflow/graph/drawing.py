@@ -72,10 +72,13 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         links = task.links or Links()
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
-        lists = [] if links.nest else list(_lists(links, tasks))
-        if links.nest:
-            depth = links.nest.name.count(".")  # in added workflows around it
-            more = [_rounds(links.nest, tasks)] if links.nest.repeat else _lists(links, tasks)
+        nest = links.nest
+        lists = list(_lists(links.each, links.is_cross, links.max_parallel, tasks))
+        if nest and not (nest.each and links.is_map_inside):
+            lists = []
+        if nest:
+            depth = nest.name.count(".")  # in added workflows around it
+            more = [_rounds(nest, tasks)] if nest.repeat else _lists(nest.each, nest.is_cross, nest.limit, tasks)
             boxes[depth] = (names[depth], *more)
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
@@ -92,15 +95,19 @@ def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
     return nest.rounds if nest.until is None else f"≤ {nest.rounds} until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
-def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
+def _lists(each: Sequence[Each], is_cross: bool, limit: int, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines with the lists of a mapped task, or of a workflow for each item."""
-    limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
-    word = "cross" if links.is_cross else "each"
-    for parameter, source, part, _ in links.each:
-        of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
+    limited = "" if limit == MAX_PARALLEL else f", {limit} at once"
+    word = "cross" if is_cross else "each"
+    for parameter, source, part, _ in each:
+        of: Any = source
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1] if part is None else part.name
-        yield f"× {word} {of}{limit if parameter == links.each[-1].parameter else ''}"
+        elif isinstance(source, Entry):
+            of = source.parameter
+        elif isinstance(source, tuple):
+            of = f"{len(source)} of {parameter}"
+        yield f"× {word} {of}{limited if parameter == each[-1].parameter else ''}"
 
 
 def _notes(links: Links) -> Iterator[str]:
@@ -137,9 +144,14 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
 
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
-    for link in links.each:
-        if not isinstance(link.source, tuple) and (not links.nest or _first_taker(links.nest, link, tasks) == target):
-            yield Arrow(link.source, target, THICK, _with_part("cross" if links.is_cross else "each", link.part))
+    nest = links.nest
+    for link in links.lists:
+        is_of_item = nest is not None and bool(nest.each) and all(link is not one for one in nest.each)
+        if not isinstance(link.source, tuple) and (
+            nest is None or is_of_item or _first_taker(nest, link, tasks) == target
+        ):
+            is_cross = nest.is_cross if nest and nest.each and not is_of_item else links.is_cross
+            yield Arrow(link.source, target, THICK, _with_part("cross" if is_cross else "each", link.part))
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:

@@ -1,11 +1,11 @@
 """What a node takes: the one reader of its sources, for the run, a resume, a plan, replay, tokens and files.
 
-A node is a task, an item of a mapped task, a round, or a map in a round.
+A node is a task, an item of a mapped task, a round, or a map in a scope.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from dotflow.core.links import (
     CONTEXT,
@@ -26,7 +26,7 @@ from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.graph.linked_task import Item, ItemOrRound, LinkedTask, MapRound, Row, beside
+from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, Row
 from dotflow.graph.params import NO_PARAMS, Params
 
 MAX_SHOWN: Final = 60  # characters of a value in a reason
@@ -107,21 +107,22 @@ def gather(
     open_by: Condition | Task | None = None
     if links.conditions:
         conditions = [condition for condition in links.conditions if not condition.by_item]
-        asked = _ask(conditions, tasks, params, None, masks, ahead)
+        asked = _ask(conditions, lambda source: _outer(source, tasks, params), masks, ahead)
         if asked.lack is not None:
             return asked
         made, open_by = asked.made, asked.open
     nest = links.nest
-    is_whole = links.is_cross or (nest is not None and nest.repeat > 0)
-    for link in links.each:
+    for link in links.each if nest is None else links.lists:
         if not isinstance(link.source, int):
             continue
         source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
+        is_own = nest is None or any(link is one for one in nest.each)  # others are the lists of maps in scopes
+        is_cross = links.is_cross if nest is None else nest.is_cross
         if ahead is not None and ahead.is_made(source):
-            if not is_inside and (is_whole or not (source.items and source.gives_items)):  # else its items show it
-                made = made or source
+            if not is_inside and not (is_own and not is_cross and source.nodes and source.gives_items):
+                made = made or source  # else its items show it
             open_by = open_by or (source if ahead.may_lack(source) else None)
-        elif not is_inside and not _has_items(source, is_whole=links.is_cross):  # each round has its own list
+        elif not is_inside and not _has_items(source, is_whole=is_cross):  # each scope has its own list
             return Got({}, _needs(source))
     binds = links.binds if links.nest is None else [bind for bind in links.binds if not links.nest.has(bind.source)]
     got = _take(binds, tasks, params, None, ahead)
@@ -151,9 +152,7 @@ def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallbac
 
 def _ask(
     conditions: Sequence[Condition],
-    tasks: Sequence[Task],
-    params: Params,
-    item: ItemOrRound | None,
+    cell_of: Callable[[Source], Task | Constant],
     masks: Masks,
     ahead: Ahead | None,
 ) -> Got:
@@ -161,7 +160,7 @@ def _ask(
     made: Task | None = None
     first: Condition | None = None
     for condition in conditions:
-        value: Any = read(condition.source, tasks, params, item)
+        value: Any = cell_of(condition.source)
         if type(value) is Constant:
             value = value.value
         elif ahead is not None and ahead.is_made(value):
@@ -183,26 +182,38 @@ def _ask(
 
 def _take(
     binds: Sequence[Bind],
-    tasks: Sequence[Task],
+    nodes: Sequence[Task],
     params: Params,
-    item: ItemOrRound | None,
+    item: ItemOrMap | None,
     ahead: Ahead | None = None,
 ) -> Got:
-    """Returns the argument of each parameter whose source has a value."""
+    """Returns the argument of each parameter whose source has a value.
+
+    Args:
+        binds: The parameters with their sources.
+        nodes: The tasks of the run, or the nodes of the item's scope, in which all tasks are that are sources.
+        params: The run parameters.
+        item: The item or the map whose entry and round count; None for a task of the run.
+        ahead: What is known before the run.
+    """
     values: Arguments = {}
     made = open_by = None
+    first = 0 if item is None else item.scope.first
     for parameter, kind, source, required, part in binds:
         cell: Any
-        if source.__class__ is int:  # as `read`, which a call of its own would make a tenth slower
-            cell = tasks[source]
-            if item is not None:
-                cell = cell.items[item.item] if cell.items and not cell._rounds else beside(cell, item.item)
+        if source.__class__ is int:
+            cell = nodes[source - first]
         elif kind == PARAMS:
             cell = Constant(params)
-        elif source.__class__ is Carried and not item.item:  # type: ignore[union-attr]
-            continue  # the first round has none
+        elif isinstance(source, str):
+            cell = Constant(params[source])
+        elif source.__class__ is Constant:
+            cell = source
         else:
-            cell = read(source, tasks, params, item)
+            assert item is not None
+            cell = _entry_or_carried(source, item)
+            if cell is None:
+                continue  # the first round carries nothing
         if cell.__class__ is Constant:
             values[parameter] = cell.value
         elif ahead is not None and ahead.is_made(cell):
@@ -212,40 +223,36 @@ def _take(
             value = cell.current_context
             if kind != CONTEXT:
                 value = value.storage if cell.__class__ is Item else cell.value
-            values[parameter] = value if part is None else take(value, part, is_mapped=cell.gives_list)
+            values[parameter] = value if part is None else take(value, part, cell.depth)
         elif required:
             return Got({}, _needs(cell))
     return _new(Got, (values, None, made, open_by, ""))
 
 
-def read(source: Source, tasks: Sequence[Task], params: Params, item: ItemOrRound | None) -> Task | Constant:
-    """Returns the record that has the value of a source, or the value itself.
-
-    Args:
-        source: The source.
-        tasks: The tasks, with their records.
-        params: The run parameters.
-        item: The item or round for which a source goes by item; None for the tasks themselves.
-    """
+def _outer(source: Source, tasks: Sequence[Task], params: Params) -> Task | Constant:
+    """Returns the task that has the value of a source outside of all added workflows, or the value itself."""
     if isinstance(source, int):
-        return tasks[source] if item is None else beside(tasks[source], item.item)
+        return tasks[source]
     if isinstance(source, str):
         return Constant(params[source])
-    if source.__class__ is Constant:
-        return source
-    assert item is not None
+    assert isinstance(source, Constant)
+    return source
+
+
+def _entry_or_carried(source: Source, item: ItemOrMap) -> Task | Constant | None:
+    """Returns the node that has an entry, or a value of the round before, or the entry; None in the first round."""
+    scope = item.scope
     if isinstance(source, Carried):
-        return beside(tasks[source.task], item.item - 1)
+        return None if scope.before is None else scope.before.node(source.task)
     assert isinstance(source, Entry)
     entry = item.entry[source.parameter] if type(item.entry) is Row else item.entry
-    return entry if type(entry) is Item else Constant(entry)
+    return entry if type(entry) in NODES else Constant(entry)
 
 
 def unmet_need(
     needs: Sequence[Group],
-    tasks: Sequence[Task],
+    node: Callable[[int], Task],
     not_needed: Container[int] = (),
-    item: ItemOrRound | None = None,
     ahead: Ahead | None = None,
 ) -> Skip | None:
     """Returns a Skip if a task that must have completed has not; None if all have.
@@ -255,13 +262,12 @@ def unmet_need(
 
     Args:
         needs: The order edges of a task.
-        tasks: The tasks. Those that it needs have ended.
+        node: Returns the node of a task. Those that it needs have ended.
         not_needed: The tasks that a resume leaves out, since they have nothing to do.
-        item: The item or round, of which the needs go by item.
         ahead: What is known before the run, in which what is made may complete.
     """
     for group in needs:
-        records = [tasks[one] if item is None else beside(tasks[one], item.item) for one in group]
+        records = [node(one) for one in group]
         last = records[-1]
         if ahead is not None and ahead.is_made(last):
             continue
@@ -273,12 +279,12 @@ def unmet_need(
 
 
 class ByItem:
-    """What the items of a mapped task take by item: their entries, and items of other maps with the same index.
+    """What the nodes of a mapped task take of their scopes: their entries, and other nodes there.
 
-    A task in rounds takes it by round. Of a map in rounds, the items of one round take their entries only.
+    A task in rounds takes it by round. The items of a plain map, or of one in a scope, take their entries only.
 
     Args:
-        task: The mapped task, or one round of a map.
+        task: The mapped task, or a map in a scope.
         tasks: The tasks of the run, with their records.
         before: The task of the same workflow whose item goes first, where items run from end to end.
 
@@ -290,14 +296,14 @@ class ByItem:
     """
 
     def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
-        links = task.links
-        nest = None if isinstance(task, MapRound) else links.nest
-        parts = {link.parameter: link.part for link in links.each}
-        self._tasks = tasks
-        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].gives_items for link in links.each)
-        self._only = links.each[0].parameter if nest is None and len(links.each) == 1 else None
+        links, nest, self._tasks = task.links, task.nest, tasks
+        scope = task.scope if isinstance(task, InnerMap) else None
+        parts = {link.parameter: link.part for link in task.lists}
+        lists = [link.source for link in task.lists if isinstance(link.source, int)]
+        self._has_entries = any((tasks[one] if scope is None else scope.node(one)).gives_items for one in lists)
+        self._only = task.lists[0].parameter if nest is None and len(parts) == 1 else None
         self._conditions: Sequence[Condition] = ()
-        self._lists: list[Bind] = []  # of a map in rounds
+        self._lists: list[Bind] = []  # of a map in each scope
         self._fallback_binds: Sequence[Bind] = ()
         self._needs: Sequence[Group] = ()
         order: list[int] = [] if before is None else [before]
@@ -306,7 +312,7 @@ class ByItem:
         def with_part(link: Any) -> Any:
             return link._replace(part=parts[link.source.parameter]) if isinstance(link.source, Entry) else link
 
-        if not isinstance(task, MapRound):
+        if scope is None:
             self._conditions = [with_part(one) for one in links.conditions if one.by_item]
         if nest is None:
             self._binds = [Bind(name, VALUE, Entry(name), True, part) for name, part in parts.items()]
@@ -317,11 +323,9 @@ class ByItem:
             order += (source for source in links.order_sources() if nest.has(source))
             if nest.until is not None:  # a round begins for what this one of the round before was
                 until = [("until", Carried(nest.until), None)]
-            if nest.repeat:
-                inside = [
-                    (one, one.source) for one in links.each if isinstance(one.source, int) and nest.has(one.source)
-                ]
-                self._lists += [Bind(one.parameter, VALUE, source, True, one.part) for one, source in inside]
+            if task.has_maps:
+                inside: list[Any] = [one for one in links.each if nest.has(one.source)]
+                self._lists += [with_part(Bind(one.parameter, VALUE, one.source, True, one.part)) for one in inside]
                 self._lists += [one.carried for one in links.each if one.carried is not None]
         self.carried = {bind.parameter for bind in self._binds if isinstance(bind.source, Carried)}
         self.fallback_carried = {bind.parameter for bind in self._fallback_binds if isinstance(bind.source, Carried)}
@@ -333,25 +337,37 @@ class ByItem:
         self._labels = [one for one in labels if isinstance(one[1], int)]
         self._labels_before = [*(one for one in labels if isinstance(one[1], Carried)), *until]
         own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
-        self.beside = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
-        self._waits = [tasks[source] for source in self.beside]
+        waits = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
+        self._waits_in_scope = [one for one in waits if nest is not None and nest.has(one)]
+        self._waits_in_step = [one for one in waits if one not in self._waits_in_scope]
         self.is_plain = nest is None and not self._conditions
-        self.follows = nest is not None and any(map(nest.has, self.beside))
+        self.follows = bool(self._waits_in_scope)
+        self._nest = nest
 
-    def gather(self, item: ItemOrRound, masks: Masks = NO_MASKS, ahead: Ahead | None = None) -> Got:
+    def _node(self, item: ItemOrMap, task_id: int) -> Any:
+        """Returns the node of a task that an item takes or asks: of its scope, or of another map in step with it."""
+        if self._nest is not None and task_id in self._nest.tasks:
+            return item.scope.nodes[task_id - item.scope.first]
+        task = self._tasks[task_id]
+        return task.nodes[item.item] if task.nodes else task
+
+    def _cell(self, source: Source, item: ItemOrMap) -> Task | Constant | None:
+        return self._node(item, source) if isinstance(source, int) else _entry_or_carried(source, item)
+
+    def gather(self, item: ItemOrMap, masks: Masks = NO_MASKS, ahead: Ahead | None = None) -> Got:
         """Returns what an item takes beside what all items share; order is not judged.
 
         Comparing the values of conditions may raise any error.
         """
         if not self._conditions:
             return self._arguments(item, ahead)
-        asked = _ask(self._conditions, self._tasks, NO_PARAMS, item, masks, ahead)
+        asked = _ask(self._conditions, lambda source: cast("Task | Constant", self._cell(source, item)), masks, ahead)
         if asked.lack is not None:
             return asked
         got = self._arguments(item, ahead)
         return got if asked.open is None or got.lack is not None else got._replace(open=asked.open)
 
-    def foresee(self, item: ItemOrRound) -> Got:
+    def foresee(self, item: ItemOrMap) -> Got:
         """Returns what `gather` does before a run, by records that have the decisions. It raises nothing."""
         try:
             got = self.gather(item, ahead=BY_RECORD)
@@ -360,67 +376,70 @@ class ByItem:
         made = next((record for record in self.value_sources(item) if not is_over(record)), None)
         return got if made is None or got.lack is not None else got._replace(made=made)
 
-    def _arguments(self, item: ItemOrRound, ahead: Ahead | None = None) -> Got:
-        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
-            return _new(Got, ({self._only: item.entry}, None, None, None, ""))
+    def _arguments(self, item: ItemOrMap, ahead: Ahead | None = None) -> Got:
+        entry: Any
+        if (
+            self._only is not None and type(entry := item.entry) not in NODES
+        ):  # __class__ may be the user's own property
+            return _new(Got, ({self._only: entry}, None, None, None, ""))
         if self._has_entries:
             for entry in item.sources():
                 if not entry.has_value and (ahead is None or not ahead.is_made(entry)):
                     return Got({}, _needs(entry))
+        nodes = item.scope.nodes
         if self._lists:
-            lists = _take(self._lists, self._tasks, NO_PARAMS, item, ahead)
+            lists = _take(self._lists, nodes, NO_PARAMS, item, ahead)
             if lists.lack is not None:
                 return lists
-        return _take(self._binds, self._tasks, NO_PARAMS, item, ahead)
+        return _take(self._binds, nodes, NO_PARAMS, item, ahead)
 
-    def arguments(self, item: ItemOrRound) -> Arguments | Skip:
+    def arguments(self, item: ItemOrMap) -> Arguments | Skip:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
         got = self._arguments(item)
         return got.lack or got.args
 
-    def fallback_arguments(self, item: ItemOrRound) -> Arguments | Skip:
+    def fallback_arguments(self, item: ItemOrMap) -> Arguments | Skip:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
-        got = _take(self._fallback_binds, self._tasks, NO_PARAMS, item)
+        got = _take(self._fallback_binds, item.scope.nodes, NO_PARAMS, item)
         return got.lack or got.args
 
-    def unmet_need(self, item: ItemOrRound, ahead: Ahead | None = None) -> Skip | None:
+    def unmet_need(self, item: ItemOrMap, ahead: Ahead | None = None) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
-        return unmet_need(self._needs, self._tasks, (), item, ahead) if self._needs else None
+        return unmet_need(self._needs, item.scope.node, (), ahead) if self._needs else None
 
-    def has_conditions(self, item: ItemOrRound) -> bool:
+    def has_conditions(self, item: ItemOrMap) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
-        records = [read(one.source, self._tasks, NO_PARAMS, item) for one in self._conditions]
-        return all(isinstance(record, Constant) or is_over(record) for record in records)
+        records = [self._cell(one.source, item) for one in self._conditions]
+        return all(record is None or isinstance(record, Constant) or is_over(record) for record in records)
 
-    def is_ready(self, item: ItemOrRound) -> bool:
+    def is_ready(self, item: ItemOrMap) -> bool:
         """Returns whether all is over that the item waits for."""
         if self._has_entries and not all(map(is_over, item.sources())):
             return False
-        index = item.item
-        for task in self._waits:
-            record = beside(task, index) if task._rounds else task.items[index] if task.items else task
-            if record.status in NOT_ENDED:
+        scope = item.scope
+        for task_id in self._waits_in_scope:
+            if scope.nodes[task_id - scope.first].status in NOT_ENDED:
                 return False
-        return True
+        return not self._waits_in_step or all(is_over(self._node(item, task_id)) for task_id in self._waits_in_step)
 
-    def value_sources(self, item: ItemOrRound) -> Iterator[Task]:
-        """Yields the records whose values the item depends on: of items, or of a map without items."""
+    def value_sources(self, item: ItemOrMap) -> Iterator[Task]:
+        """Yields the nodes whose values the item depends on."""
         yield from item.sources()
         yield from (record for _, record, _ in self.taken(item))
         for bind in self._lists:
-            if item.item or not isinstance(bind.source, Carried):
-                record = read(bind.source, self._tasks, NO_PARAMS, item)
-                assert isinstance(record, Task)
+            record = self._cell(bind.source, item)
+            if isinstance(record, Task):
                 yield record
 
-    def takes_from_beside(self, item: ItemOrRound) -> bool:
-        """Returns whether `taken` yields anything: most items of large maps take nothing from beside them."""
-        return bool(self._labels or (item.item and self._labels_before))
+    def takes_from_scope(self, item: ItemOrMap) -> bool:
+        """Returns whether `taken` yields anything: most items of large maps take nothing from their scopes."""
+        return bool(self._labels or (item.scope.before is not None and self._labels_before))
 
-    def taken(self, item: ItemOrRound) -> Iterator[tuple[str, Task, Part | None]]:
-        """Yields label, record and part of what is behind each argument and condition that is beside the item."""
-        for label, source, part in chain(self._labels, self._labels_before if item.item else ()):
-            record = read(source, self._tasks, NO_PARAMS, item)
+    def taken(self, item: ItemOrMap) -> Iterator[tuple[str, Task, Part | None]]:
+        """Yields label, node and part of what is behind each argument and condition that is in the item's scope."""
+        is_later = item.scope.before is not None
+        for label, source, part in chain(self._labels, self._labels_before if is_later else ()):
+            record = self._cell(source, item)
             assert isinstance(record, Task)
             yield label, record, part
 
@@ -432,7 +451,7 @@ def is_over(record: Task) -> bool:
 
 def value_of(task: Task, part: Part | None) -> Any:
     """Returns the value of a task, or the part of it; of a mapped task the list of its items' parts."""
-    return take(task.value, part, is_mapped=task.gives_list)
+    return take(task.value, part, task.depth)
 
 
 def _has_items(task: Task, *, is_whole: bool) -> bool:

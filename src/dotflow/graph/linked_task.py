@@ -1,13 +1,15 @@
-"""LinkedTask: a task with links; Item: one item of a mapped task; MapRound: a map in one round."""
+"""LinkedTask: a task with links; Item: one item of a mapped task; Scope: the tasks of an added workflow, once."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskPaused, TaskRestored
 from dotflow.core.failure import TaskError
-from dotflow.core.links import Links
-from dotflow.core.outputs import Part
+from dotflow.core.links import Each, Links, Nest
+from dotflow.core.outputs import Part, take
 from dotflow.core.task import RunTask, Task
 from dotflow.core.types.status import TypeStatus
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # few tasks ask
     from dotflow.core.approval import Question
 
 ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
+#: The end of a key, of an item whose map stands in a scope.
+INNER_KEY: Final = re.compile(r"-((?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?)$")
 
 
 class MapContext(Context):
@@ -65,21 +69,58 @@ class _Record(RunTask):
             self._question = event.question
 
 
-class LinkedTask(_Record):
-    """A task with links. Its attributes are documented in Task."""
+@dataclass(slots=True, eq=False)
+class Scope:
+    """The tasks of a run, or those of an added workflow for one item or in one round.
 
-    __slots__ = ("_rounds", "items", "links")
+    A node is a task there: the record of a plain task, an Item, or a map of its own.
+
+    Attributes:
+        nodes: The nodes by the ids of their tasks, from *first*. Of a task that was skipped as a whole it is the task.
+        first: The id of the first task.
+        outer: The scope in which the workflow stands; None for that of the run.
+        index: The index of the item, or the number of the round.
+        key: The part of the keys of its checkpoints that shows it.
+        entry: The entry of the list: as of an Item. None for a round.
+        before: The scope of the round before; None for an item, and the first round.
+    """
+
+    nodes: list[Any]
+    outer: "Scope | None" = None
+    first: int = 0
+    index: int = 0
+    key: str = ""
+    entry: Any = None
+    before: "Scope | None" = None
+
+    def node(self, task_id: int) -> Any:
+        """Returns the node of a task: its own, or that of a scope around it."""
+        scope = self
+        while not 0 <= task_id - scope.first < len(scope.nodes):
+            assert scope.outer is not None, "the run has all tasks"
+            scope = scope.outer
+        return scope.nodes[task_id - scope.first]
+
+
+class LinkedTask(_Record):
+    """A task with links. Its attributes are documented in Task.
+
+    Attributes:
+        scopes: Those of the workflow that it was added with, once they are known; each has a node of the task.
+    """
+
+    __slots__ = ("items", "links", "scopes")
 
     links: Links
-    items: "Sequence[Item]"
-    _rounds: "Sequence[MapRound]"  # of a map in rounds, those that have begun
+    items: "list[Item]"
+    scopes: Sequence[Scope]
     attempt: int
 
     def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.links = links
-        self.items = ()
-        self._rounds = ()
+        self.items = []
+        self.scopes = ()
         self._question = None
         self.source = "checkpoint"
 
@@ -92,8 +133,23 @@ class LinkedTask(_Record):
         return self.links.name or str(self.task_id)
 
     @property
+    def nest(self) -> Nest | None:
+        """The added workflow whose items, or rounds, are its own."""
+        return self.links.nest
+
+    @property
+    def lists(self) -> Sequence[Each]:
+        """The lists through whose items it goes."""
+        return self.links.each if self.nest is None else self.nest.each
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether it goes through every combination of their entries."""
+        return self.links.is_cross if self.nest is None else self.nest.is_cross
+
+    @property
     def is_mapped(self) -> bool:
-        return bool(self.links.each) or self.is_repeated
+        return bool(self.links.each) or self.nest is not None
 
     @property
     def gives_list(self) -> bool:
@@ -101,17 +157,39 @@ class LinkedTask(_Record):
 
     @property
     def gives_items(self) -> bool:
-        return bool(self.links.each) and not self.is_repeated
+        return bool(self.lists)
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """How many lists stand inside of each other in its value."""
+        return bool(self.links.each) + (self.has_maps and bool(self.lists))
 
     @property
     def is_repeated(self) -> bool:
         """Whether it runs in rounds."""
-        return self.links.nest is not None and bool(self.links.nest.repeat)
+        return self.nest is not None and bool(self.nest.repeat)
 
     @property
-    def is_map_in_rounds(self) -> bool:
-        """Whether each round has a list of its own, through which it goes."""
-        return bool(self.links.each) and self.is_repeated
+    def has_maps(self) -> bool:
+        """Whether its nodes in the scopes of its workflow are maps, each with a list of its own."""
+        return self.nest is not None and self.links.is_map_inside
+
+    @property
+    def maps(self) -> "Sequence[InnerMap]":
+        """Its nodes that are maps, in the scopes that have begun."""
+        nodes = [scope.node(self.task_id) for scope in self.scopes] if self.has_maps else []
+        return [node for node in nodes if isinstance(node, InnerMap)]
+
+    @property
+    def nodes(self) -> "Sequence[Item | InnerMap]":  # type: ignore[override]
+        """Its items; or its maps, in the scopes that have begun."""
+        return self.maps if self.has_maps else self.items
+
+    @property
+    def last(self) -> Task:
+        """Its node in the last round."""
+        node: Task = self.scopes[-1].node(self.task_id)
+        return node
 
     @property
     def restored_from(self) -> str | None:
@@ -138,32 +216,33 @@ class LinkedTask(_Record):
         fields = (number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
         return LinkedTask(*fields, links=self.links)
 
-    def _open(self, items: Sequence["Item"]) -> None:
-        """Sets the items. MapOpened is applied right after it."""
-        self.items = items
+    def _open(self, items: "Sequence[Item]") -> None:
+        """Sets the items, which are the nodes of its scopes. MapOpened is applied right after it."""
+        self.items = [*items]
+        for item in items if self.scopes else ():
+            item.scope.nodes[self.task_id - item.scope.first] = item
 
-    def record_at(self, number: int) -> "Item | MapRound":
-        """Returns the item with this index, of a map in rounds its round; one that has not begun has a new record."""
-        if self.items and not self._rounds:
-            return self.items[number]
-        return self._rounds[number] if number < len(self._rounds) else MapRound(self, number)
+    def cut(self, count: int) -> None:
+        """Drops the rounds that did not begin, but for this number."""
+        self.scopes = self.scopes[:count]
+        if not self.has_maps:
+            del self.items[count:]
 
-    def _open_round(self, number: int) -> "MapRound":
-        """Begins the round of a map with this number."""
-        record = MapRound(self, number)
-        self._rounds = [*self._rounds, record]
-        return record
+    def begin_in(self, scope: Scope) -> "InnerMap":
+        """Begins its own map in a scope."""
+        scope.nodes[self.task_id - scope.first] = node = InnerMap(self, scope)
+        return node
 
-    def _add_items(self, record: "MapRound", items: Sequence["Item"]) -> None:
-        """Sets the items of a round, which count on. MapOpened is applied right after it."""
-        record._open(items)
-        self.items = [*self.items, *items]
+    def _add_items(self, node: "InnerMap", items: "Sequence[Item]") -> None:
+        """Sets the items of a map in a scope, which count on. MapOpened is applied right after it."""
+        node.items = [*items]
+        self.items += items
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
             case MapOpened():
                 self.attempt = 1
-                if self._started is None:  # a map in rounds opens again in each
+                if self._started is None:  # one inside of an added workflow opens in each scope
                     self._started = event.at
                     self._tick = event.tick
             case MapEnded():
@@ -179,34 +258,54 @@ class LinkedTask(_Record):
                 super()._apply_rare(event)
 
 
-class MapRound(LinkedTask):
-    """A map in one round of a workflow that is repeated. Its map is a task of the run, and publishes its events.
+def _sources(self: "ItemOrMap") -> "Sequence[ItemOrMap]":
+    """Returns the items of other maps whose values it takes, one for each such list."""
+    entry = self.entry
+    if type(entry) is Row:
+        return [value for value in entry.values() if type(value) in NODES]
+    return (entry,) if type(entry) in NODES else ()
+
+
+class InnerMap(LinkedTask):
+    """A map in one scope of an added workflow. The task of the run has all of its items, and publishes its events.
 
     Attributes:
-        item: The number of the round.
-        entry: None: what it takes, it takes as a whole.
+        scope: The scope.
     """
 
-    __slots__ = ("item",)
+    __slots__ = ("scope",)
 
-    item: int
-    entry: Any = None
+    scope: Scope
 
-    def __init__(self, task: LinkedTask, number: int) -> None:
+    def __init__(self, task: LinkedTask, scope: Scope) -> None:
         fields = (task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         super().__init__(*fields, links=task.links)
-        self.item = number
+        self.scope = scope
+
+    @property
+    def nest(self) -> None:
+        return None
+
+    @property
+    def item(self) -> int:  # type: ignore[override]
+        """The index of its scope."""
+        return self.scope.index
 
     @property
     def name(self) -> str:
-        return _name_in_nest(self.links, self.item, super().name)
+        return _name_in_nest(self.links, self.scope.index, super().name)
 
     @property
-    def is_repeated(self) -> bool:
-        return False
+    def entry(self) -> Any:
+        """The entry of its scope."""
+        return self.scope.entry
 
-    def sources(self) -> Sequence["Item"]:
-        return ()
+    @property
+    def entry_key(self) -> str:
+        """The part of the keys that shows its scope."""
+        return self.scope.key
+
+    sources = _sources
 
 
 class Item(_Record):
@@ -215,26 +314,26 @@ class Item(_Record):
     Attributes:
         item: The index in the list.
         task_links: The links of the mapped task.
+        scope: The scope of the added workflow in which it stands; that of the run for an item of a plain map.
         entry: The entry of the list: a value, the item of another map, or a Row of these.
         entry_key: The part of the key that shows its entry; "" for a round.
-        round: The number of its round, from 0; None for an item of a list outside of rounds.
     """
 
-    __slots__ = ("entry", "entry_key", "item", "round", "task_links")
+    __slots__ = ("entry", "entry_key", "item", "scope", "task_links")
 
     item: int
     task_links: Links
     entry: Any
     entry_key: str
-    round: int | None
+    scope: Scope
 
-    def __init__(self, task: LinkedTask, item: int, entry: Any, entry_key: str, number: int | None = None) -> None:
+    def __init__(self, task: LinkedTask, item: int, entry: Any, entry_key: str, scope: Scope | None = None) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         self.task_links = task.links
         self.item = item
         self.entry = entry
         self.entry_key = entry_key
-        self.round = number
+        self.scope = scope or NO_SCOPE
         self.source = "checkpoint"
         self._question = None
 
@@ -246,9 +345,14 @@ class Item(_Record):
     @property
     def name(self) -> str:
         links = self.task_links
-        if links.nest is None or (links.each and links.nest.repeat):
+        if links.nest is None or links.is_map_inside:
             return f"{self.task_name}[{self.item}]"
         return _name_in_nest(links, self.item, self.task_name)
+
+    @property
+    def round(self) -> int | None:
+        """The number of its round, from 0; None for an item of a list outside of rounds."""
+        return self.scope.index if self.task_links.nest is not None and self.task_links.nest.repeat else None
 
     @property
     def input(self) -> Any:
@@ -263,27 +367,21 @@ class Item(_Record):
     @property
     def key_suffix(self) -> str:
         """The end of the checkpoint's key, after that of the task."""
-        if self.round is None:
-            return self.entry_key
-        return f"{ROUND}{self.round}-{self.entry_key}" if self.entry_key else f"{ROUND}{self.round}"
+        key = self.scope.key
+        return (
+            f"{key}-{self.entry_key}"
+            if key and self.entry_key and self.task_links.is_map_inside
+            else key or self.entry_key
+        )
 
-    def sources(self) -> Sequence["Item"]:
-        """Returns the items of other maps whose values it takes, one for each such list."""
-        entry = self.entry
-        if type(entry) is Row:
-            return [value for value in entry.values() if type(value) is Item]
-        return (entry,) if type(entry) is Item else ()
+    sources = _sources
 
 
-#: What takes from beside it: an item, or the round of a map.
-ItemOrRound = Item | MapRound
+NO_SCOPE: Final = Scope([])  # of the items of a plain map
 
-
-def beside(task: Task, number: int) -> Task:
-    """Returns what `record_at` does; a task without items itself."""
-    if task._rounds and isinstance(task, LinkedTask):
-        return task.record_at(number)
-    return task.items[number] if task.items else task
+#: What takes from its scope: an item, or a map.
+ItemOrMap = Item | InnerMap
+NODES: Final = frozenset({Item, InnerMap})
 
 
 def _name_in_nest(links: Links, index: int, name: str) -> str:
@@ -293,10 +391,12 @@ def _name_in_nest(links: Links, index: int, name: str) -> str:
 
 def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
     """Returns a record that stands for the item whose key ends so: of its list nothing else need be known."""
-    number, _, entry_key = key_suffix.partition("-")
-    if number.startswith(ROUND) and number[1:].isdecimal():
-        return Item(task, index, None, entry_key, int(number[1:]))
-    return Item(task, index, None, key_suffix)
+    inner = INNER_KEY.search(key_suffix) if task.has_maps else None
+    key = key_suffix if inner is None else key_suffix[: inner.start()]
+    number = int(key[1:]) if key.startswith(ROUND) and key[1:].isdecimal() else 0
+    scope = Scope([], index=number, key="" if task.nest is None else key)
+    entry_key = inner[1] if inner is not None else key_suffix if task.nest is None else ""
+    return Item(task, index, None, entry_key, scope)
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:
@@ -307,7 +407,7 @@ def outputs_of(task: Task) -> tuple[Part, ...]:
 
 def value_of_entry(entry: Any, part: Part | None) -> Any:
     """Returns what an item receives of an entry: the entry itself, or the value of another map's item, or its part."""
-    if type(entry) is not Item:
+    if type(entry) not in NODES:
         return entry
-    value = entry.current_context.storage
-    return value if part is None else part.of(value)
+    value = entry.current_context.storage if type(entry) is Item else entry.value
+    return value if part is None else take(value, part, entry.depth)

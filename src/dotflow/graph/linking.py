@@ -347,6 +347,8 @@ def _carrying(links: Links, taken: Carry) -> Links:
     def with_list(link: Each) -> Each:
         return link._replace(carried=carried(link.parameter, True)) if link.parameter in taken else link
 
+    if not taken:
+        return links
     return links._replace(
         each=tuple(map(with_list, links.each)),
         binds=with_carried(links.binds),
@@ -551,7 +553,8 @@ def copy_tasks(
     carry: Carry = {}
     if each:
         ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
-        nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL, first + ends[-1])
+        limit = options.max_parallel or MAX_PARALLEL
+        nest = Nest(options.name, ids, limit, first + ends[-1], each=each, is_cross=is_cross)
     elif options.repeat is not None:
         nest, carry = _rounds_of(tasks, declared, options, scope)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
@@ -563,8 +566,10 @@ def copy_tasks(
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
         links = own_links.moved(lambda task_id: first + task_id, name)
+        own_each = tuple(map(fill, links.each))
         if links.nest is not None:
-            links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
+            of_nest = own_each if not links.is_map_inside else tuple(map(fill, links.nest.each))
+            links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}", each=of_nest))
         if nest is not None:
             if nest.repeat:
                 _check_round(task.step, links, first + task.task_id, nest, carry, options, task.group_name)
@@ -583,8 +588,8 @@ def copy_tasks(
                 _check_carried(task.step, parameter, tasks[source - first], part, options.cure_of_carry)
         links = links._replace(
             binds=tuple(map(fill, links.binds)),
-            each=each or tuple(map(fill, links.each)),
-            is_cross=is_cross or links.is_cross,
+            each=own_each or each,
+            is_cross=links.is_cross if own_each else is_cross,
             fallback_binds=tuple(map(fill, links.fallback_binds)),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
@@ -602,10 +607,11 @@ def copy_tasks(
             for bind in links.binds
             if isinstance(bind.source, Entry) and bind.source.parameter in lists
         ]
-        if not each:
-            items += [new for own, new in zip(own_links.each, links.each, strict=True) if isinstance(own.source, str)]
+        if own_links.each:
+            filled_lists = zip(own_links.each, links.each, strict=True)
+            items += [new for own, new in filled_lists if isinstance(own.source, str) and type(new.source) is not Entry]
         _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
-        if nest is not None and nest.repeat:
+        if nest is not None and links.is_map_inside:
             _check_saved(task.step, links, first, tasks, scope)
         for bind in own_links.binds:
             if isinstance(bind.source, str) and bind.source in params:
@@ -690,30 +696,30 @@ def _check_carried_conditions(links: Links, carry: Collection[str], options: Lin
 
 
 def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task], scope: Scope) -> None:
-    """Raises InvalidLink for a map in rounds whose lists, or whose own values, a resume does not have.
+    """Raises InvalidLink for a map in an added workflow whose lists, or whose own values, a resume does not have.
 
     Args:
         step: The step of the map.
         links: Its links.
-        first: The id of the first task of the rounds.
-        tasks: The tasks of the rounds.
+        first: The id of the first task of the workflow.
+        tasks: The tasks of the workflow.
         scope: The names that it may refer to.
     """
-    if not links.each:
-        return
-    sources = links.list_sources()
+    sources = [link.source for link in links.each if isinstance(link.source, int)]
     steps = [step, *((tasks[one - first] if one >= first else scope.tasks[one]).step for one in sources)]
     unsaved = next((one for one in steps if not one.checkpoint), None)
     if unsaved is not None:
+        where = "in rounds" if links.nest is not None and links.nest.repeat else "for each item"
         raise InvalidLink(
-            f"each in rounds can't use '{unsaved.name}', which has checkpoint=False: a resume does not have its value. "
+            f"each {where} can't use '{unsaved.name}', which has checkpoint=False: a resume does not have its value. "
             f"Remove that, or return the value from another step."
         )
 
 
 def _check_conditions(links: Links, scope: Scope) -> None:
     """Raises InvalidLink for a condition on a run parameter that gets a value without a checkpoint."""
-    lists = {} if links.is_cross else {link.parameter: link.source for link in links.each}
+    each, is_cross = (links.each, links.is_cross) if links.nest is None else (links.nest.each, links.nest.is_cross)
+    lists = {} if is_cross else {link.parameter: link.source for link in each}
     for condition in links.conditions:
         source = condition.source
         over = lists.get(source.parameter) if isinstance(source, Entry) else source
@@ -726,8 +732,8 @@ def _check_conditions(links: Links, scope: Scope) -> None:
 def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
-    if links.nest is not None or (links.each and option == "each"):
-        what = "repeat" if links.nest is not None and links.nest.repeat else "each"
+    if links.nest is not None:
+        what = "repeat" if links.nest.repeat else "each"
         hint = "Use one of them, and go through the other one in a step"
         if option == "each":
             hint = "Flatten the list in a step, or map each of the workflow's steps"

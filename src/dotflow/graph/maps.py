@@ -4,22 +4,33 @@ import hashlib
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.links import CONTEXT, Carried, Each, Nest
+from dotflow.core.links import CONTEXT, Carried, Constant, Each, Entry, Nest
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.core.outputs import Part
+from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
 from dotflow.graph.gather import Arguments, ByItem, ending, value_of
-from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row, beside
+from dotflow.graph.linked_task import (
+    NODES,
+    ROUND,
+    InnerMap,
+    Item,
+    ItemOrMap,
+    LinkedTask,
+    MapContext,
+    Row,
+    Scope,
+    value_of_entry,
+)
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import lists_behind
 
@@ -60,23 +71,22 @@ class ItemMap:
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.continued: dict[int, int] = {}  # the lanes that pending items continue: their workers have the values
         self.in_flight: dict[int, int | None] = {}  # items that have begun, and their lanes; None for no attempt
-        self.left = len(task.items) + task.is_repeated  # rounds end by a verdict, not by their number
+        # Rounds end by a verdict, not by their number.
+        self.left = len(task.scopes if task.has_maps else task.items) + task.is_repeated
         self.run: NestRun | None = None  # if it is a task of a workflow for each item
         self.decided: dict[int, Arguments] = {}  # the arguments of pending items, where they are known
         self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
-        self.whole_rounds: Collection[int] = ()  # of a map in rounds, those of which all items are restored
+        self.whole_scopes: Collection[int] = ()  # those of whose own map all items are restored
         self.wanted: deque[int] = deque()  # those that a stopped run still has to clean up
         self.is_closed = False  # whether no further item becomes pending
         self.is_waiting = False  # whether its next item is among the run's ready tasks
-        asks = task.step.approve is not None and task.links.nest is not None
+        asks = task.step.approve is not None and task.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
         self._not_carried: Arguments | None = None  # of the shared arguments, from the second round on
-        self.round = -1  # of a task in rounds, the number of the last one that it has begun
-        self.item_inputs = inputs  # of a map in rounds, what the items of the round that runs take
-        self.is_in_round = False  # whether a round of a map has begun
+        self.considered: set[int] = set()  # its nodes in a workflow of rounds, or with maps, that wait for nothing more
+        self.first = task.items[0].item if task.items else 0  # the index of its first item
         self._limit = limit
         self._has_failed = False
-        self._shared_in_round: Arguments = {}
 
     @property
     def may_begin(self) -> int:
@@ -85,34 +95,24 @@ class ItemMap:
             return 0
         return min(len(self.pending), self._limit - len(self.in_flight))
 
-    def shared_by(self, item: Item) -> Arguments | None:
-        """Returns the shared arguments of an item; None for none. What is carried, each round has by itself."""
-        if self.is_in_round:
-            return self._shared_in_round or None
-        return (self._without_carried() if self.inputs.carried else self.shared) or None
+    def shared_by(self, scope: Scope) -> Arguments:
+        """Returns the shared arguments of a node. What is carried, each round but the first has by itself."""
+        return self.shared if scope.before is None or not self.inputs.carried else self._without_carried()
 
-    def given(self, item: Item, own: Arguments) -> Arguments:
-        """Returns the own arguments of an item, in the first round with what is carried from the second one on."""
-        if item.item or self.is_in_round or not self.inputs.carried:
-            return own
-        return {name: value for name, value in self.shared.items() if name in self.inputs.carried} | own
+    def given(self, item: Item, own: Arguments) -> tuple[Arguments, Arguments | None]:
+        """Returns the own and the shared arguments of an item: what goes from round to round is its own in all."""
+        carried = self.inputs.carried
+        if not carried:
+            return own, self.shared or None
+        if item.scope.before is None:
+            own = {name: value for name, value in self.shared.items() if name in carried} | own
+        return own, self._without_carried() or None
 
     def _without_carried(self) -> Arguments:
         if self._not_carried is None:
             carried = self.inputs.carried
             self._not_carried = {name: value for name, value in self.shared.items() if name not in carried}
         return self._not_carried
-
-    def begin_round(self, record: MapRound, own: Arguments, inputs: ByItem) -> None:
-        """Begins the round of a map, whose items share *own* beside what all rounds share, and take *inputs*."""
-        self._shared_in_round = {**(self._without_carried() if record.item else self.shared), **own}
-        self.item_inputs, self.is_in_round = inputs, True
-        self.left += len(record.items)
-
-    @property
-    def is_round_over(self) -> bool:
-        """Whether all items of the round have ended, of a map in rounds."""
-        return self.left == 1
 
     def add(self, index: int, lane: int | None) -> None:
         """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
@@ -144,14 +144,18 @@ class ItemMap:
         self.continued.clear()
         self.in_flight.clear()
         self.is_waiting = False
-        self.wanted = deque(index for index in begun if self.task.items[index].status is TypeStatus.NOT_STARTED)
+        self.wanted = deque(
+            index for index in begun if self.task.items[index - self.first].status is TypeStatus.NOT_STARTED
+        )
         self.left = len(self.wanted)
         return bool(begun)
 
     @property
     def has_stopped(self) -> bool:
         """Whether the failure of an item has ended it."""
-        return self._has_failed and not self.keep_going and not self.task.is_repeated
+        if not self._has_failed or self.keep_going:
+            return False
+        return not (self.task.is_repeated or isinstance(self.task, InnerMap))
 
     @property
     def is_over(self) -> bool:
@@ -161,7 +165,7 @@ class ItemMap:
     @property
     def next(self) -> Item:
         """The item that begins next."""
-        return self.task.items[self.pending[0]]
+        return self.task.items[self.pending[0] - self.first]
 
     @property
     def continued_lane(self) -> int | None:
@@ -191,7 +195,7 @@ class Held(NamedTuple):
     """An item of one of the tasks that could begin, if its index might."""
 
     items: ItemMap
-    item: Item
+    item: ItemOrMap
     lane: int | None
 
 
@@ -209,12 +213,14 @@ class NestRun:
     Attributes:
         nest: The workflow.
         left: The tasks that have not ended.
+        scopes: Its scopes, once they are known.
         is_open: Whether indices may begin. What is restored is published first, so that the lowest one is known.
     """
 
     def __init__(self, nest: Nest, limit: int, *, is_last_of_lane: bool) -> None:
         self.nest = nest
         self.left = len(nest.tasks)
+        self.scopes: Sequence[Scope] = ()
         self.is_last_of_lane = is_last_of_lane
         self.is_open = False
         self._limit = limit
@@ -223,11 +229,12 @@ class NestRun:
         self._held: dict[int, list[Held]] = {}
         self._waiting: list[int] = []  # a heap of the indices in _held
 
-    def open(self, items: int, tasks: int) -> None:
-        """Sets how many items there are, of how many of its tasks; the others are skipped."""
-        self._left_of = [tasks] * items
+    def open(self, scopes: Sequence[Scope], tasks: int) -> None:
+        """Sets the scopes, each of this many of its tasks; the others are skipped."""
+        self.scopes = scopes
+        self._left_of = [tasks] * len(scopes)
 
-    def may_begin(self, items: ItemMap, item: Item, lane: int | None) -> bool:
+    def may_begin(self, items: ItemMap, item: ItemOrMap, lane: int | None) -> bool:
         """Returns whether an item may begin now. Otherwise it is held until its index is inside."""
         index = item.item
         if index in self._inside:
@@ -241,8 +248,8 @@ class NestRun:
         self._held[index].append(Held(items, item, lane))
         return False
 
-    def end(self, item: Item | MapRound) -> bool:
-        """Counts an item of one of the tasks, or a map's round, that has ended. Returns whether its index is over."""
+    def end(self, item: ItemOrMap) -> bool:
+        """Counts a node of one of the tasks that has ended. Returns whether its index is over."""
         index = item.item
         self._left_of[index] -= 1
         if self._left_of[index]:
@@ -282,7 +289,7 @@ class LoopRun(NestRun):
         """Whether the round that runs is over."""
         return self.round < 0 or not self._left_of[self.round]
 
-    def may_begin(self, items: ItemMap, item: Item, lane: int | None) -> bool:
+    def may_begin(self, items: ItemMap, item: ItemOrMap, lane: int | None) -> bool:
         return True
 
 
@@ -298,14 +305,15 @@ ENOUGH: Final = RoundEnd(True)
 ANOTHER: Final = RoundEnd(False)
 
 
-def round_end(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MASKS) -> RoundEnd:
-    """Returns what follows from the round with this number, in which all that will end has ended."""
-    if failed := why_failed(nest, number, tasks):
+def round_end(nest: Nest, scope: Scope, masks: Masks = NO_MASKS) -> RoundEnd:
+    """Returns what follows from a round, in which all that will end has ended."""
+    number = scope.index
+    if failed := why_failed(nest, scope):
         return RoundEnd(True, failed)
     is_last = number + 1 >= nest.repeat
     if nest.until is None:
         return ENOUGH if is_last else ANOTHER
-    until = beside(tasks[nest.until], number)
+    until = scope.node(nest.until)
     if until.status is not COMPLETED:
         return RoundEnd(True, f"after {number} of {nest.rounds}: '{until.name}' {ending(until)}")
     try:
@@ -322,15 +330,17 @@ def round_end(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_
     return RoundEnd(True, f'{why}. Raise repeat to go on, or pass at_limit="go on" to take the last value')
 
 
-def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
-    """Returns which task but a cleanup has failed in the round with this number; "" if none has."""
+def why_failed(nest: Nest, scope: Scope) -> str:
+    """Returns which task but a cleanup has failed in a round; "" if none has."""
     for task_id in nest.tasks:
-        record = beside(tasks[task_id], number)
-        has_failed = record.status is FAILED or (record.items and any(item.status is FAILED for item in record.items))
-        if has_failed and not tasks[task_id].is_cleanup:
+        record: Task = scope.node(task_id)
+        is_mapped, items = isinstance(record, InnerMap), record.items
+        has_failed = record.status is FAILED or (is_mapped and any(item.status is FAILED for item in items))
+        is_cleanup = record.task_links.always if isinstance(record, Item) else record.is_cleanup
+        if has_failed and not is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
-            why = f": {record.error.message}" if record.is_mapped and record.error and not record.items else ""
-            return f"after {number} of {nest.rounds}: '{record.name}' failed{why}"
+            why = f": {record.error.message}" if is_mapped and record.error and not items else ""
+            return f"after {scope.index} of {nest.rounds}: '{record.name}' failed{why}"
     return ""
 
 
@@ -341,16 +351,21 @@ def not_reached(nest: Nest, why: str) -> Failure:
 
 def map_context(task: LinkedTask) -> MapContext:
     """Returns the context of a map that ends now, with the values, the entries and the errors of the items."""
-    items = task.items
-    completed = [item.current_context.storage for item in items if item.status is COMPLETED]
-    values = completed
-    if len(completed) < len(items):
-        values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
+    items: Sequence[Any] = task.items
+    if task.has_maps:
+        nodes = [scope.node(task.task_id) for scope in task.scopes]
+        completed = [node.value for node in nodes if node.has_value]
+        values = [node.value for node in nodes]
+    else:
+        values = completed = [item.current_context.storage for item in items if item.status is COMPLETED]
+        if len(completed) < len(items):
+            values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
     result = MapContext(values, task.task_id, task.workflow_id, step=task.step.identity)
     result.values = completed
     result.token = ""
-    result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
-    result.entries = [item.entry if type(item.entry) not in (Item, Row) else _first_entry(item.entry) for item in items]
+    result.errors = {item.item: item.error for item in task.items if item.status is FAILED and item.error}
+    entries = [one.entry for one in (task.scopes if task.has_maps else items)]
+    result.entries = [entry if type(entry) not in (*NODES, Row) else _first_entry(entry) for entry in entries]
     return result
 
 
@@ -372,7 +387,7 @@ def record_ended(task: LinkedTask, context: Context | None = None) -> None:
 
 def _first_entry(entry: Any) -> Any:
     """Returns the entry that a map was given, of a map over a map that of the first one: no value of an item."""
-    while type(entry) is Item:  # no recursion: there may be a thousand maps
+    while type(entry) in NODES:  # no recursion: there may be a thousand maps
         entry = entry.entry
     return {name: _first_entry(own) for name, own in entry.items()} if type(entry) is Row else entry
 
@@ -391,7 +406,7 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
     for source in sorted(one for one in short if one in taken and one not in has_context):
         of = tasks[source]
         values, count = len(of.value), len(of.items)
-        each = of.links.each if of.links is not None and of.gives_items else ()
+        each = of.lists if isinstance(of, LinkedTask) and of.gives_items else ()
         lists = [one for one in lists_behind(each, tasks) if isinstance(one, int | str) and one in taken]
         if any(len(tasks[one].value if isinstance(one, int) else params[one]) > values for one in lists):
             name = of.name.rpartition(".")[2]
@@ -418,91 +433,112 @@ def _first_of(failed: Sequence[Item]) -> str:
     return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 
 
-def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:
-    """Returns the items of a mapped task; those of a map in rounds are made in each.
+def open_map(task: LinkedTask, root: Scope, params: Params) -> None:
+    """Makes the items of a mapped task; those of one that has maps in the scopes of its workflow are made there.
+
+    Args:
+        task: The mapped task.
+        root: The scope of the run.
+        params: The run parameters.
 
     Raises NotAList or UnequalLists, or an error of the user's own list.
     """
-    nest = task.links.nest
-    if isinstance(task, MapRound):
-        return make_items(task, lists_of(task, tasks, params), first=len(tasks[task.task_id].items))
-    if task.is_map_in_rounds:
-        return []
-    if nest is not None and nest.repeat:
-        return [Item(task, number, None, "", number) for number in range(nest.repeat)]
-    for other in () if nest is None else nest.tasks:
-        first = tasks[other]
-        if isinstance(first, LinkedTask) and first.items:  # the same list, and so the same keys
-            return [Item(task, one.item, one.entry, one.entry_key) for one in first.items]
-    return make_items(task, lists_of(task, tasks, params))
+    nest = task.nest
+    if isinstance(task, InnerMap):
+        root.nodes[task.task_id]._add_items(task, items_of(task, root, params))
+    elif nest is None:
+        task._open(items_of(task, root, params))
+    else:
+        made = [scopes for scopes in (root.nodes[one].scopes for one in nest.tasks) if scopes]
+        task.scopes = made[0] if made else _scopes_of(task, nest, root, params)  # the same list, and so the same keys
+        if not task.has_maps:
+            task._open([Item(task, one.index, one.entry, "" if nest.repeat else one.key, one) for one in task.scopes])
 
 
-def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[str, Sequence[Any]]:
+def _scopes_of(task: LinkedTask, nest: Nest, root: Scope, params: Params) -> list[Scope]:
+    """Returns the scopes of an added workflow: for each item, or for all rounds that there may be."""
+    nodes, first = root.nodes[nest.tasks[0] : nest.tasks[-1] + 1], nest.tasks[0]
+    scopes: list[Scope] = []
+    if not nest.repeat:
+        entries = _entries(task, lists_of(task, root, params))
+        return [Scope(nodes[:], root, first, index, key, entry) for index, (entry, key) in enumerate(entries)]
+    for number in range(nest.repeat):
+        before = scopes[-1] if scopes else None
+        scopes.append(Scope(nodes[:], root, first, number, f"{ROUND}{number}", None, before))
+    return scopes
+
+
+def lists_of(task: LinkedTask, root: Scope, params: Params) -> dict[str, Sequence[Any]]:
     """Returns the list of each parameter that receives items; the items of a mapped source, their values for a cross.
 
     Raises NotAList or UnequalLists.
     """
     lists: dict[str, Sequence[Any]] = {}
-    for link in task.links.each:
+    for link in task.lists:
         parameter = link.parameter
-        source, part = source_of(task, link, tasks)
-        is_before = isinstance(source, MapRound) and source.item != task.item  # its value, and not its items
-        if isinstance(source, tuple):
+        source, part = source_of(task, link, root)
+        is_before = isinstance(source, InnerMap) and isinstance(task, InnerMap) and source.scope is not task.scope
+        if type(source) is tuple:
             lists[parameter] = source
-        elif isinstance(source, Task) and source.gives_items and not task.links.is_cross and not is_before:
-            lists[parameter] = source.items
+        elif isinstance(source, Task) and source.gives_items and not task.is_cross and not is_before:
+            lists[parameter] = source.nodes  # of the round before it is its value, and not its items
         else:
-            value = value_of(source, part) if isinstance(source, Task) else params[source]
+            name: Any = source
+            if isinstance(source, Task):
+                name, value = source.name, value_of(source, part)
+            elif type(source) is Constant:
+                name, value = parameter, take(source.value, part)
+            else:
+                value = params[str(source)]
             if not isinstance(value, list | tuple):
-                name = part.name if part else source.name if isinstance(source, Task) else source
-                raise NotAList(task.name, name, type(value).__name__)
+                raise NotAList(task.name, part.name if part else name, type(value).__name__)
             lists[parameter] = value
-    if not task.links.is_cross and len({len(entries) for entries in lists.values()}) > 1:
+    if not task.is_cross and len({len(entries) for entries in lists.values()}) > 1:
         raise UnequalLists(task.name, {name: len(entries) for name, entries in lists.items()})
     return lists
 
 
-def source_of(task: LinkedTask, link: Each, tasks: Sequence[Task]) -> tuple[Task | str | tuple[Any, ...], Part | None]:
-    """Returns the record, the run parameter or the list that a map goes through; of a map in rounds that of a round."""
-    if not isinstance(task, MapRound):
-        return tasks[link.source] if isinstance(link.source, int) else link.source, link.part
-    number, nest = task.item, task.links.nest
-    if link.carried is not None and number:
-        assert isinstance(link.carried.source, Carried)
-        return beside(tasks[link.carried.source.task], number - 1), link.carried.part
-    if not isinstance(link.source, int):
-        return link.source, link.part
-    source = tasks[link.source]
-    return beside(source, number) if nest is not None and nest.has(link.source) else source, link.part
+def source_of(task: LinkedTask, link: Each, root: Scope) -> tuple[Task | str | tuple[Any, ...] | Constant, Part | None]:
+    """Returns the node, the run parameter or the list that a map goes through; of one in a scope as it is there."""
+    source = link.source
+    if isinstance(task, InnerMap):
+        scope = task.scope
+        if link.carried is not None and scope.before is not None:
+            assert isinstance(link.carried.source, Carried)
+            return scope.before.node(link.carried.source.task), link.carried.part
+        if isinstance(source, Entry):
+            entry = scope.entry[source.parameter] if type(scope.entry) is Row else scope.entry
+            lists = () if task.links.nest is None else task.links.nest.each
+            own = next(one.part for one in lists if one.parameter == source.parameter)
+            return Constant(value_of_entry(entry, own)), link.part
+        return scope.node(source) if isinstance(source, int) else source, link.part
+    return root.nodes[source] if isinstance(source, int) else source, link.part
 
 
-def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int = 0) -> list[Item]:
-    """Returns an item for each entry of the lists of `lists_of`, with the end of its checkpoint's key.
+def items_of(task: LinkedTask, root: Scope, params: Params) -> list[Item]:
+    """Returns an item for each entry of the lists of a map; in a scope they count on from those before."""
+    scope, first = (task.scope, len(root.nodes[task.task_id].items)) if isinstance(task, InnerMap) else (None, 0)
+    entries = _entries(task, lists_of(task, root, params))
+    return [Item(task, first + index, entry, key, scope) for index, (entry, key) in enumerate(entries)]
 
-    Args:
-        task: The mapped task, or the round of a map.
-        lists: The list of each parameter.
-        first: The index of the first item; it counts on through all rounds of a map.
-    """
-    number = task.item if isinstance(task, MapRound) else None
+
+def _entries(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, str]]:
+    """Yields the entries of the lists of a map, each with the part of the checkpoint's key that shows it."""
     seen: dict[str, int] = {}
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
-    items: list[Item] = []
-    rows = itertools.product(*columns) if task.links.is_cross else zip(*columns, strict=True)
+    rows = itertools.product(*columns) if task.is_cross else zip(*columns, strict=True)
     for index, entry in enumerate(rows if only is None else only):
         key = _key_of(entry, index) if only is not None else _key_of_several(entry, index)
         count = seen[key] = seen.get(key, 0) + 1
         if count > 1:
             key = f"{key}-{count}"
-        value = entry if only is not None else Row(zip(lists, entry, strict=True))
-        items.append(Item(task, first + index, value, key, number))
-    return items
+        yield entry if only is not None else Row(zip(lists, entry, strict=True)), key
 
 
 def _key_of(value: Any, index: int) -> str:
-    if type(value) is Item:  # of another map: it has the same key
-        return value.entry_key
+    if type(value) in NODES:  # of another map: it has the same key
+        return str(value.entry_key)
     from dotflow.codec.canonical import digest  # here, since only maps need it
 
     try:

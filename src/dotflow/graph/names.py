@@ -11,6 +11,7 @@ from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten, split_address
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
+from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params, is_name, settings_of
 
 MAX_REF: Final = 60  # characters of a value in an error
@@ -172,8 +173,10 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
     if isinstance(ref, str) and (address := split_address(ref)):
         (task, part), index = find_value(address[0], tasks), address[1]
         nest, (before, _, after) = task.links and task.links.nest, ref.partition("[")
-        if task._rounds and nest is not None and before == nest.name and index < len(task._rounds):
-            return task._rounds[index], part
+        if nest is not None and before == nest.name and isinstance(task, LinkedTask) and task.has_maps:
+            found = next((node for node in task.nodes if node.item == index), None)
+            if found is not None:
+                return found, part
         is_inside = nest is not None and f"{before}.".startswith(f"{nest.name}.")
         is_own = after.endswith("]") or ref.rpartition("#")[0] == address[0]
         if index >= len(task.items) or not (is_inside or is_own):

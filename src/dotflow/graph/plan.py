@@ -78,7 +78,7 @@ class Plan:
             if self.is_parallel:
                 whole = set().union(*(_links_of(tasks[other]).whole_sources() for other in unit_of(task)))
                 lists = [
-                    *(link.source for link in links.each),
+                    *(link.source for link in links.lists),
                     *(link.source for link in links.conditions if link.by_item),
                 ]
                 beside += [one for one in lists if isinstance(one, int) and tasks[one].gives_items and one not in whole]

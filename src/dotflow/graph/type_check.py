@@ -116,7 +116,9 @@ def check_outputs(step: "AnyAction", outputs: Sequence[str]) -> None:
 def value_type(task: "Task", part: tuple[str, int] | None = None) -> Any:
     """Returns the type of a task's value, of a mapped task that of the list. *part* is one of its outputs."""
     given = returned_type(task, part)
-    return types.GenericAlias(list, given) if task.gives_list else given
+    for _ in range(task.depth):
+        given = types.GenericAlias(list, given)
+    return given
 
 
 def returned_type(task: "Task", part: tuple[str, int] | None = None) -> Any:

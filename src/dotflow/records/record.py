@@ -295,7 +295,7 @@ class TaskRecord:
         if not items:
             raise no_round(self, name, rounds)
         # Items count on, and those of the last round may not all have begun.
-        after = min((item for item, of in rounds.items() if of > number), default=self.count)
+        after = min((item for item, of in rounds.items() if of != number and item > min(items)), default=self.count)
         count = len(items) if after is None else after - min(items)
         return replace(self, attempts=(), items=items, count=count, round_name=name)
 
@@ -536,7 +536,8 @@ def _maps_in_rounds(tasks: Sequence[TaskRecord], workflow: str, with_rounds: Col
     known = {task.task_id for task in inside if task.task_id in with_rounds}
     own = [task for task in inside if "." not in task.name.removeprefix(f"{workflow}.")]
     if any(REPEAT in task.policy or task.task_id in known for task in own):
-        known.update(task.task_id for task in own if REPEAT not in task.policy)
+        repeats = any(REPEAT in task.policy for task in own)  # else their items may be those of the workflow
+        known.update(one.task_id for one in own if REPEAT not in one.policy and (repeats or not one.count))
     return known
 
 

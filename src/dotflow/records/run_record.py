@@ -113,7 +113,7 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
 
 def _round_of(item: Task) -> int | None:
     """Returns the round of an item of a map in rounds, as a history has it."""
-    return item.round if isinstance(item, Item) and item.task_links.each else None
+    return item.round if isinstance(item, Item) and item.task_links.is_map_inside else None
 
 
 def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:

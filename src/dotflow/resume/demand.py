@@ -54,7 +54,8 @@ class Demand:
         links = task.links or NO_LINKS
         for source in (*links.sources(), *self._tokens.taken_as_previous(task)):
             self._takers.setdefault(source, []).append(task.task_id)
-        if task.items and not links.is_cross:
+        is_cross = links.is_cross or (links.nest is not None and links.nest.is_cross)
+        if task.nodes and not is_cross:
             self._listed.update(links.list_sources())
 
     def not_needed(self, tasks: Sequence[Task]) -> set[int]:
@@ -81,8 +82,9 @@ class Demand:
         if task.step.checkpoint or task.is_cleanup:
             if is_over(task):
                 return ()
-            if isinstance(task, LinkedTask) and task.is_map_in_rounds and task.links.nest is not None:
-                return [index for index in range(task.links.nest.repeat) if not is_over(task.record_at(index))]
+            if isinstance(task, LinkedTask) and task.has_maps:  # a map that has not begun, its node is the task
+                running = [scope.index for scope in task.scopes if not is_over(scope.node(task_id))]
+                return running if task.scopes else ALL
             running = [index for index, item in enumerate(task.items) if not is_over(item)]
             return ALL if not task.items or (_is_repeated(task) and not running) else running  # which fails again
         if task_id in self._whole or self._is_asked_for(task):

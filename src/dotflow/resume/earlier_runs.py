@@ -14,8 +14,8 @@ from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, foresee, is_over, unmet_need
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
-from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, round_end
+from dotflow.graph.linked_task import ROUND, InnerMap, Item, LinkedTask, Scope
+from dotflow.graph.maps import open_map, record_ended, record_opened, record_skipped, round_end
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.choice import Resume
 from dotflow.resume.demand import Demand
@@ -74,13 +74,13 @@ class RestoredItems:
         values: The valid contexts by index, by the id of their task.
         void: The items whose checkpoint is void, with the reason, in the order of `add`.
         not_needed: The items without checkpoints that don't run, by the id of their task.
-        whole_rounds: The rounds of which all items are restored, by the id of their map.
+        whole_scopes: The scopes of whose map all items are restored, by the id of its task.
     """
 
     values: dict[int, dict[int, Context]] = field(default_factory=dict)
     void: list[tuple[Task, Void]] = field(default_factory=list)
     not_needed: dict[int, set[int]] = field(default_factory=dict)
-    whole_rounds: dict[int, set[int]] = field(default_factory=dict)
+    whole_scopes: dict[int, set[int]] = field(default_factory=dict)
 
 
 class EarlierRuns:
@@ -126,7 +126,7 @@ class EarlierRuns:
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
         self._decided = RestoredItems()  # of the maps that decide() could open
-        self._listed: dict[int, dict[int, MapRound]] = {}  # by map in rounds, the rounds whose items are decided
+        self._listed: dict[int, dict[int, InnerMap]] = {}  # by task with maps in scopes, those whose items are decided
         self._unsure: set[int] = set()  # the tasks that run, of which all may be restored in the run
         self._undecided: dict[int, Context] = {}  # of those among these without items, by task id
         self._demand: Demand | None = None  # of unsaved values; None where all are saved
@@ -242,22 +242,27 @@ class EarlierRuns:
     def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
         """Returns the decisions on the items of open maps: one, or those of a workflow for each item together.
 
-        Those on the items of a map in rounds are asked for in each round.
+        Those on the items of a map in a scope are asked for there.
         """
         result = RestoredItems()
-        if isinstance(record := tasks[0], MapRound):
+        if isinstance(record := tasks[0], InnerMap):
             known = self._decided.values.get(record.task_id, {})
-            if record.item in self._listed.get(record.task_id, ()):  # decided before, since their list was known
-                result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
+            judged = self._listed.get(record.task_id, {}).get(record.item)
+            if judged is not None:  # decided before, since their list was known; the scopes may open in another order
+                values = {one.key_suffix: known[one.item] for one in judged.items if one.item in known}
+                found = {one.item: values.get(one.key_suffix) for one in record.items}
+                result.values[record.task_id] = {item: value for item, value in found.items() if value is not None}
             else:
                 self._note_items(record, self._judge_items(record), result, has_records=False)
             self.look.raise_mismatches()
             return result
         for task in tasks:
-            judged = self._listed.get(task.task_id, {}).values()
-            result.whole_rounds[task.task_id] = {record.item for record in judged if record.status in OVER}
-        tasks, open_tasks = [task for task in tasks if not task.is_map_in_rounds], []
+            nodes = self._listed.get(task.task_id, {}).values()
+            result.whole_scopes[task.task_id] = {node.item for node in nodes if node.status in OVER}
+        open_tasks: list[LinkedTask] = []
         for task in tasks:
+            if task.has_maps and (task.is_repeated or task.task_id in self._decided.values):
+                continue
             if task.task_id in self._decided.values:
                 result.values[task.task_id] = self._decided.values.pop(task.task_id)
                 result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
@@ -294,8 +299,12 @@ class EarlierRuns:
             for task in tasks:
                 record = judged[task.task_id]
                 assert isinstance(record, LinkedTask)
-                record._open(items_of(record, judged, self._tokens.params))
-                self._note_items(record, self._judge_items(record), result)
+                open_map(record, self._tokens.root, self._tokens.params)
+                if record.has_maps:
+                    self._restore_inner_maps(record, None, result)
+                    self._decided.values[task.task_id] = result.values.get(task.task_id, {})
+                else:
+                    self._note_items(record, self._judge_items(record), result)
             nest = tasks[-1].links.nest
             if self._demand is not None and nest is not None:
                 self._demand.not_needed([judged[task_id] for task_id in nest.tasks])
@@ -347,7 +356,7 @@ class EarlierRuns:
 
     def _unmet_need(self, links: Links) -> Skip | None:
         """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
-        return unmet_need(links.whole().needs, self._tokens.tasks, ahead=BY_RECORD)
+        return unmet_need(links.whole().needs, self._tokens.tasks.__getitem__, ahead=BY_RECORD)
 
     def _is_undecided(self, task: Task, context: Context, result: Restoration) -> bool:
         """Returns whether only the run shows that a checkpoint counts: all items of a map that it takes may."""
@@ -427,6 +436,8 @@ class EarlierRuns:
     def _kept_items(self, task: Task) -> Collection[str] | None:
         """Returns the ends of the keys of the items that a map keeps, by the map that it goes over; None for all."""
         links = task.links
+        if links is not None and links.nest is not None and links.nest.each and links.is_map_inside:
+            return ()
         if links is None or links.is_cross or (links.nest is None and len(links.each) != 1):
             return None
         kept: Collection[str] | None = None
@@ -434,8 +445,12 @@ class EarlierRuns:
             own: Collection[str] | None = None
             if source.task_id in self._left_out:
                 own = self._kept_items(source)
-            elif isinstance(source, LinkedTask) and source.items and source.gives_items:
-                own = {item.key_suffix for item in source.items if item.status is COMPLETED}
+            elif isinstance(source, LinkedTask) and source.nodes and source.gives_items:
+                own = {
+                    node.key_suffix if isinstance(node, Item) else node.entry_key
+                    for node in source.nodes
+                    if node.status is COMPLETED
+                }
             if own is not None:
                 kept = own if kept is None else {*kept} & {*own}
         return kept
@@ -455,17 +470,17 @@ class EarlierRuns:
             if (skip := lacking or lacks[task.task_id]) is not None:
                 record_skipped(task, skip.reason)
                 continue
-            task._open(items_of(task, self._tokens.tasks, self._tokens.params))
+            open_map(task, self._tokens.root, self._tokens.params)
             record_opened(task)
             self._decided.values[task.task_id] = {}
             rounds.append((task, self._void_as_whole(task, taken[task.task_id])))
         last = self._restore_rounds(rounds, nest)
-        end = None if last is None else round_end(nest, last, self._tokens.tasks)
+        end = None if last is None else round_end(nest, rounds[0][0].scopes[last])
         for task, void in rounds:
             self._note_first(task, result)
             is_decided = end is not None and not end.failure and void is None and not task.is_cleanup
-            if last is not None and not task.is_map_in_rounds:
-                task._open(task.items[: last + 1])
+            if last is not None and not task.has_maps:
+                task.cut(last + 1)
                 is_decided = is_decided and task.items[last].status in OVER
             if not is_decided:
                 self._go_on(task, unmet[task.task_id], result, is_missing=True)
@@ -473,7 +488,8 @@ class EarlierRuns:
             if leaves_checkpoint(task):
                 result.whole_maps[task.task_id] = len(task.items)
             assert last is not None
-            item = beside(task, last)
+            task.cut(last + 1)
+            item = task.last
             if item.status is COMPLETED:
                 record_ended(task, item.current_context)
             else:
@@ -492,17 +508,18 @@ class EarlierRuns:
         inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
-        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.is_map_in_rounds}
-        count = max([len(saved), *(number + 1 for of_map in maps.values() for number in of_map)])
-        for number in range(nest.repeat):
+        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.has_maps}
+        count = max([len(saved), *(int(key[1:]) + 1 for of_map in maps.values() for key in of_map)])
+        for scope in tasks[0][0].scopes if tasks else ():
+            number = scope.index
             if not is_over and number >= count:
                 break
             found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
             for (task, why), context in zip(tasks, found, strict=True):
                 void = why or (None if is_known else ROUND_AGAIN)
-                if task.is_map_in_rounds:
-                    of_round = maps[task.task_id].get(number, {})
-                    self._restore_map_in_round(task, inputs[task.task_id], number, of_round, void)
+                if task.has_maps:
+                    of_round = maps[task.task_id].get(scope.key, {})
+                    self._restore_inner_map(task, inputs[task.task_id], scope, of_round, void, self._decided)
                     continue
                 item = task.items[number]
                 judged = self._judge_item(inputs[task.task_id], item, context, void)
@@ -511,60 +528,73 @@ class EarlierRuns:
                 continue
             counted = [task for task, _ in tasks if leaves_checkpoint(task)]
             counted = counted or [task for task, _ in tasks if not task.is_cleanup]
-            is_over = is_over and all(beside(task, number).status in OVER for task in counted)
-            is_known = is_over or ends_are_known(nest, number, self._tokens.tasks)
-            if is_known and round_end(nest, number, self._tokens.tasks).is_end:
+            is_over = is_over and all(scope.node(task.task_id).status in OVER for task in counted)
+            is_known = is_over or ends_are_known(nest, scope)
+            if is_known and round_end(nest, scope).is_end:
                 return number if is_over else None
         return None
 
-    def _restore_map_in_round(
+    def _restore_inner_maps(self, task: LinkedTask, void: Void | None, result: RestoredItems) -> None:
+        """Notes which items of the maps of a task are restored, in all scopes of a workflow for each item."""
+        saved, inputs = self._read_map(task) if leaves_checkpoint(task) else {}, ByItem(task, self._tokens.tasks)
+        for scope in task.scopes:
+            self._restore_inner_map(task, inputs, scope, saved.get(scope.key, {}), void, result)
+
+    def _restore_inner_map(
         self,
         task: LinkedTask,
         inputs: ByItem,
-        number: int,
+        scope: Scope,
         saved: Mapping[str, tuple[Item, Context]],
         void: Void | None,
+        result: RestoredItems,
     ) -> None:
-        """Notes which items of a map are restored in a round, if its list is known.
+        """Notes which items of a map are restored in a scope, if its list is known.
 
         Args:
-            task: The map.
-            inputs: What it takes by round.
-            number: The number of the round.
-            saved: The checkpoints of the round's items, by their keys.
+            task: The task.
+            inputs: What its nodes take.
+            scope: The scope.
+            saved: The checkpoints of the items there, by their keys.
             void: Why none of them counts; None if some may.
+            result: Where that is noted.
         """
         if void is not None:
-            self._decided.void += [(item, void) for item, _ in saved.values()]
+            result.void += [(item, void) for item, _ in saved.values()]
             return
-        record = task._open_round(number)
-        got = inputs.foresee(record)
-        skip = got.lack or inputs.unmet_need(record, BY_RECORD)
+        node = task.begin_in(scope)
+        got = inputs.foresee(node)
+        skip = got.lack or inputs.unmet_need(node, BY_RECORD)
         if skip is not None:
-            record_skipped(record, skip.reason)
-            self._decided.void += [(item, Void(skip.reason)) for item, _ in saved.values()]
+            record_skipped(node, skip.reason)
+            result.void += [(item, Void(skip.reason)) for item, _ in saved.values()]
         if skip is not None or got.made is not None or got.void:
             if asked := self._changes.why_asked_for(task):  # see _void_ahead
-                self._decided.void += [(item, asked) for item, _ in saved.values()]
+                result.void += [(item, asked) for item, _ in saved.values()]
             return
         try:
-            task._add_items(record, items_of(record, self._tokens.tasks, self._tokens.params))
-        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the round
+            open_map(node, self._tokens.root, self._tokens.params)
+        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
             return
-        self._listed.setdefault(task.task_id, {})[number] = record
-        record_opened(record)
-        found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in record.items]
-        self._note_items(record, self._judge_items(record, found), self._decided)
-        if all(item.status in OVER for item in record.items):
-            record_ended(record)
+        self._listed.setdefault(task.task_id, {})[scope.index] = node
+        record_opened(node)
+        found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in node.items]
+        self._note_items(node, self._judge_items(node, found), result)
+        if all(item.status in OVER for item in node.items):
+            record_ended(node)
 
-    def _read_map(self, task: LinkedTask) -> dict[int, dict[str, tuple[Item, Context]]]:
-        """Returns the checkpoints of a map in rounds, by round and key. Its lists need not be known."""
-        found: dict[int, dict[str, tuple[Item, Context]]] = {}
+    def _read_map(self, task: LinkedTask) -> dict[str, dict[str, tuple[Item, Context]]]:
+        """Returns the checkpoints of maps in scopes, by the keys of the scope and the item. No list need be known."""
+        found: dict[str, dict[str, tuple[Item, Context]]] = {}
         for item in self.look.records_of(task):
             context = self.look.saved(item)
-            if context is not None and isinstance(item, Item) and item.round is not None:
-                found.setdefault(item.round, {})[item.key_suffix] = item, context
+            key = item.scope.key if isinstance(item, Item) else ""
+            if (
+                context is not None
+                and isinstance(item, Item)
+                and (key == f"{ROUND}{item.round}" or not task.is_repeated)
+            ):
+                found.setdefault(item.scope.key, {})[item.key_suffix] = item, context
         return found
 
     def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
@@ -574,7 +604,7 @@ class EarlierRuns:
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
         return [
-            self.look.saved(task.items[number]) if leaves_checkpoint(task) and not task.is_map_in_rounds else None
+            self.look.saved(task.items[number]) if leaves_checkpoint(task) and not task.has_maps else None
             for task in tasks
         ]
 
@@ -592,12 +622,17 @@ class EarlierRuns:
             return
         if self._open(task, result):
             void = self._void_as_whole(task, got)
-            self._note_items(task, self._judge_items(task, void=void), self._decided)
+            if task.has_maps:
+                self._decided.values.setdefault(task.task_id, {})
+                self._restore_inner_maps(task, void, self._decided)
+            else:
+                self._note_items(task, self._judge_items(task, void=void), self._decided)
             self._note_first(task, result)
-            is_decided = all(item.status in OVER for item in task.items)
+            nodes = [scope.node(task.task_id) for scope in task.scopes] if task.has_maps else task.items
+            is_decided = all(node.status in OVER for node in nodes)
             # Without a checkpoint, it is judged when its needs are over.
             waits = bool(unmet) or not all(is_over(self._tokens.tasks[need[-1]]) for need in task.links.needs)
-            if void is None and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
+            if void is None and is_decided and not (waits and all(node.status is not COMPLETED for node in nodes)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
@@ -607,6 +642,7 @@ class EarlierRuns:
             if task.links.nest is None and task.step.checkpoint and self._unsure.issuperset(whole):
                 self._unsure.add(task.task_id)
         is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
+        is_missing = is_missing or (task.has_maps and any(node.status not in OVER for node in task.nodes))
         self._go_on(task, unmet, result, is_missing=is_missing)
 
     def _go_on(self, task: Task, unmet: Skip | None, result: Restoration, *, is_missing: bool) -> None:
@@ -650,11 +686,11 @@ class EarlierRuns:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         tasks = self._tokens.tasks
         for source in map(tasks.__getitem__, task.links.list_sources()):
-            is_by_item = source.gives_items and source.items and not task.links.is_cross
+            is_by_item = source.gives_items and source.nodes and not task.is_cross
             if not is_by_item and not (source.has_value and source.step.checkpoint):
                 return False
         try:
-            task._open(items_of(task, tasks, self._tokens.params))
+            open_map(task, self._tokens.root, self._tokens.params)
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False
@@ -697,8 +733,9 @@ def _record(record: Task, verdict: Verdict) -> None:
         record._apply(new(TaskRestored, (record.task_id, verdict.saved, NOTHING, record.item, "checkpoint")))
 
 
-def ends_are_known(nest: Nest, number: int, tasks: Sequence[Task]) -> bool:
-    """Returns whether it is known if another round follows the one with this number, whatever runs in that."""
+def ends_are_known(nest: Nest, scope: Scope) -> bool:
+    """Returns whether it is known if another round follows this one, whatever runs in that."""
     if nest.until is None:
         return True
-    return tasks[nest.until].step.checkpoint and beside(tasks[nest.until], number).status is COMPLETED
+    node = scope.node(nest.until)
+    return bool(node.step.checkpoint) and node.status is COMPLETED

@@ -13,7 +13,7 @@ from dotflow import clock
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
-from dotflow.core.links import AllParams, Constant, is_setting
+from dotflow.core.links import AllParams, Constant, Entry, is_setting
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.graph.gather import ByItem
@@ -364,7 +364,7 @@ class ChangedFiles:
         if task.links is not None:
             whole |= task.links.whole_value_sources()
             lists = map(self._tokens.tasks.__getitem__, task.links.list_sources())
-            whole |= {source.task_id for source in lists if not (source.items and source.gives_items)}
+            whole |= {source.task_id for source in lists if not (source.nodes and source.gives_items)}
         return whole.isdisjoint(running)
 
     def _given_to(self, tasks: Iterable[Task]) -> set[str]:
@@ -576,8 +576,8 @@ def _outer_values(task: Task, params: Params, *, with_lists: bool = False) -> It
             yield {name: value for name, value in params.items() if name not in bind.source.settings}
         elif isinstance(bind.source, str):
             yield params[bind.source]
-    for link in task.links.each if with_lists else ():
-        if not isinstance(link.source, int):
+    for link in task.links.lists if with_lists else ():
+        if not isinstance(link.source, int | Entry):
             yield params[link.source] if isinstance(link.source, str) else link.source
 
 

@@ -18,7 +18,7 @@ from dotflow.core.policy import Policy
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
 from dotflow.graph.gather import is_over
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, outputs_of
+from dotflow.graph.linked_task import Item, ItemOrMap, LinkedTask, outputs_of
 from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
@@ -173,7 +173,7 @@ class Look:
 
     def runs_again(self, record: Task, task: Task) -> Void:
         """Returns that a source of a task or an item runs again, as the reason why its checkpoint does not count."""
-        if isinstance(record, Item | MapRound):
+        if isinstance(record, ItemOrMap):
             what = "a round" if rounds_of(self._tokens.tasks[record.task_id]) else "an item"
             return Void(f"{TAKES} {what} that runs again", Cause.SOURCE)
         why = "which runs again"

@@ -10,7 +10,7 @@ from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
 from dotflow.graph.gather import Arguments, ByItem, Skip, arguments
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.maps import items_of
+from dotflow.graph.maps import open_map
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -93,7 +93,7 @@ class StoredInputs:
         """Returns the arguments of an item beside those that all items share."""
         assert isinstance(task, LinkedTask)
         if not task.items:
-            task._open(items_of(task, self._tasks, self._params))
+            open_map(task, self._tokens.root, self._params)
         if index >= len(task.items):
             raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
         item = task.items[index]

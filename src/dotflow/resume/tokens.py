@@ -12,7 +12,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
 from dotflow.graph.gather import ByItem
-from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row
+from dotflow.graph.linked_task import NODES, InnerMap, Item, LinkedTask, MapContext, Row, Scope
 from dotflow.graph.maps import BY_INDEX, source_of
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
@@ -39,6 +39,7 @@ class Tokens:
 
     Attributes:
         tasks: The tasks whose values count: the run's, or copies that record the decisions of a resume.
+        root: Their scope.
         previous: For each task, the task whose context is its `previous_context`.
         params: The run parameters.
         initials: The digests of the initial contexts, by task id.
@@ -47,7 +48,7 @@ class Tokens:
     """
 
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
-        self.tasks = tasks
+        self.tasks, self.root = tasks, Scope([*tasks])
         self.previous = previous or (None,) * len(tasks)
         self.params = params
         self.has_links = LinkedTask in map(type, tasks)
@@ -58,7 +59,7 @@ class Tokens:
         }  # those of one add() share it
         links = [task.links for task in tasks if task.links is not None] if self.has_links else []
         sources = [bind.source for of in links for bind in of.binds + of.fallback_binds]
-        lists = [link.source for of in links for link in of.each]
+        lists = [link.source for of in links for link in of.lists]
         self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
         self._digests = {name: f"={digest_of(value)}" for name, value in params.items()}
         sources += [condition.source for of in links for condition in of.conditions]
@@ -71,7 +72,7 @@ class Tokens:
 
     def use(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks whose values count."""
-        self.tasks = tasks
+        self.tasks, self.root = tasks, Scope([*tasks])
         self._shared.clear()
         self._inputs.clear()
 
@@ -132,7 +133,7 @@ class Tokens:
             return self.inputs_of(task)
         links = self.tasks[task.task_id].links
         assert links is not None
-        lists = [self._at(one.source) if isinstance(one.source, int | str) else one.source for one in links.each]
+        lists = [self._at(one.source) if isinstance(one.source, int | str) else one.source for one in links.lists]
         return digest_of([self.inputs_of(task), lists])
 
     def _of(self, task: Task, takes_previous: bool) -> Mapping[str, str]:
@@ -173,24 +174,24 @@ class Tokens:
             for prefix, binds in own:
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
-            if len(task.links.each) > 1:
-                tokens[ORDER] = ", ".join(link.parameter for link in task.links.each)
+            if len(task.links.lists) > 1:
+                tokens[ORDER] = ", ".join(link.parameter for link in task.links.lists)
         if takes_previous:
             previous = self.previous_of(task)
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
         return tokens
 
-    def _at(self, source: Source | MapRound, part: Part | None = None, *, by_index: bool = False) -> str:
+    def _at(self, source: Source | InnerMap, part: Part | None = None, *, by_index: bool = False) -> str:
         """Returns the token of a task's value or a part of it, of a run parameter or of a constant.
 
         That of a task has the run that made the value; of a map, a digest of all items.
 
         Args:
-            source: The id of the task, which has ended, the round of a map, the name of the parameter, or the constant.
+            source: The id of the task, which has ended, a map in a scope, the name of the parameter, or the constant.
             part: The output of the task that is taken; None for its whole value.
             by_index: Whether the items without a value count, as they do in a map's Context.
         """
-        if not isinstance(source, int | MapRound):
+        if not isinstance(source, int | InnerMap):
             if not isinstance(source, str):
                 assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
@@ -201,10 +202,10 @@ class Tokens:
         task = self.tasks[source] if isinstance(source, int) else source
         if not task.has_value:
             return NOTHING
-        if task._rounds:  # the keys of its items show the round
-            task = task._rounds[-1]
-        elif isinstance(task, LinkedTask) and task.is_repeated:
-            return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # each round has a token of its own
+        if isinstance(task, LinkedTask) and task.is_repeated:
+            if not task.has_maps:  # the keys of the items of these show the round
+                return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # each round has a token of its own
+            task = task.last
         context = task.current_context
         if not isinstance(context, MapContext):
             return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
@@ -225,8 +226,8 @@ class Tokens:
         return ".".join([token, *sorted({part.key_in(value) for value in values})])
 
     def _of_value(self, record: Task, part: Part | None) -> str:
-        """Returns the token of the value of a task, an item or a round of a map, or of a part of it."""
-        if isinstance(record, MapRound):
+        """Returns the token of the value of a task, an item or a map in a scope, or of a part of it."""
+        if isinstance(record, InnerMap):
             return self._at(record, part)
         task, context = self.tasks[record.task_id], record.current_context
         token = f"{task.key_name}:{context._origin.run}"
@@ -236,13 +237,13 @@ class Tokens:
 
     def _of_item(self, item: Item, inputs: ByItem) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
-        task, key = self.tasks[item.task_id], item.key_suffix
-        owner: Item | MapRound = item
-        if task._rounds and isinstance(task, LinkedTask):
-            owner, key = task._rounds[item.round or 0], item.entry_key
+        mapped, owner, key = self.tasks[item.task_id], item, item.key_suffix
+        if item.scope.outer is not None and item.task_links.is_map_inside:
+            mapped = owner = item.scope.node(item.task_id)
+            key = item.entry_key
         is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
-        if is_shown and not inputs.takes_from_beside(owner):
+        if is_shown and not inputs.takes_from_scope(owner):
             return NO_TOKENS
         tokens: dict[str, str] = {}
         for label, record, part in inputs.taken(owner):
@@ -250,15 +251,14 @@ class Tokens:
             tokens[label] = self._of_value(record, part) if has_value else NOTHING
         if is_shown:
             return tokens
-        mapped = owner if isinstance(owner, MapRound) else task
         assert isinstance(mapped, LinkedTask)
-        for link in mapped.links.each:
+        for link in mapped.lists:
             entry = item.entry[link.parameter] if type(item.entry) is Row else item.entry
-            if type(entry) is Item:
+            if type(entry) in NODES:
                 tokens[f"item of {link.parameter}"] = self._of_value(entry, link.part)
                 continue
-            source, part = source_of(mapped, link, self.tasks)
-            if is_known_by_index and isinstance(source, MapRound | Item):
+            source, part = source_of(mapped, link, self.root)
+            if is_known_by_index and isinstance(source, InnerMap | Item):
                 tokens[f"each {link.parameter}"] = self._of_value(source, part)
             elif is_known_by_index and not isinstance(source, tuple):
                 name = source.task_id if isinstance(source, Task) else source

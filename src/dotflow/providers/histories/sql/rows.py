@@ -105,7 +105,7 @@ class RunRows:
         self.trace: str | None = None
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
-        self._rounds: dict[int, int] = {}  # of maps in rounds, the one for which they have opened last
+        self._rounds: dict[int, list[int]] = {}  # of maps in rounds, or in other items: that of each of their items
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
         self.has_more = self.has_end = False
         self._copied = 0
@@ -150,7 +150,7 @@ class RunRows:
             widened(row)
             row[FALLBACK] = fallback
             if item != NO_ITEM:
-                row[INPUT], row[ROUND] = self._values.item_preview(event), self._rounds.get(task)
+                row[INPUT], row[ROUND] = self._values.item_preview(event), self._round_of(task, item)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -251,7 +251,8 @@ class RunRows:
 
     def _open_map(self, event: MapOpened) -> None:
         if event.round is not None:
-            self._rounds[event.task_id] = event.round
+            rounds = self._rounds.setdefault(event.task_id, [])
+            rounds += [event.round] * (event.items - len(rounds))
         if opened := self._open.get((event.task_id, NO_ITEM)):  # a map in rounds opens again in each
             opened.row[ITEMS] = event.items
             self.attempts[id(opened.row)] = opened.row
@@ -312,9 +313,14 @@ class RunRows:
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
         row: Row = [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
         if item != NO_ITEM and task in self._rounds:
-            widened(row)[ROUND] = self._rounds[task]
+            widened(row)[ROUND] = self._round_of(task, item)
         self.attempts[id(row)] = row
         return row
+
+    def _round_of(self, task: int, item: int) -> int | None:
+        """Returns the round of an item of a map in rounds, or the index of the item that it belongs to."""
+        rounds = self._rounds.get(task, ())
+        return rounds[item] if item < len(rounds) else None
 
     def _measure(self, row: Row, usage: Usage) -> None:
         cpu, row[PEAK], row[WORKER], notes = usage
