@@ -287,9 +287,7 @@ class Links(NamedTuple):
 
     def list_sources(self) -> list[int]:
         """Returns the ids of the tasks that return the lists."""
-        return [
-            link.source for link in (self.each if self.nest is None else self.lists) if isinstance(link.source, int)
-        ]
+        return [link.source for link in self.lists if isinstance(link.source, int)]
 
     def required_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it requires, for arguments and lists, and of those it needs."""

@@ -112,7 +112,7 @@ def gather(
             return asked
         made, open_by = asked.made, asked.open
     nest = links.nest
-    for link in links.each if nest is None else links.lists:
+    for link in links.lists:
         if not isinstance(link.source, int):
             continue
         source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
