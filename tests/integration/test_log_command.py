@@ -17,10 +17,11 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.cli.command import Exit
-from dotflow.cli.log.files import last_records, open_all
-from dotflow.cli.log.records import Filter
+from dotflow.cli.log.files import Follower, Tail, last_records, open_all
+from dotflow.cli.log.records import Filter, Record
 from dotflow.cli.main import main
 from dotflow.providers import LogDefault
+from dotflow.providers.logs.rotating_file import rotate
 from tests.integration.children import SOURCES
 from tests.integration.test_log_rotation import writer
 
@@ -141,7 +142,7 @@ class TestLast:
                 read.append(size)
                 return file.read(size)
 
-        records = last_records([Counting()], file.seek(0, os.SEEK_END), 50, Filter())  # type: ignore[list-item]
+        records = last_records([(Counting(), file.seek(0, os.SEEK_END))], 50, Filter())  # type: ignore[list-item]
         file.close()
 
         assert len(records) == 50
@@ -401,6 +402,46 @@ for number in range(lines):
             assert follow.lines(1) == info(2)
             append(log.with_name("flow.log.1"), info(3))
             assert follow.lines(1) == info(3)
+
+    def test_a_line_that_comes_late_to_a_file_that_was_renamed_twice(self, log: Path, tmp_path: Path) -> None:
+        """A process that was stopped between its look at the path and its write loses no line."""
+        log.write_text(info(1))
+
+        with following(tmp_path) as follow:
+            assert follow.lines(1) == info(1)
+            for number in (2, 3, 4):
+                rotate(str(log), backups=5)
+                log.write_text(info(number))
+                assert follow.lines(1) == info(number)
+            append(log.with_name("flow.log.3"), info(5))
+            assert follow.lines(1) == info(5)
+
+    def test_lines_that_come_while_files_are_read(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A line in a renamed file comes before what its process wrote to the newer one later."""
+        log.write_text(info(1))
+        follower = Follower(log, [(log.open("rb", buffering=0), 0)])
+        shown = list(follower.records())
+        rotate(str(log), backups=5)
+        log.write_text(info(2))
+        read = Tail.records
+
+        def write_behind(tail: Tail, end: int) -> Iterator[Record]:
+            """The older file was read; its writer adds to it, notices the rotation, and goes on."""
+            yield from read(tail, end)
+            if tail.renamed_at is not None:
+                append(log.with_name("flow.log.1"), info(3))
+                append(log, info(4))
+
+        monkeypatch.setattr(Tail, "records", write_behind)
+        shown += follower.records()
+        monkeypatch.undo()
+        for _ in range(2):
+            shown += follower.records()
+        follower.close()
+
+        texts = [record.raw.decode() for record in shown]
+        assert sorted(texts) == [info(1), info(2), info(3), info(4)]
+        assert texts.index(info(3)) < texts.index(info(4))
 
     def test_a_file_that_is_truncated(self, log: Path, tmp_path: Path) -> None:
         """As by `> flow.log` and logrotate's copytruncate: new lines are shown from the beginning."""

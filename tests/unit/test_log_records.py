@@ -49,7 +49,7 @@ class TestRecords:
         assert len(records) == 6
         assert {INFO, FAILED, JSON, HALF} == set(records)
         for count in range(1, 7):
-            last = last_records([BytesIO(text)], len(text), count, Filter())
+            last = last_records([(BytesIO(text), len(text))], count, Filter())
             assert [record.raw for record in last] == records[-count:]
 
     def test_other_lines_belong_to_the_record_above(self) -> None:
@@ -64,7 +64,7 @@ class TestRecords:
         text = blank + HALF + JSON + blank + JSON + blank + HALF
 
         assert [record.raw for record in parse_records(lines_of(text))] == [HALF, JSON, JSON, HALF]
-        last = last_records([BytesIO(text)], len(text), 4, Filter())
+        last = last_records([(BytesIO(text), len(text))], 4, Filter())
         assert [record.raw for record in last] == [HALF, JSON, JSON, HALF]
 
     def test_a_record_is_held_back_until_its_end_is_known(self) -> None:
@@ -84,7 +84,7 @@ class TestRecords:
         monkeypatch.setattr("dotflow.cli.log.files.BLOCK_SIZE", size)
         files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
 
-        records = last_records(files, len(INFO + FAILED + JSON), count, Filter())
+        records = last_records([(file, len(file.getvalue())) for file in files], count, Filter())
 
         assert [record.raw for record in records] == [JSON, JSON, FAILED, INFO, FAILED, JSON][-count or 6 :]
 
@@ -92,7 +92,7 @@ class TestRecords:
         """N records of the level, not those among the last N."""
         file = BytesIO(FAILED + JSON + INFO * 100)
 
-        records = last_records([file], len(file.getvalue()), 2, Filter(30))
+        records = last_records([(file, len(file.getvalue()))], 2, Filter(30))
 
         assert [record.raw for record in records] == [FAILED, JSON]
 

@@ -90,15 +90,13 @@ def log(
         if sys.stdout is None:  # closed, as after >&-
             return
         show = show_function(as_json)
-        end = 0
-        if files:
-            end = end_of_lines(files[0]) if follow else files[0].seek(0, os.SEEK_END)
-            show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
+        known = [(file, end_of_lines(file) if follow else file.seek(0, os.SEEK_END)) for file in files]
+        show(all_records(known, wanted) if lines == ALL else last_records(known, lines, wanted))
         if not follow:
             return
         if not files:
             click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
-        follower = opened.enter_context(contextlib.closing(Follower(path, files, end)))
+        follower = opened.enter_context(contextlib.closing(Follower(path, known)))
         while True:
             show(record for record in follower.records() if wanted.matches(record))
             pause(POLL_INTERVAL if follower.is_at_rest else RECORD_DELAY)

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 
 import click
 
+from dotflow import clock
 from dotflow.cli.log.records import Filter, Pieces, Record, RecordAssembler, begins_record, parse_records
 
 BLOCK_SIZE: Final = 65_536  # bytes
@@ -91,21 +92,19 @@ def end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Filter) -> list[Record]:
+def last_records(files: list[tuple[BinaryIO, int]], count: int, record_filter: Filter) -> list[Record]:
     """Returns the last records that match, oldest first. It reads little more than they need.
 
     Args:
-        files: The files, newest first.
-        end: The position up to which the first file is read.
+        files: The files, newest first, with the position up to which each is read.
         count: How many records.
         record_filter: Which records count.
     """
     records: deque[Record] = deque()
-    for index, file in enumerate(files):
+    for file, end in files:
         if len(records) >= count:
             break
-        found = _last_of(file, file.seek(0, os.SEEK_END) if index else end, count - len(records), record_filter)
-        records.extendleft(reversed(found))
+        records.extendleft(reversed(_last_of(file, end, count - len(records), record_filter)))
     return list(records)
 
 
@@ -124,10 +123,10 @@ def _last_of(file: BinaryIO, end: int, count: int, record_filter: Filter) -> deq
         size *= GROWTH
 
 
-def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Iterator[Record]:
-    """Yields every record that matches, oldest first, with one at a time in memory."""
-    for file in reversed(files):
-        for record in parse_records(_lines(file, 0, end if file is files[0] else file.seek(0, os.SEEK_END))):
+def all_records(files: list[tuple[BinaryIO, int]], record_filter: Filter) -> Iterator[Record]:
+    """Yields every record that matches, oldest first, with one at a time in memory. *files* are as above."""
+    for file, end in reversed(files):
+        for record in parse_records(_lines(file, 0, end)):
             if record_filter.matches(record):
                 yield record
 
@@ -171,6 +170,8 @@ def _lines(file: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
 
 POLL_INTERVAL: Final = 0.25  # seconds
 RECORD_DELAY: Final = 0.05  # seconds without a new line after which a record is complete
+LATE: Final = 5.0  # seconds after a rotation in which a writer may still add to the renamed file; it looks each 0.01
+MAX_LATE: Final = 64  # renamed files that are open at most
 
 
 class Tail:
@@ -184,6 +185,7 @@ class Tail:
     def __init__(self, file: BinaryIO, position: int = 0) -> None:
         self.file = file
         self.identity = identity(file)
+        self.renamed_at: float | None = None  # when a newer file was found
         self._position = position
         self._lines = LineSplitter()
         self._assembler = RecordAssembler()
@@ -193,24 +195,31 @@ class Tail:
         """Whether every line that was read belongs to a record that was yielded."""
         return not self._assembler.is_open
 
-    def records(self) -> Iterator[Record]:
-        """Yields the new records. The last one is held back until the file has stopped growing."""
-        if os.fstat(self.file.fileno()).st_size < self._position:
+    def size(self) -> int:
+        """Returns how long the file is now."""
+        return os.fstat(self.file.fileno()).st_size
+
+    def records(self, end: int) -> Iterator[Record]:
+        """Yields the new records up to *end*. The last one is held back until the file has stopped growing.
+
+        A renamed file holds none back: its lines come before those of newer files.
+        """
+        if end < self._position:
             self._position, self._lines = 0, LineSplitter()  # it was truncated
             yield from self._assembler.end()
         has_grown = False
         self.file.seek(self._position)
-        while block := self.file.read(BLOCK_SIZE):
+        while block := self.file.read(min(BLOCK_SIZE, end - self._position)):
             has_grown = True
             self._position += len(block)
             for line in self._lines.add(block):
                 yield from self._assembler.add(line)
-        if not has_grown:
+        if not has_grown or self.renamed_at is not None:
             yield from self._assembler.end()
 
     def last_records(self) -> Iterator[Record]:
         """Yields the records that are left, and closes the file."""
-        yield from self.records()
+        yield from self.records(self.size())
         for line in self._lines.end():
             yield from self._assembler.add(line)
         yield from self._assembler.end()
@@ -220,20 +229,20 @@ class Tail:
 class Follower:
     """Follows a log across rotations.
 
-    The file before the current one stays open, since a line may reach it after it was renamed. While both are open,
-    no other file can get their inodes, so each is found again under its new name.
+    Files that were renamed stay open for a while: a process that has not noticed it yet writes to them. While they are
+    open, no other file can get their inodes, so each is found again under its new name.
 
     Args:
         path: The path of the log.
-        files: Its open files, newest first; none if there is no log yet.
-        position: The position in the first of them after which records are new.
+        files: Its open files, newest first, with the positions after which records are new; none if there is no log.
     """
 
-    def __init__(self, path: Path, files: list[BinaryIO], position: int) -> None:
+    def __init__(self, path: Path, files: list[tuple[BinaryIO, int]]) -> None:
         self._path = path
-        self._tails = [Tail(file, file.seek(0, os.SEEK_END)) for file in files[1:2]]
-        self._tails += [Tail(file, position) for file in files[:1]]
-        for file in files[2:]:
+        self._tails: list[Tail] = []  # oldest first
+        for file, position in reversed(files[: MAX_LATE + 1]):
+            self._add(Tail(file, position))
+        for file, _ in files[MAX_LATE + 1 :]:
             file.close()
 
     @property
@@ -243,22 +252,32 @@ class Follower:
 
     def records(self) -> Iterator[Record]:
         """Yields the new records, oldest first."""
-        for tail in self._tails:
-            yield from tail.records()
         current = identity_at(self._path)
-        if current is None or (self._tails and current == self._tails[-1].identity):
-            return
-        for file in self._newer_files():
-            while len(self._tails) > 1:
-                yield from self._tails.pop(0).last_records()
-            self._tails.append(Tail(file))
-            for tail in self._tails:
-                yield from tail.records()
+        if current is not None and (not self._tails or current != self._tails[-1].identity):
+            for file in self._newer_files():
+                self._add(Tail(file))
+        # The newest first: what is in a file was written after what its writer has added to an older one.
+        sizes = [tail.size() for tail in reversed(self._tails)]
+        for tail, size in zip(self._tails, reversed(sizes), strict=True):
+            yield from tail.records(size)
+        while self._is_over():
+            yield from self._tails.pop(0).last_records()
 
     def close(self) -> None:
         """Closes the files."""
         for tail in self._tails:
             tail.file.close()
+
+    def _add(self, tail: Tail) -> None:
+        if self._tails:
+            self._tails[-1].renamed_at = clock.ticks()
+        self._tails.append(tail)
+
+    def _is_over(self) -> bool:
+        """Whether nothing comes to the oldest file any more. The one before the newest stays."""
+        if len(self._tails) < 3 or (renamed_at := self._tails[0].renamed_at) is None:
+            return False
+        return len(self._tails) > MAX_LATE + 1 or clock.ticks() - renamed_at > LATE
 
     def _newer_files(self) -> list[BinaryIO]:
         """Opens the files that are newer than those that are followed, oldest first."""
