@@ -9,8 +9,11 @@ from dotflow import Approval, Config, Context, DotFlow, action, clock
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 
-#: From the present format to the fourth one.
-FOURTH_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN round;
+#: From the present format to the fifth one, and to the fourth one.
+FIFTH_FORMAT = """DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;
+    ALTER TABLE orders DROP COLUMN id; ALTER TABLE questions DROP COLUMN call; ALTER TABLE runs DROP COLUMN waits;
+    PRAGMA user_version = 5;"""
+FOURTH_FORMAT = f"""{FIFTH_FORMAT} DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN round;
     ALTER TABLE questions DROP COLUMN sent; CREATE VIEW attempt_list AS SELECT run, task FROM attempts;
     PRAGMA user_version = 4;"""
 

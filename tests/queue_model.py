@@ -319,7 +319,7 @@ class World:
     def end(self, name: str, state: TypeRunState, goes_on: bool) -> None:
         process = self.of(name)
         if process.claim is None:
-            self.connection.execute(queue.END, (state, 0, None, None, self.number_of(process.run)))
+            self.connection.execute(queue.END, (state, 0, None, None, None, self.number_of(process.run)))
             self.connection.execute("UPDATE orders SET done = 0 WHERE run = ?", (self.number_of(process.run),))
         else:
             self.server(name).end(process.claim, Ending(state, goes_on=goes_on))

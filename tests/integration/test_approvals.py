@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -547,6 +548,28 @@ def test_an_answer_that_comes_too_late_is_refused_and_the_task_fails(make: Make)
         assert ended.state is TypeRunState.FAILED
         assert ended.error.startswith("deploy: Rejected: Step 'deploy' did not run: it was not approved within 2 d.")
     assert _ran == []
+
+
+def test_the_words_of_a_reason_decide_nothing(make: Make) -> None:
+    """What a paused run waits for has a column of its own."""
+
+    @action(approve=True, approve_within="2d")
+    def deploy() -> None:
+        _ran.append("deploy")
+
+    with virtual_clock() as time:
+        workflow = make(deploy)
+        workflow.start()
+        history = workflow.config.history
+        assert isinstance(history, HistorySQLite)
+        history.close()
+        with closing(sqlite3.connect(history.path)) as database, database:
+            database.execute("UPDATE runs SET reason = 'in other words'")
+        time.advance(2 * 86_400 + 1)
+        server = history.operations().open_server([workflow.workflow_id])
+        (queued,) = server.end_waits()
+        server.close()
+    assert history.summary(queued).state is TypeRunState.QUEUED
 
 
 def test_in_virtual_time_a_server_takes_what_its_own_process_answers_and_submits(make: Make) -> None:

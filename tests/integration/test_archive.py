@@ -23,7 +23,7 @@ from dotflow.engine import background
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
-from tests.histories import FOURTH_FORMAT, asking, begin, crash, nightly, numbers, quick, write
+from tests.histories import FIFTH_FORMAT, FOURTH_FORMAT, asking, begin, crash, nightly, numbers, quick, write
 
 #: From the present format to the third one, to the second one, and to the first one.
 THIRD_FORMAT = f"""{FOURTH_FORMAT} DROP VIEW note_list; DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
@@ -587,8 +587,8 @@ quick(HistorySQLite(sys.argv[1])).start()
 @pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     "older",
-    [FOURTH_FORMAT, THIRD_FORMAT, SECOND_FORMAT, FIRST_FORMAT],
-    ids=["fourth", "third", "second", "first"],
+    [FIFTH_FORMAT, FOURTH_FORMAT, THIRD_FORMAT, SECOND_FORMAT, FIRST_FORMAT],
+    ids=["fifth", "fourth", "third", "second", "first"],
 )
 def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
     """Whoever is first; the runs of all of them are in it, and the older ones, too."""
@@ -603,9 +603,9 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
 
     assert [process.communicate()[1] for process in processes] == [b""] * 4
     assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
-    assert older in (THIRD_FORMAT, FOURTH_FORMAT) or history.load(run).params is None
+    assert older in (THIRD_FORMAT, FOURTH_FORMAT, FIFTH_FORMAT) or history.load(run).params is None
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
         assert set(database.execute("SELECT asked, round FROM attempt_list")) == {(None, None)}
         assert database.execute("SELECT sent FROM questions").fetchall() == []
 
@@ -614,7 +614,7 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     """An earlier dotflow of the same format refuses a file that lacks one. Another list needs another format."""
     quick(history).start()
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     of_runs = {"runs", "plans", "steps", "environments", "attempts", "errors", "output", "copies", "notes", "meta"}
@@ -624,8 +624,8 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
 
 @pytest.mark.parametrize(
     ("older", "has_queue"),
-    [(FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
-    ids=["fourth", "third", "second", "first"],
+    [(FIFTH_FORMAT, True), (FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
+    ids=["fifth", "fourth", "third", "second", "first"],
 )
 def test_a_file_of_an_earlier_format_is_read_as_it_is(
     history: HistorySQLite, older: str, has_queue: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -649,7 +649,7 @@ def test_a_file_of_an_earlier_format_is_read_as_it_is(
     assert ([run.run_id for run in history.queue()[0]], len(control.questions())) == ([ids[0]] * has_queue, has_queue)
     assert (history.noted_numbers(ids), control.schedules(), control.long_queued()) == ([[]] * 4, [], [])
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() < (5,)
+        assert database.execute("PRAGMA user_version").fetchone() < (6,)
 
 
 def test_the_queue_of_the_fourth_format_is_read(
@@ -668,3 +668,26 @@ def test_the_queue_of_the_fourth_format_is_read(
     assert [question.run_id for question in control.questions()] == [run.run_id]
     control.approve(run.run_id, by="anna")
     assert asking(history).start(resume=True).status == "Completed"
+
+
+def test_a_file_of_the_fifth_format_gets_what_its_runs_wait_for(
+    history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a person has paused wait for nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path("mended").touch()
+    asking(history).start()
+    paused = quick(history).start()
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        change = "UPDATE runs SET state = 'Paused', reason = 'paused by anna: it waits for spring' WHERE run_id = ?"
+        database.execute(change, (paused.run_id,))
+        database.commit()
+        database.executescript(FIFTH_FORMAT)
+
+    quick(history).start()
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
+        waits = database.execute("SELECT waits FROM runs ORDER BY run").fetchall()
+    assert waits == [("Answer",), (None,), (None,)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import CatchUp, Fired, Late
 from dotflow.core.types.overlap import TypeOverlap
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:  # a run needs none of them
@@ -80,7 +80,7 @@ class Ending(NamedTuple):
     """The end of a claimed run: its state, why it was stopped, and the first error.
 
     With `goes_on`, a run that continues it is queued in the same transaction. So it is where one of the questions that
-    it has *asked* has its answer by then.
+    it has *asked* has its answer by then. *waits* is what a paused one waits for.
     """
 
     state: TypeRunState
@@ -88,6 +88,7 @@ class Ending(NamedTuple):
     error: str = ""
     goes_on: bool = False
     asked: Sequence[QuestionId] = ()
+    waits: TypeWait | None = None
 
 
 class TypeOrder(StrEnum):

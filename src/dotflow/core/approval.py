@@ -113,10 +113,6 @@ class Answer(NamedTuple):
     open: Question | None = None
 
 
-#: What begins the reason of a run that is paused only since tasks of it wait for an approval.
-WAITS_FOR: Final = "it waits for"
-
-
 def names_of(questions: Sequence[Question]) -> str:
     """Returns the tasks and items that wait, for people: the first ones, and how many there are beside them."""
     names = ", ".join(repr(question.step) for question in questions[:MAX_SHOWN])

@@ -17,7 +17,7 @@ from dotflow.core.files import NO_STATES, States
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outcome import Usage
 from dotflow.core.policy import Policy
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:  # few tasks ask
@@ -271,7 +271,10 @@ class RunStarted(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A run has ended: COMPLETED, FAILED or PAUSED. `state` is more exact; `reason` is why it was stopped."""
+    """A run has ended: COMPLETED, FAILED or PAUSED. `state` is more exact.
+
+    `reason` is why it was stopped, for people; `waits` is what it waits for.
+    """
 
     workflow_id: str
     run_id: str
@@ -279,6 +282,7 @@ class RunEnded(NamedTuple):
     at: datetime
     state: TypeRunState = TypeRunState.COMPLETED
     reason: str = ""
+    waits: TypeWait | None = None
 
 
 TaskEvent = (

@@ -29,7 +29,7 @@ from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import error_line
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.notifier import Notifier
@@ -317,7 +317,7 @@ class Run:
     @property
     def _is_out_of_time(self) -> bool:
         """Whether its timeout has ended it."""
-        return self._stop is not None and self._stop.exception == RunTimeout.__name__ and self.status is not COMPLETED
+        return self._stop is not None and self._stop.is_timeout and self.status is not COMPLETED
 
     def cancel(self) -> None:
         """Stops the run: ends the workers and fails the running tasks. The others stay NOT_STARTED.
@@ -384,17 +384,18 @@ class Run:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
         errors = (error_line(task.name, task.error.exception, task.error.message) for task in self.tasks if task.error)
         asked = [question.id for question in self.questions]
-        return Ending(self.state, self.reason, next(errors, ""), goes_on, asked)
+        waits = None if self._ended is None else self._ended.waits
+        return Ending(self.state, self.reason, next(errors, ""), goes_on, asked, waits)
 
     def restored_with_other_code(self) -> list[str]:
         """Returns the tasks that were restored though their code has changed since their values were made."""
         return self._checkpoints.restored_with_other_code()
 
-    def _waits_for(self) -> str:
-        """Returns which tasks and items wait for an approval, for people."""
-        from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
+    def _waiting(self) -> Stop:
+        """Returns the pause of a run of which only tasks and items are left that wait for an approval."""
+        from dotflow.core.approval import names_of  # here: few workflows ask
 
-        return f"{WAITS_FOR} {names_of(self.questions)}"
+        return PAUSED._replace(reason=f"it waits for {names_of(self.questions)}", waits=TypeWait.ANSWER)
 
     def prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `execute` or `release` has to follow."""
@@ -514,7 +515,7 @@ class Run:
                 with self._lock:
                     self._runner = None
             if is_paused:
-                self._stop = self._pause_order or PAUSED._replace(reason=self._waits_for())
+                self._stop = self._pause_order or self._waiting()
             else:
                 is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
@@ -576,8 +577,8 @@ class Run:
     def _publish_end(
         self, publisher: Publisher, run_log: RunLog | None, notifier: Notifier | None, failed: bool, is_complete: bool
     ) -> None:
-        reason = "" if is_complete or self._stop is None else self._stop.reason
-        self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
+        reason, waits = ("", None) if is_complete or self._stop is None else (self._stop.reason, self._stop.waits)
+        self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason, waits)
         # The command has a line of its own in its summary.
         if is_complete and run_log is not None and trigger.get() != "command" and (restored := nothing_ran(self.tasks)):
             run_log.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")

@@ -3,16 +3,26 @@
 from typing import Final, NamedTuple
 
 from dotflow.core.durations import format_duration
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.errors import RunTimeout
 
 
 class Stop(NamedTuple):
-    """The reason of a stop, for the errors of the tasks that were running, and the state of the run at its end."""
+    """Why a run is stopped.
+
+    Attributes:
+        exception: The name of the errors of the tasks that were running.
+        reason: Why, for people.
+        state: The state of the run at its end.
+        waits: What the run waits for; None for nothing.
+        is_timeout: Whether the timeout of the run stops it.
+    """
 
     exception: str
     reason: str
     state: TypeRunState
+    waits: TypeWait | None = None
+    is_timeout: bool = False
 
 
 CANCELLED: Final = Stop("RunCancelled", "the run was cancelled", TypeRunState.CANCELLED)
@@ -31,7 +41,7 @@ STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, FAILED.exception, 
 def timed_out(seconds: float) -> Stop:
     """Returns the reason of a stop after the timeout of the run."""
     reason = f"the run exceeded its timeout of {format_duration(seconds)}"
-    return Stop(RunTimeout.__name__, reason, TypeRunState.FAILED)
+    return Stop(RunTimeout.__name__, reason, TypeRunState.FAILED, is_timeout=True)
 
 
 def stop_for(error: BaseException) -> Stop:

@@ -1,4 +1,4 @@
-"""TypeRunState: the state of a run."""
+"""TypeRunState: the state of a run. TypeWait: what a paused run waits for."""
 
 from enum import StrEnum
 
@@ -18,3 +18,9 @@ class TypeRunState(StrEnum):
     INTERRUPTED = "Interrupted"
     CRASHED = "Crashed"
     UNKNOWN = "Unknown"
+
+
+class TypeWait(StrEnum):
+    """What a paused run waits for. A run that a person has paused, or a shutdown, waits for nothing of these."""
+
+    ANSWER = "Answer"

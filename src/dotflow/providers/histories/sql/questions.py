@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, QuestionId, names_of
+from dotflow.core.approval import ANSWERABLE, INDEX, Question, QuestionId, names_of
 from dotflow.core.durations import format_duration
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.reading import Reader
@@ -45,7 +45,7 @@ OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, qu
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
 #: The questions of runs that are paused only since they wait.
-OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND reason LIKE '{WAITS_FOR} %'"
+OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND waits = '{TypeWait.ANSWER}'"
 WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
 #: Whether its task or item has done nothing in the run but to ask: it has not taken its answer, nor failed without one.
 HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM steps CROSS JOIN attempts

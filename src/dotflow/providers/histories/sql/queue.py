@@ -152,7 +152,7 @@ ENQUEUE: Final = """UPDATE wanted SET queued = TRUE, server = NULL,
     due = COALESCE(:first, CASE WHEN due < :now THEN due ELSE :now END),
     resume = resume OR :is_double WHERE run = :run"""
 BEGIN: Final = "UPDATE runs SET begun = TRUE WHERE run = ?"
-END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error) WHERE run = ?"
+END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error), waits = ? WHERE run = ?"
 #: Claimed runs; those that an earlier dotflow has called Crashed included.
 TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
     WHERE server IS NOT NULL AND server <> ? AND state IN ('Running', 'Crashed')"""
@@ -178,9 +178,9 @@ OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NU
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
     ORDER BY orders.run, orders.rowid"""
-ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
-ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done)
-    SELECT run, 'submit', ?, ?, '', ? FROM runs WHERE run_id = ?"""
+ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done, id) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done, id)
+    SELECT run, 'submit', ?, ?, '', ?, ? FROM runs WHERE run_id = ?"""
 NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params,
     run IN (SELECT run FROM wanted)
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
@@ -205,10 +205,12 @@ class SQLQueue(Operations):
         return result
 
     def submit(self, submission: Submission) -> str:
+        order = _new_id()
+
         def work(connection: Connection) -> str:
             run_id, now = _submit(connection, submission), _now()
             if submission.by:
-                connection.execute(ADD_SUBMIT, (submission.by, now, now, run_id))
+                connection.execute(ADD_SUBMIT, (submission.by, now, now, order, run_id))
             return run_id
 
         return self.transact(work)
@@ -289,20 +291,22 @@ class SQLQueue(Operations):
             return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
-        was_dead = self._was_dead(run)
+        was_dead, order_id = self._was_dead(run), _new_id()
 
         def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, order.what), _now()
+            in_orders = (found.run, order.what, order.by, now, order.comment)
             is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found)
             waiting = _open_orders(connection, found.run) if found.state is TypeRunState.RUNNING else ()
             match rules.effect_of(order, found, waiting, is_dead=is_dead):
                 case Effect.IS_TAKEN_OVER:
-                    _take_over(connection, found.run, now, order)
+                    connection.execute(ADD_ORDER, (*in_orders, None, order_id))
+                    _take_over(connection, found.run, now)
                 case Effect.WAITS:
-                    connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, None))
+                    connection.execute(ADD_ORDER, (*in_orders, None, order_id))
                 case Effect.ENDS:
                     _end(connection, found.run, Fate(rules.STATES[order.what], rules.reason_of(order)))
-                    connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
+                    connection.execute(ADD_ORDER, (*in_orders, now, order_id))
                 case Effect.IS_REFUSED:
                     raise OrderRefused(order.what, found.run_id, rules.since(found, now))
             return found.run_id
@@ -319,7 +323,7 @@ class SQLQueue(Operations):
         seen: TypeRunState | None = None,
         settings: str | None = None,
     ) -> "RunSummary":
-        was_dead = self._was_dead(run)
+        was_dead, order_id = self._was_dead(run), _new_id()
 
         def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, "resume"), _now()
@@ -333,7 +337,7 @@ class SQLQueue(Operations):
                 ordered = rules.counting(_open_orders(connection, found.run))
             if reason := rules.why_not_resumed(found, rerun, ordered, now):
                 raise OrderRefused("resume", found.run_id, reason)
-            connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
+            connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now, order_id))
             return _continue(
                 connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings
             )
@@ -423,7 +427,7 @@ class SQLQueue(Operations):
         seen: TypeRunState | None = None,
         nth: int | None = None,
     ) -> "RunSummary":
-        verb = "approve" if is_yes else "reject"
+        verb, order_id = "approve" if is_yes else "reject", _new_id()
         self._look_for(run)
 
         def work(connection: Connection) -> str:
@@ -435,7 +439,7 @@ class SQLQueue(Operations):
             answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
             connection.execute(questions.ANSWER, answered)
             about = f"{question.step}{comment and f': {comment}'}"
-            connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now))
+            connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now, order_id))
             if newest.state is TypeRunState.PAUSED:
                 return self.go_on(connection, newest, now) or newest.run_id
             return newest.run_id
@@ -488,7 +492,7 @@ class SQLQueueServer(QueueServer):
         self._database = queue.database
         self._presence = self._database.presence
         self._workflows = workflows
-        self._server = str(uuid.uuid4())
+        self._server = _new_id()
         self._is_unknown = False  # whether the database has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
@@ -781,7 +785,7 @@ def _submit(connection: Connection, wanted: Submission, trigger: str = "submit")
                 connection.execute(SET_PARAMS, (wanted.params, run))
                 return str(run_id)
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-    run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
+    run_id, title = _new_id(), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
     run = _add_run(connection, in_list)
@@ -824,7 +828,7 @@ def _continue(
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
-    run_id = str(uuid.uuid4())
+    run_id = _new_id()
     in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
     number = _add_run(connection, in_list)
     steps = json.dumps(list(rerun)) if rerun else None
@@ -837,18 +841,15 @@ def _continue(
 def _end(connection: Connection, run: int, fate: Fate) -> None:
     """Ends a run that is queued or claimed, or paused; its orders are done."""
     now = _now()
-    connection.execute(END, (fate.state, now, fate.reason or None, fate.error or fate.reason or None, run))
+    why = (fate.reason or None, fate.error or fate.reason or None, fate.waits)
+    connection.execute(END, (fate.state, now, *why, run))
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
 
 
-def _take_over(
-    connection: Connection, run: int, now: int, order: Order | None = None, settings: str | None = None
-) -> TakenOver:
+def _take_over(connection: Connection, run: int, now: int, settings: str | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
-    if order is not None:
-        connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
     fate = rules.fate_of_dead(
         rules.counting(_open_orders(connection, run)),
@@ -888,3 +889,7 @@ def _open_orders(connection: Connection, run: int) -> list[Order]:
 
 def _now() -> int:
     return micro(clock.now())
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

@@ -8,7 +8,7 @@ from dotflow.abc.operations import LAST_MOMENT, MAX_TRIES, NAME_STEPS, Ending, O
 from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.run_state import TypeRunState, TypeWait
 
 MICRO: Final = 1_000_000  # microseconds of a second
 
@@ -58,10 +58,11 @@ class Fate(NamedTuple):
 
     Attributes:
         state: Its state.
-        reason: Why it was stopped.
+        reason: Why it was stopped, for people.
         error: What failed.
         continued: Why a run is queued that continues it; "" for none.
         tries: Of that run, how many processes have ended in a row before it.
+        waits: What it waits for.
     """
 
     state: TypeRunState
@@ -69,6 +70,7 @@ class Fate(NamedTuple):
     error: str = ""
     continued: str = ""
     tries: int = 0
+    waits: TypeWait | None = None
 
 
 class Effect(Enum):
@@ -121,14 +123,14 @@ def fate_at_end(ending: Ending, orders: Collection[Order], *, is_settled: bool) 
         orders: Those that it has not heeded.
         is_settled: Whether one of the questions that it has asked has its answer.
     """
-    state, reason, error, goes_on, _ = ending
+    state, reason, error, goes_on, _, waits = ending
     of_kind = {order.what: order for order in orders}
     if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in of_kind:
         return Fate(TypeRunState.CANCELLED, reason_of(of_kind[TypeOrder.CANCEL]), error)
     if (goes_on or state is TypeRunState.PAUSED) and TypeOrder.PAUSE in of_kind:
         return Fate(TypeRunState.PAUSED, reason_of(of_kind[TypeOrder.PAUSE]), error)
     continued = TAKE_OVER if goes_on else ANSWER if state is TypeRunState.PAUSED and is_settled else ""
-    return Fate(state, reason, error, continued)
+    return Fate(state, reason, error, continued, waits=waits)
 
 
 def fate_of_dead(ordered: Order | None, error: str, tries: int, *, has_saved: bool, is_newest: bool) -> Fate:

@@ -56,7 +56,7 @@ OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :nam
         WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.origin = runs.origin AND newer.run > runs.run)"""
 SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
-CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ?, error = ? WHERE run = ?"
+CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ?, error = ?, waits = NULL WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = FALSE WHERE run = ?"
 
 
@@ -182,8 +182,8 @@ SAVE_COPY: Final = upsert("copies", (*ATTEMPT_KEY, "role"), ("size", "digest", "
 SAVE_NOTE: Final = upsert("task_notes", (*ATTEMPT_KEY, "name"), ("at", "value"))
 TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
 END_CLAIMED: Final = """UPDATE runs SET completed = ?, failed = ?, restored = ?, skipped = ?, error = ? WHERE run = ?"""
-END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
-    skipped = ?, error = ? WHERE run = ?"""
+END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, waits = ?, ended = ?, completed = ?, failed = ?,
+    restored = ?, skipped = ?, error = ? WHERE run = ?"""
 
 
 def write_rows(connection: Connection, run: int, rows: RunRows, *, has_lost: bool) -> None:
@@ -205,7 +205,7 @@ def write_rows(connection: Connection, run: int, rows: RunRows, *, has_lost: boo
             connection.execute(MARK_ATTEMPTS, (UNKNOWN, run))
         ending = _ending(rows)
         if rows.started.is_claimed:  # the queue writes its state
-            connection.execute(END_CLAIMED, (*ending[3:], run))
+            connection.execute(END_CLAIMED, (*ending[4:], run))
         else:
             connection.execute(END_RUN, (*ending, run))
 
@@ -221,4 +221,5 @@ def _ending(rows: RunRows) -> tuple[Any, ...]:
     ended, counts = rows.ended, rows.counts
     assert ended is not None
     numbers = (counts[COMPLETED], counts[FAILED], counts[RESTORED], counts[SKIPPED])
-    return (str(ended.state), escape_surrogates(ended.reason) or None, micro(ended.at), *numbers, rows.error)
+    reason = escape_surrogates(ended.reason) or None
+    return (str(ended.state), reason, ended.waits, micro(ended.at), *numbers, rows.error)

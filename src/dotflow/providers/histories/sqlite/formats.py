@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from dotflow.providers.histories.sql.tables import ABOUT, MICRO, NO_ITEM, QUEUE, SENT, STATES, TABLES
+from dotflow.core.types.run_state import TypeWait
+from dotflow.providers.histories.sql.tables import ABOUT, MICRO, NO_ITEM, QUEUE, SENT, STATES, TABLES, WAITS
 from dotflow.providers.sqlite_file import DatabaseFormat
 
 _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
@@ -68,6 +69,11 @@ FIFTH: Final = (
     *("ALTER TABLE attempts ADD COLUMN round INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
     SENT,
 )
+#: From the fifth one to the sixth one: what paused runs wait for. Until then only the reason, for people, had it.
+SIXTH: Final = (
+    *WAITS,
+    f"UPDATE runs SET waits = '{TypeWait.ANSWER}' WHERE state = 'Paused' AND reason LIKE 'it waits for %'",
+)
 _NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
@@ -90,6 +96,7 @@ MISSING: Final = {
         f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_ROUNDS}",
         "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
     ),
+    5: (),  # nothing that is only read has a column of the sixth one
 }
 
 
@@ -103,9 +110,9 @@ def _text_or_blob(text: bytes) -> str | bytes:
 
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=5,
+    version=6,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH},
+    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH, 5: SIXTH},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.
