@@ -10,7 +10,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.gather import Skip, gather
-from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linked_task import NO_SCOPE, Item, LinkedTask
 from dotflow.graph.maps import map_context
 from dotflow.graph.params import check_declared
 
@@ -121,7 +121,7 @@ def test_the_values_of_a_map(failure: Failure | None, values: list[Any]) -> None
     tasks = [task._new_record("w", "r") for task in builder.add(action(lambda a, a_context: 0))]
     mapped = tasks[0]
     assert isinstance(mapped, LinkedTask)
-    items = [Item(mapped, index, index + 1, str(index)) for index in range(3)]
+    items = [Item(mapped, index, index + 1, str(index), NO_SCOPE, str(index)) for index in range(3)]
     mapped._open(items)
     mapped._apply(MapOpened(0, 3, NOW, 1.0))
     for index, item in enumerate(items):

@@ -17,7 +17,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.item_counts import ItemCounts, item_counts
-from dotflow.graph.linked_task import Item
+from dotflow.graph.linked_task import NO_SCOPE, Item
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 NO = Failure("ValueError", "no")
@@ -33,7 +33,7 @@ def mapped(*events: list[Any]) -> Task:
     workflow = DotFlow(workflow_id="w")
     workflow.task.add(fetch, each=list(range(len(events))))
     task: Any = workflow.task._tasks[0]._new_record("w", "r")
-    task._open([Item(task, index, index, str(index)) for index in range(len(events))])
+    task._open([Item(task, index, index, str(index), NO_SCOPE, str(index)) for index in range(len(events))])
     task._apply(MapOpened(0, len(events), AT, 1.0))
     for item, given in zip(task.items, events, strict=True):
         for event in given:

@@ -172,6 +172,7 @@ class RunGraph:
             limit = nest.limit if plan.is_parallel else 1
             kind = LoopRun if nest.repeat else NestRun
             run = kind(nest, limit, is_last_of_lane=nest.tasks[-1] in self._last)
+            run.considers_once = bool(nest.repeat) or not self._with_maps.isdisjoint(nest.tasks)
             self._nests.update(dict.fromkeys(nest.tasks, run))
             self._unmet[nest.tasks[0] + 1 : nest.tasks[-1] + 1] = [NEVER] * (len(nest.tasks) - 1)
         self._maps: dict[LinkedTask, ItemMap] = {}  # that have opened, until they end
@@ -569,10 +570,13 @@ class RunGraph:
                     decisions += self._consider(items, item)
         for items in opened:
             task_id = items.task.task_id
+            followers = self._item_followers.get(task_id, ())
+            first = tasks[0].task_id if run is None else run.nest.tasks[0]
+            items.beside = [(one, one.task.task_id - first) for one in opened if one.task.task_id in followers]
+            items.in_step = [self._root.nodes[one] for one in followers if run is None or one not in run.nest.tasks]
             if not self.is_stopping:
-                now = self._item_followers.get(task_id, ())
-                self._followers[task_id] = [other for other in self._followers[task_id] if other not in now]
-                self._release(now, None, decisions)
+                self._followers[task_id] = [other for other in self._followers[task_id] if other not in followers]
+                self._release(followers, None, decisions)
             elif not items.task.links.always:  # it was ready before
                 items.stop()
             decisions += self._continue(items)
@@ -594,19 +598,19 @@ class RunGraph:
         if inputs.is_plain and not item.sources():
             items.add(index, lane)
             return []
-        run = items.run
-        if isinstance(run, LoopRun) and not self._has_stopped and index != run.round:
+        run, goes_on = items.run, not self._has_stopped
+        if goes_on and run.__class__ is LoopRun and index != run.round:
             return []  # its round has not begun
-        if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
+        if index in items.settled or (goes_on and not inputs.is_ready(item)):
             return []  # what is restored waits for nothing
-        if run is not None and not self._has_stopped:
-            if index in items.considered:
-                return []  # a map that ends as soon as it opens has let others begin meanwhile
-            items.considered.add(index)
         if run is not None:
+            if goes_on and run.considers_once:
+                if index in items.considered:
+                    return []  # a map that ends as soon as it opens has let others begin meanwhile
+                items.considered.add(index)
             if items.task.links.always and not self._has_run(items.task, index):
                 return [_skipped(item, NOT_NEEDED)]
-            if not self._has_stopped and not run.may_begin(items, item, lane):
+            if goes_on and not run.may_begin(items, item, lane):
                 return []
         return self._begin_or_skip(items, item, lane)
 
@@ -675,7 +679,7 @@ class RunGraph:
         self._maps.pop(node, None)
         if node.status not in (SKIPPED, TypeStatus.FAILED):
             node._apply(self._map_ended(node, map_failure(node)))
-        decisions = self._follow(node, None)[0] if node.task_id in self._item_followers else []
+        decisions = self._follow(items, node, None)[0]
         if run.end(node):
             decisions += self._admit(run)
         if not items.task.is_repeated:
@@ -683,26 +687,33 @@ class RunGraph:
             decisions += self._continue(items)
         return decisions
 
-    def _follow(self, item: ItemOrMap, lane: int | None) -> tuple[list[Decision], int | None]:
+    def _follow(self, items: ItemMap, node: ItemOrMap, lane: int | None) -> tuple[list[Decision], int | None]:
         """Considers what waits for a node that has ended. Returns its lane, too, unless one of these continues it."""
         decisions: list[Decision] = []
-        unit, scope = self._nests.get(item.task_id), item.scope
-        for follower in self._item_followers[item.task_id]:
-            task = self._root.nodes[follower]
-            following = self._maps.get(task)
-            if following is None:
+        nodes = node.scope.nodes
+        following = [(beside, nodes[position]) for beside, position in items.beside]
+        if items.in_step:
+            following += self._in_step(items, node)
+        for beside, other in following:
+            if beside.task not in self._maps:
                 continue
-            if unit is not None and follower in unit.nest.tasks:
-                node = scope.nodes[follower - scope.first]
-            else:  # a map, or another workflow, in step
-                node = task.scopes[item.item].node(follower) if task.scopes else task.items[item.item]
-            is_isolated = item.step.isolate or task.step.isolate
-            decisions += self._consider(following, node, None if is_isolated else lane)
-            if item.item in following.continued:
-                lane = None
-            if following.pending:
-                decisions += self._continue(following)
+            if lane is None:
+                decisions += self._consider(beside, other)
+            else:
+                is_isolated = node.step.isolate or beside.task.step.isolate
+                decisions += self._consider(beside, other, None if is_isolated else lane)
+                if node.item in beside.continued:
+                    lane = None
+            if beside.pending and not beside.is_waiting:
+                decisions += self._continue(beside)
         return decisions, lane
+
+    def _in_step(self, items: ItemMap, node: ItemOrMap) -> Iterator[tuple[ItemMap, ItemOrMap]]:
+        """Yields the maps in step with this one, and workflows over it, each with its node of the same index."""
+        for task in items.in_step:
+            if task in self._maps:
+                other = task.scopes[node.item].node(task.task_id) if task.scopes else task.items[node.item]
+                yield self._maps[task], other
 
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
         """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""
@@ -875,8 +886,8 @@ class RunGraph:
             items.stop()
             decisions.append(StopNew())
         lane = items.end(item, has_failed=context is None)
-        if items.task is root and item.task_id in self._item_followers:
-            followed, lane = self._follow(item, lane)
+        if items.beside or items.in_step:
+            followed, lane = self._follow(items, item, lane)
             decisions += followed
         if lane is not None and self._plan.is_parallel:
             decisions.append(Leave(lane))

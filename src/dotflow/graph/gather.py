@@ -4,7 +4,6 @@ A node is a task, an item of a mapped task, a round, or a map in a scope.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from dotflow.core.links import (
@@ -112,7 +111,7 @@ def gather(
             return asked
         made, open_by = asked.made, asked.open
     nest = links.nest
-    for link in links.lists:
+    for link in links.each if nest is None else links.lists:
         if not isinstance(link.source, int):
             continue
         source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
@@ -334,8 +333,9 @@ class ByItem:
             *((f"fallback {bind.parameter}", bind.source, bind.part) for bind in self._fallback_binds),
             *((f"when {one.name}", one.source, None) for one in self._conditions),
         ]
-        self._labels = [one for one in labels if isinstance(one[1], int)]
-        self._labels_before = [*(one for one in labels if isinstance(one[1], Carried)), *until]
+        self._labels = [(label, one, part) for label, one, part in labels if isinstance(one, int)]
+        of_before = [(label, one, part) for label, one, part in labels if isinstance(one, Carried)]
+        self._labels_before = [*of_before, *until]
         own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
         waits = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
         self._waits_in_scope = [one for one in waits if nest is not None and nest.has(one)]
@@ -437,11 +437,12 @@ class ByItem:
 
     def taken(self, item: ItemOrMap) -> Iterator[tuple[str, Task, Part | None]]:
         """Yields label, node and part of what is behind each argument and condition that is in the item's scope."""
-        is_later = item.scope.before is not None
-        for label, source, part in chain(self._labels, self._labels_before if is_later else ()):
-            record = self._cell(source, item)
-            assert isinstance(record, Task)
-            yield label, record, part
+        scope = item.scope
+        for label, source, part in self._labels:
+            yield label, self._node(item, source), part
+        if scope.before is not None:
+            for label, carried, part in self._labels_before:
+                yield label, scope.before.node(carried.task), part
 
 
 def is_over(record: Task) -> bool:

@@ -217,10 +217,8 @@ class LinkedTask(_Record):
         return LinkedTask(*fields, links=self.links)
 
     def _open(self, items: "Sequence[Item]") -> None:
-        """Sets the items, which are the nodes of its scopes. MapOpened is applied right after it."""
+        """Sets the items. MapOpened is applied right after it."""
         self.items = [*items]
-        for item in items if self.scopes else ():
-            item.scope.nodes[self.task_id - item.scope.first] = item
 
     def cut(self, count: int) -> None:
         """Drops the rounds that did not begin, but for this number."""
@@ -317,23 +315,28 @@ class Item(_Record):
         scope: The scope of the added workflow in which it stands; that of the run for an item of a plain map.
         entry: The entry of the list: a value, the item of another map, or a Row of these.
         entry_key: The part of the key that shows its entry; "" for a round.
+        key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "entry_key", "item", "scope", "task_links")
+    __slots__ = ("entry", "entry_key", "item", "key_suffix", "scope", "task_links")
 
     item: int
     task_links: Links
     entry: Any
     entry_key: str
+    key_suffix: str
     scope: Scope
 
-    def __init__(self, task: LinkedTask, item: int, entry: Any, entry_key: str, scope: Scope | None = None) -> None:
+    def __init__(
+        self, task: LinkedTask, item: int, entry: Any, entry_key: str, scope: "Scope", key_suffix: str
+    ) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         self.task_links = task.links
         self.item = item
         self.entry = entry
         self.entry_key = entry_key
-        self.scope = scope or NO_SCOPE
+        self.key_suffix = key_suffix
+        self.scope = scope
         self.source = "checkpoint"
         self._question = None
 
@@ -364,16 +367,6 @@ class Item(_Record):
             return {link.parameter: value_of_entry(self.entry[link.parameter], link.part) for link in each}
         return value_of_entry(self.entry, each[0].part)
 
-    @property
-    def key_suffix(self) -> str:
-        """The end of the checkpoint's key, after that of the task."""
-        key = self.scope.key
-        return (
-            f"{key}-{self.entry_key}"
-            if key and self.entry_key and self.task_links.is_map_inside
-            else key or self.entry_key
-        )
-
     sources = _sources
 
 
@@ -396,7 +389,7 @@ def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
     number = int(key[1:]) if key.startswith(ROUND) and key[1:].isdecimal() else 0
     scope = Scope([], index=number, key="" if task.nest is None else key)
     entry_key = inner[1] if inner is not None else key_suffix if task.nest is None else ""
-    return Item(task, index, None, entry_key, scope)
+    return Item(task, index, None, entry_key, scope, key_suffix)
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:

@@ -20,6 +20,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
 from dotflow.graph.gather import Arguments, ByItem, ending, value_of
 from dotflow.graph.linked_task import (
+    NO_SCOPE,
     NODES,
     ROUND,
     InnerMap,
@@ -74,6 +75,9 @@ class ItemMap:
         # Rounds end by a verdict, not by their number.
         self.left = len(task.scopes if task.has_maps else task.items) + task.is_repeated
         self.run: NestRun | None = None  # if it is a task of a workflow for each item
+        # Those of the same workflow that follow it item by item, with their positions in it.
+        self.beside: Sequence[tuple[ItemMap, int]] = ()
+        self.in_step: Sequence[LinkedTask] = ()  # other maps that do
         self.decided: dict[int, Arguments] = {}  # the arguments of pending items, where they are known
         self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
         self.whole_scopes: Collection[int] = ()  # those of whose own map all items are restored
@@ -83,7 +87,7 @@ class ItemMap:
         asks = task.step.approve is not None and task.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
         self._not_carried: Arguments | None = None  # of the shared arguments, from the second round on
-        self.considered: set[int] = set()  # its nodes in a workflow of rounds, or with maps, that wait for nothing more
+        self.considered: set[int] = set()  # its nodes that wait for nothing more, where `considers_once`
         self.first = task.items[0].item if task.items else 0  # the index of its first item
         self._limit = limit
         self._has_failed = False
@@ -223,6 +227,7 @@ class NestRun:
         self.scopes: Sequence[Scope] = ()
         self.is_last_of_lane = is_last_of_lane
         self.is_open = False
+        self.considers_once = False  # in rounds, or with maps, where more than one end may begin a node
         self._limit = limit
         self._inside: set[int] = set()
         self._left_of: list[int] = []  # by index: the tasks whose item has not ended
@@ -452,7 +457,12 @@ def open_map(task: LinkedTask, root: Scope, params: Params) -> None:
         made = [scopes for scopes in (root.nodes[one].scopes for one in nest.tasks) if scopes]
         task.scopes = made[0] if made else _scopes_of(task, nest, root, params)  # the same list, and so the same keys
         if not task.has_maps:
-            task._open([Item(task, one.index, one.entry, "" if nest.repeat else one.key, one) for one in task.scopes])
+            items, position, is_repeated = task.items, task.task_id - nest.tasks[0], bool(nest.repeat)
+            for one in task.scopes:
+                key = one.key
+                item = Item(task, one.index, one.entry, "" if is_repeated else key, one, key)
+                one.nodes[position] = item
+                items.append(item)
 
 
 def _scopes_of(task: LinkedTask, nest: Nest, root: Scope, params: Params) -> list[Scope]:
@@ -517,9 +527,11 @@ def source_of(task: LinkedTask, link: Each, root: Scope) -> tuple[Task | str | t
 
 def items_of(task: LinkedTask, root: Scope, params: Params) -> list[Item]:
     """Returns an item for each entry of the lists of a map; in a scope they count on from those before."""
-    scope, first = (task.scope, len(root.nodes[task.task_id].items)) if isinstance(task, InnerMap) else (None, 0)
-    entries = _entries(task, lists_of(task, root, params))
-    return [Item(task, first + index, entry, key, scope) for index, (entry, key) in enumerate(entries)]
+    entries = enumerate(_entries(task, lists_of(task, root, params)))
+    if not isinstance(task, InnerMap):
+        return [Item(task, index, entry, key, NO_SCOPE, key) for index, (entry, key) in entries]
+    scope, first = task.scope, len(root.nodes[task.task_id].items)
+    return [Item(task, first + index, entry, key, scope, f"{scope.key}-{key}") for index, (entry, key) in entries]
 
 
 def _entries(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, str]]:

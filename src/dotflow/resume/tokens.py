@@ -237,9 +237,9 @@ class Tokens:
 
     def _of_item(self, item: Item, inputs: ByItem) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
-        mapped, owner, key = self.tasks[item.task_id], item, item.key_suffix
-        if item.scope.outer is not None and item.task_links.is_map_inside:
-            mapped = owner = item.scope.node(item.task_id)
+        mapped, owner, key, scope = self.tasks[item.task_id], item, item.key_suffix, item.scope
+        if scope.outer is not None and (node := scope.nodes[item.task_id - scope.first]) is not item:  # its own map
+            mapped = owner = node
             key = item.entry_key
         is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
