@@ -148,7 +148,7 @@ def _insert(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     row = (f"id-{number}", f"w@number={number}", None, "submit", 0, 0, "w", "{}", f"id-{number}", None)
     run = connection.execute(ADD_RUN, row).lastrowid
-    connection.execute(ADD_WANTED, (run, "w", f"w@number={number}", None, 0, 0, False, None, 0))
+    connection.execute(ADD_WANTED, (run, "w", f"w@number={number}", None, 0, 0, False, None, 0, None, False))
     connection.execute("COMMIT")
 
 
@@ -157,11 +157,11 @@ def _claim_all(folder: str, count: int, pipe: "object") -> None:
     taken = []
     while len(taken) < count:
         began = time.perf_counter()
-        claim = server.claim({"w": None}, ())
-        if claim is None:
+        claims = server.claim({"w": None}, (), 1)
+        if not claims:
             break
         taken.append(time.perf_counter() - began)
-        server.end(claim, Ending(TypeRunState.COMPLETED))
+        server.end(claims[0], Ending(TypeRunState.COMPLETED))
     server.close()
     pipe.send(taken)  # type: ignore[attr-defined]
 
@@ -210,9 +210,8 @@ def measure_blocked(many: int, count: int) -> dict[str, float]:
             taken = []
             for _ in range(count):
                 began = time.perf_counter()
-                claim = server.claim({"w": None, "paused": None}, ())
+                (claim,) = server.claim({"w": None, "paused": None}, (), 1)
                 taken.append(time.perf_counter() - began)
-                assert claim is not None
                 server.end(claim, Ending(TypeRunState.COMPLETED))
             server.close()
             found[kind] = median(taken)
@@ -228,7 +227,9 @@ def _block(path: Path, count: int) -> None:
         workflow, due = ("paused", 0) if number % 2 else ("w", later)
         row = (f"b-{number}", f"{workflow}@b={number}", None, "submit", 0, 0, workflow, "{}", f"b-{number}", None)
         run = connection.execute(ADD_RUN, row).lastrowid
-        connection.execute(ADD_WANTED, (run, workflow, f"{workflow}@b={number}", None, 0, due, False, None, 0))
+        connection.execute(
+            ADD_WANTED, (run, workflow, f"{workflow}@b={number}", None, 0, due, False, None, 0, None, False)
+        )
     connection.execute("COMMIT")
     connection.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dotflow import Approval, Config, Context, DotFlow, action, clock
+from dotflow.abc.operations import Claim, QueueServer
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 
@@ -112,3 +113,8 @@ def contents(path: Path) -> list[str]:
     """All that a history has, to see whether it was touched."""
     with closing(sqlite3.connect(path)) as connection:
         return list(connection.iterdump())
+
+
+def take(server: QueueServer, workflow: str, most: int | None = None) -> Claim | None:
+    """Takes the first queued run of a workflow that may begin."""
+    return next(iter(server.claim({workflow: most}, (), 1)), None)

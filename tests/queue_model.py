@@ -25,6 +25,7 @@ from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers.histories.sql import database, queue
 from dotflow.providers.histories.sql.writer import LAST_OPEN, SET_ORIGIN, end_others
 from dotflow.providers.histories.sqlite.formats import FORMAT
+from tests.histories import take
 
 NAME: Final = "nightly"
 STEPS: Final = ("step 0", "step 1")
@@ -103,7 +104,7 @@ class _Database:
         self.presence = self
         self.is_held = is_alive
 
-    def transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def transact(self, work: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
         self.connection.execute("SAVEPOINT work")
         try:
             return work(self.connection)
@@ -176,7 +177,7 @@ class World:
         active = self.rows("SELECT lock, run IN (SELECT run FROM wanted) FROM runs WHERE state = 'Running'")
         before = [lock for lock, is_wanted in active if is_wanted or self.is_alive(lock)]
         going_on = self.rows("SELECT run FROM wanted WHERE queued AND resume")
-        claim = self.server(name).claim({NAME: None}, ())
+        claim = take(self.server(name), NAME)
         if claim is None:
             return False
         self.expect(not before, "of a name one run is active, dead or alive")
@@ -424,6 +425,9 @@ def moves(world: World, troubles: int, submissions: int) -> Iterator[tuple[str, 
             yield f"{name} claims", partial(world.claim, name)
     for run in dead:
         yield f"one takes {run} over", partial(world.take_over, "one", run)
+    by_hand = world.rows("SELECT lock FROM runs WHERE state = 'Running' AND run NOT IN (SELECT run FROM wanted)")
+    if not all(world.is_alive(lock) for (lock,) in by_hand):
+        yield "one finds a run by hand dead", partial(queue.mark_ended, world.connection, world.queue.database.presence)
     if state.submissions < submissions:
         yield "submit", world.submit
     if state.troubles >= troubles:

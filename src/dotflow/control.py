@@ -94,6 +94,7 @@ class Control:
         declared = self._queue.declared(workflow_id)
         submission.check_submission(key, priority, self._masks | submission.known_masks(declared))
         name, text = submission.named_by(workflow_id, declared, params or {}, key, self._masks)
+        submission.check_names(workflow_id, key, name)
         due = submission.due_at(at)
         who = "" if by is None else self._user(by)
         return self._queue.submit(Submission(workflow_id, text, name, key, priority, due, by=who))

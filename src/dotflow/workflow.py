@@ -387,6 +387,7 @@ class DotFlow:
         due = submission.due_at(at)
         name, text = self._named_by(params or {}, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
+        submission.check_names(base, key, name)
         return Submission(base, text, name, key, priority, due, title)
 
     def enqueue(self, queue: Operations, wanted: Submission) -> str:
@@ -423,12 +424,14 @@ class DotFlow:
         Raises as `Control.submit`: a text becomes what the parameter is.
         """
         from dotflow.codec.json import decode
-        from dotflow.engine.submission import named_by
+        from dotflow.engine.submission import check_names, named_by
 
         given, key = given_in(decode(submission.params)), submission.key
         masks = self.masks()
         _, text = named_by(submission.workflow, self.declared().params, given, key, masks)
-        return self._named_by({name: decode(text)[name] for name in given}, key, masks)
+        name, text = self._named_by({name: decode(text)[name] for name in given}, key, masks)
+        check_names(submission.workflow, key, name)
+        return name, text
 
     def find_secrets(self, tasks: Sequence[Task], params: Params) -> RunSecrets:
         """Returns the secrets of tasks in a run with these parameters. Raises SecretMissing or InvalidProvider."""

@@ -22,6 +22,7 @@ from dotflow.providers.histories.sql.tables import micro
 from dotflow.serving.schedules import Schedules
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
+from tests.histories import take
 from tests.integration.test_schedules import Lines
 
 START = datetime(2026, 1, 2, 11, tzinfo=UTC)  # a Friday
@@ -206,7 +207,7 @@ def kill_a_run(house: House, workflow_id: str) -> None:
     """Leaves the run of the firing at noon as the end of its server does."""
     dead = house.history.operations().open_server([workflow_id])
     house.workflow(workflow_id=workflow_id).submit()
-    assert dead.claim({workflow_id: None}, ()) is not None
+    assert take(dead, workflow_id) is not None
     fired = "schedule = (SELECT schedule FROM schedules WHERE workflow = ?), planned = ?"
     house.write(f"UPDATE wanted SET {fired} WHERE workflow = ?", workflow_id, micro(at(12)), workflow_id)
     house.write("UPDATE schedules SET settled = ? WHERE workflow = ?", micro(at(12)), workflow_id)
@@ -421,7 +422,7 @@ def test_a_run_that_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -
     workflow.submit()
     house.write("UPDATE wanted SET tries = 2")
     dead = house.history.operations().open_server(["nightly"])
-    assert dead.claim({"nightly": None}, ()) is not None
+    assert take(dead, "nightly") is not None
     dead._presence.release(dead._lock)  # type: ignore[attr-defined]
 
     house.serve(at(12, 5), workflow)

@@ -44,6 +44,7 @@ from dotflow.records.record import RunSummary
 from dotflow.serving import Server, serve
 from dotflow.serving.duties import Claims
 from dotflow.testing import virtual_clock
+from tests.histories import take
 from tests.queue_model import explore
 
 Make = Callable[..., DotFlow]
@@ -160,6 +161,17 @@ def test_a_key_names_a_run(make: Make) -> None:
     with pytest.raises(OrderRefused, match="the key 'click/17' was used with other parameters"):
         workflow.submit({"customer": 3}, key="click/17")
     assert workflow.value(run, "add_one") == 5
+
+
+def test_names_that_no_index_takes_are_refused(make: Make, history: HistorySQLite) -> None:
+    """By their bytes, however a run is submitted. Parameters are a digest where they are long."""
+    workflow, control = make(), Control(history)
+    with pytest.raises(InvalidArgument, match=r"key='éé.* Pass a shorter one: the names of the run have 2,4\d\d bytes"):
+        workflow.submit(key="é" * 1_200)
+    with pytest.raises(InvalidArgument, match=r"workflow_id='ww.*bytes, and may have 2,400"):
+        control.submit("w" * 2_401)
+    assert history.runs() == []
+    assert control.submit("unknown", {"customer": "x" * 3_000}, key="k" * 1_100)
 
 
 def test_parameters_are_checked_as_by_start(make: Make, history: HistorySQLite) -> None:
@@ -525,7 +537,7 @@ def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, ope
     control = Control(make())
     run = make().submit()
     server = open_server()
-    assert server.claim({"report": None}, ()) is not None
+    assert take(server, "report") is not None
     control.pause(run, by="ann")
 
     with pytest.raises(OrderRefused, match="it is running, and ann has just asked it to pause"):
@@ -640,7 +652,7 @@ def test_a_claimed_run_yields_to_a_resume_by_hand(make: Make, open_server: OpenS
     serve(workflow, once=True)
     Control(workflow).resume(run)
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     by_hand = workflow.start(params={"customer": 60}, resume=True)
 
@@ -802,13 +814,55 @@ def test_max_runs_counts_over_all_processes(make: Make, open_server: OpenServer)
     workflow = make(max_runs=1)
     workflow.submit({"customer": 2})
     one, two = open_server(), open_server()
-    first = one.claim({"report": 1}, ())
+    first = take(one, "report", 1)
     workflow.submit({"customer": 3})
 
     assert first is not None
-    assert two.claim({"report": 1}, ()) is None
+    assert take(two, "report", 1) is None
     one.end(first, Ending(TypeRunState.COMPLETED))
-    assert two.claim({"report": 1}, ()) is not None
+    assert take(two, "report", 1) is not None
+
+
+def test_a_claim_takes_as_many_runs_as_there_is_room_for(make: Make, open_server: OpenServer) -> None:
+    """In their order over all workflows, up to the maximum of each; none of those that run in this process."""
+    workflow, server = make(), open_server()
+    control = Control(workflow)
+    for customer in range(9):
+        workflow.submit({"customer": customer}, priority=customer // 8)
+    control.submit("others", {"number": 1}, priority=2)
+    server.name(control.submit("other", {}), "other", "{}")
+
+    def claimed(room: int, most: int | None = None) -> list[str]:
+        return [claim.name for claim in server.claim({"report": most, "other": None}, {"report"}, room)]
+
+    assert claimed(3) == ["report@customer=8", "report@customer=0", "report@customer=2"]
+    assert claimed(9, 5) == ["report@customer=3", "report@customer=4", "other"]
+    assert claimed(9, 5) == []
+    assert claimed(1) == ["report@customer=5"]
+    assert claimed(9) == ["report@customer=6", "report@customer=7"]
+
+
+def test_a_claim_waits_for_no_disk_and_the_beginning_of_its_run_does(
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may put a claimed run back into the queue: nothing of it has happened."""
+    make().submit()
+    server, synced = open_server(), list[int]()
+    monkeypatch.setattr(sqlite_file, "sync", synced.append)
+    claim = take(server, "report")
+    assert claim is not None
+    assert synced == []
+    server.begin(claim)
+    assert len(synced) == 1
+
+
+def test_a_claim_reads_on_behind_many_that_may_not_begin(make: Make, open_server: OpenServer) -> None:
+    """More rows each time, until it finds one that may."""
+    workflow, server = make(), open_server()
+    for customer in range(2, 40):
+        workflow.submit({"customer": customer})
+    busy = [f"report@customer={customer}" for customer in range(39)]
+    assert [claim.name for claim in server.claim({"report": None}, busy, 1)] == ["report@customer=39"]
 
 
 def test_runs_of_one_name_run_one_after_the_other(make: Make, open_server: OpenServer) -> None:
@@ -816,14 +870,14 @@ def test_runs_of_one_name_run_one_after_the_other(make: Make, open_server: OpenS
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    first = server.claim({"report": None}, ())
+    first = take(server, "report")
     second = workflow.submit()
 
     assert first is not None
     assert first.run_id == run != second
-    assert server.claim({"report": None}, ()) is None
+    assert take(server, "report") is None
     server.end(first, Ending(TypeRunState.COMPLETED))
-    again = server.claim({"report": None}, ())
+    again = take(server, "report")
     assert again is not None
     assert again.run_id == second
 
@@ -833,17 +887,17 @@ def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQL
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     second = workflow.submit()
     server.put_back(claim, 0)
 
     assert [str(run.state) for run in history.runs()] == ["Queued", "Queued"]
-    again = server.claim({"report": None}, ())
+    again = take(server, "report")
     assert again is not None
     assert again.run_id == run
     server.end(again, Ending(TypeRunState.COMPLETED))
-    last = server.claim({"report": None}, ())
+    last = take(server, "report")
     assert last is not None
     assert last.run_id == second
 
@@ -956,7 +1010,7 @@ def test_once_names_what_is_due_and_left(make: Make, open_server: OpenServer) ->
     workflow = make()
     workflow.submit({"customer": 1})
     other = open_server()
-    claim = other.claim({"report": None}, ())
+    claim = take(other, "report")
     assert claim is not None
     same = workflow.submit({"customer": 1})
     workflow.submit({"customer": 2}, at="1h")
@@ -1020,7 +1074,7 @@ def test_the_run_of_a_killed_process_is_continued(
     workflow = make()
     run = workflow.submit()
     dead, server = open_server(), open_server()
-    assert dead.claim({"report": None}, ()) is not None
+    assert take(dead, "report") is not None
     fresh = workflow.submit()
     kill(dead)
 
@@ -1029,12 +1083,12 @@ def test_the_run_of_a_killed_process_is_continued(
     (taken,) = server.take_over()
     assert (taken.run_id, taken.state) == (run, TypeRunState.CRASHED)
     assert server.take_over() == []
-    again = server.claim({"report": None}, ())
+    again = take(server, "report")
     assert again is not None
     assert (again.run_id, again.continues, again.origin) == (taken.continued_by, True, run)
     assert [found.trigger for found in history.runs()] == ["take-over", "submit", "submit"]
     server.end(again, Ending(TypeRunState.COMPLETED))
-    last = server.claim({"report": None}, ())
+    last = take(server, "report")
     assert last is not None
     assert last.run_id == fresh
 
@@ -1042,7 +1096,7 @@ def test_the_run_of_a_killed_process_is_continued(
 def take_all(server: SQLQueueServer) -> list[str]:
     """Takes what is queued, one run after the other, and returns the names."""
     names = []
-    while (claim := server.claim({"report": None}, ())) is not None:
+    while (claim := take(server, "report")) is not None:
         names.append(claim.name)
         server.end(claim, Ending(TypeRunState.COMPLETED))
     return names
@@ -1060,7 +1114,7 @@ def test_a_run_whose_server_ended_keeps_its_place(
     for customer in range(1, 6):
         workflow.submit({"customer": customer}, at=at)
     first, server = open_server(), open_server()
-    one, two = first.claim({"report": None}, ()), first.claim({"report": None}, ())
+    one, two = take(first, "report"), take(first, "report")
     assert one is not None
     assert two is not None
     first.end(one, Ending(TypeRunState.COMPLETED))
@@ -1101,7 +1155,7 @@ def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: 
     workflow = make()
     run = workflow.submit()
     dead = open_server()
-    assert dead.claim({"report": None}, ()) is not None
+    assert take(dead, "report") is not None
     kill(dead)
 
     (ended,) = serve(workflow, once=True)
@@ -1121,7 +1175,7 @@ def test_a_run_that_ends_its_process_each_time_fails(
     server = open_server()
     for _ in range(3):
         dead = open_server()
-        assert dead.claim({"report": None}, ()) is not None
+        assert take(dead, "report") is not None
         kill(dead)
         server.take_over()
         now += 1
@@ -1143,7 +1197,7 @@ def test_an_order_to_a_killed_process_is_carried_out(
     run = workflow.submit()
     control = Control(workflow)
     dead, server = open_server(), open_server()
-    assert dead.claim({"report": None}, ()) is not None
+    assert take(dead, "report") is not None
     assert getattr(control, order)(run).ordered == order
     kill(dead)
     server.take_over()
@@ -1152,7 +1206,7 @@ def test_an_order_to_a_killed_process_is_carried_out(
 
     assert (taken.state, taken.continued_by) == (state, None)
     assert control.run(run).state == state
-    assert server.claim({"report": None}, ()) is None
+    assert take(server, "report") is None
 
 
 def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) -> None:
@@ -1160,7 +1214,7 @@ def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) ->
     workflow = make()
     run = workflow.submit()
     dead = open_server()
-    assert dead.claim({"report": None}, ()) is not None
+    assert take(dead, "report") is not None
     kill(dead)
 
     assert Control(workflow).cancel(run, by="ann").state is TypeRunState.CANCELLED
@@ -1171,7 +1225,7 @@ def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenSe
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     kill(server)
     Control(workflow).cancel(run)
@@ -1304,7 +1358,8 @@ def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: Hi
             (queue.IS_DUE, {"workflow": "w", "now": 1}),
             (queue.NEXT_DUE, ("w", 1)),
             (queue.RUNNING_NOW, ("w",)),
-            (queue.CANDIDATES, {"workflow": "w", "now": 1}),
+            (queue.PRIORITIES, {"workflow": "w"}),
+            (queue.CANDIDATES, {"workflow": "w", "priority": 0, "now": 1, "due": 0, "run": 0, "room": 4}),
             (queue.FRESH, ("w",)),
             (queue.BY_KEY, ("w", "k")),
             (queue.ALL_ORDERS, ()),
@@ -1511,7 +1566,7 @@ def dying_claims(
     server = open_server()
     for _ in range(6):
         dead = open_server()
-        claim = dead.claim({"report": None}, ())
+        claim = take(dead, "report")
         if claim is None:
             dead.close()
             break
@@ -1556,7 +1611,7 @@ def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, open_serv
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     assert Control(workflow).cancel(run, by="ann").ordered == "cancel"
 
@@ -1564,7 +1619,7 @@ def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, open_serv
 
     found = Control(workflow).run(run)
     assert (found.state, found.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
-    assert server.claim({"report": None}, ()) is None
+    assert take(server, "report") is None
 
 
 @pytest.mark.parametrize("state", [TypeRunState.PAUSED, TypeRunState.INTERRUPTED])
@@ -1573,7 +1628,7 @@ def test_a_pause_during_a_shutdown_is_carried_out(make: Make, open_server: OpenS
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     server.begin(claim)
     Control(workflow).pause(run, by="ann")
@@ -1591,7 +1646,7 @@ def test_a_chain_that_has_completed_keeps_its_history(
     workflow = make()
     run = workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     server.begin(claim)
     server.end(claim, Ending(TypeRunState.PAUSED, goes_on=True))
@@ -1646,7 +1701,7 @@ def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(
     workflow = make()
     workflow.submit()
     server = open_server()
-    claim = server.claim({"report": None}, ())
+    claim = take(server, "report")
     assert claim is not None
     history.close()
     for path in history.path.parent.glob("history.db*"):
@@ -1707,7 +1762,7 @@ def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
     workflow = make()
     run = workflow.submit()
     dead, server = open_server(), open_server()
-    assert dead.claim({"report": None}, ()) is not None
+    assert take(dead, "report") is not None
     kill(dead)
     history.close()
     with closing(sqlite3.connect(history.path)) as database, database:
@@ -1716,7 +1771,7 @@ def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
     server.take_over()
     now += 1
     (taken,) = server.take_over()
-    again = server.claim({"report": None}, ())
+    again = take(server, "report")
 
     assert again is not None
     assert (again.run_id, again.continues) == (taken.continued_by, True)

@@ -28,6 +28,7 @@ from dotflow.records.record import RunSummary
 from dotflow.serving.server import Server, serve
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.dst_table import JOBS, NIGHTS, ZONE
+from tests.histories import take
 from tests.integration.test_schedules import FIRED, Lines
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -518,7 +519,7 @@ def test_the_runs_of_a_schedule_keep_their_order(house: House) -> None:
     assert server.fire(schedule, settled, moments[-1], firings) == []
 
     def claim() -> Claim | None:
-        return server.claim({"nightly": None}, ())
+        return take(server, "nightly")
 
     first = claim()
     assert first is not None

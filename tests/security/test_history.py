@@ -17,6 +17,7 @@ from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, Schedul
 from dotflow.providers.histories.sql import database
 from dotflow.providers.histories.sql.rules import FORGED
 from dotflow.serving.server import Server
+from tests.histories import take
 from tests.security import history_fuzz
 from tests.security.forged import Victim, execute
 
@@ -258,7 +259,7 @@ def test_a_forged_row_of_the_queue_keeps_no_other_run_from_its_server(
     server.take_over()
     for run_id, submission in server.unnamed():
         server.name(run_id, f"served@run={run_id}", submission.params)
-    taken = list(iter(lambda: server.claim({"served": None}, ()), None))
+    taken = list(iter(lambda: take(server, "served"), None))
     server.close()
 
     assert all(isinstance(claim.name, str) for claim in taken)

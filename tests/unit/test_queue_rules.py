@@ -8,7 +8,7 @@ import pytest
 from dotflow.abc.operations import MAX_TRIES, Ending, Order, TypeOrder
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql import rules
-from dotflow.providers.histories.sql.rules import ANSWER, TAKE_OVER, Effect, Fate, FoundRun
+from dotflow.providers.histories.sql.rules import ANSWER, TAKE_OVER, Candidate, Effect, Fate, Firings, FoundRun
 
 CANCEL = Order(TypeOrder.CANCEL, "anna", "too late")
 PAUSE = Order(TypeOrder.PAUSE, "ben")
@@ -119,7 +119,33 @@ def test_a_resume_needs_an_ended_run_with_its_values_and_parameters(
 
 def test_the_first_one_has_the_highest_priority_then_the_earliest_moment() -> None:
     """One whose row no dotflow has written comes before all others, since it fails."""
-    rows = [(1, 0, 5), (2, 9, 7), (3, 9, 6)]
-    assert rules.first_of(rows) == 3
-    assert rules.first_of([*rows, (4, 9, "noon")]) == 4  # type: ignore[list-item]
-    assert rules.first_of([]) is None
+    rows = [candidate(1, 0, 5), candidate(2, 9, 7), candidate(3, 9, 6)]
+    assert min(rows, key=lambda one: one.turn).run == 3
+    forged: Any = "noon"
+    assert min([*rows, candidate(4, 9, forged)], key=lambda one: one.turn).run == 4
+
+
+@pytest.mark.parametrize(
+    ("firings", "goes_on", "planned", "may_begin"),
+    [
+        (Firings(5, 0, 1, 0), False, 5, True),
+        (Firings(5, 0, 1, 0), False, 6, False),  # an older one is queued
+        (Firings(5, 1, 1, 0), False, 5, False),  # one that continues a run comes first
+        (Firings(5, 1, 1, 0), True, None, True),
+        (Firings(5, 0, 1, 1), False, 5, False),  # one is Running
+        (Firings(5, 0, 3, 2), False, 6, True),  # three may run at once
+        (Firings(5, 0, 3, 3), True, None, False),
+        (Firings(None, 1, 0, 0), True, None, True),  # no dotflow has written 0
+    ],
+)
+def test_of_a_schedule_runs_begin_one_by_one_as_they_were_planned(
+    firings: Firings, goes_on: bool, planned: int | None, may_begin: bool
+) -> None:
+    """With overlap="parallel", as many at once as it may have."""
+    found = candidate(1, 0, 5)._replace(schedule="nightly", planned=planned, resume=int(goes_on))
+    assert firings.may_begin(found) is may_begin
+
+
+def candidate(run: int, priority: int, due: int) -> Candidate:
+    """A queued run that no schedule has fired."""
+    return Candidate(run, f"report@{run}", priority, due, None, None, 0)

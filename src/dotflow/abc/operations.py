@@ -557,13 +557,20 @@ class QueueServer(ABC):
 
     @abstractmethod
     def claim(
-        self, workflows: Mapping[str, int | None], busy: Collection[str], names: Collection[str] | None = None
-    ) -> Claim | None:
-        """Takes the first queued run that is due and may begin.
+        self,
+        workflows: Mapping[str, int | None],
+        busy: Collection[str],
+        room: int,
+        names: Collection[str] | None = None,
+    ) -> Sequence[Claim]:
+        """Takes the first queued runs that are due and may begin; none of two of a name.
+
+        A power cut may undo it, until `begin`: nothing of a run may happen before that.
 
         Args:
-            workflows: The workflows that have room here, with their maximum over all processes.
+            workflows: The workflows, with the maximum of their runs over all processes.
             busy: The names that run in this process.
+            room: How many runs it takes at most.
             names: The names of which a run may be taken; None for all.
         """
 

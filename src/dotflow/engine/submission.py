@@ -16,7 +16,7 @@ from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.masks import Masks, environment_masks
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
-from dotflow.core.text import is_utf8
+from dotflow.core.text import is_utf8, shorten
 from dotflow.errors import (
     CheckpointUnreadable,
     InvalidArgument,
@@ -37,6 +37,7 @@ TURNED_OFF: Final = f"{HISTORY_VARIABLE}={OFF} turns its history off, which has 
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
 NO_SECRET: Final = "no secret, since the queue keeps it as clear text"
 SECRET: Final = "secret"  # in place of the type of a parameter
+MAX_NAMES: Final = 2_400  # bytes of the names of a run: an index of Postgres takes 2,704
 SECRETS: Final = "=secrets"  # beside the parameters: the names of the secrets that the workflow takes
 #: The types that a text becomes, by the names that descriptions have of them.
 TYPES: Final = {scalar.__name__: kind for scalar, kind in SCALARS.items()}
@@ -88,6 +89,21 @@ def check_submission(key: object, priority: object, masks: Masks) -> None:
             raise InvalidArgument("key", "***", NO_SECRET)
     if type(priority) is not int or abs(priority) >= 2**31:
         raise InvalidArgument("priority", priority, "a whole number; higher ones begin first")
+
+
+def check_names(workflow: str, key: str | None, name: str | None) -> None:
+    """Raises InvalidArgument where the names by which a database finds a run are too long for its indexes.
+
+    Args:
+        workflow: The id of the workflow.
+        key: The key of the submission.
+        name: The name of the run.
+    """
+    size = sum(len(text.encode(errors="surrogatepass")) for text in (workflow, key or "", name or ""))
+    if size > MAX_NAMES:
+        argument, value = ("workflow_id", workflow) if key is None else ("key", key)
+        accepted = f"a shorter one: the names of the run have {size:,} bytes, and may have {MAX_NAMES:,}"
+        raise InvalidArgument(argument, shorten(value), accepted)
 
 
 def check_id(workflow_id: object) -> None:

@@ -173,8 +173,11 @@ class SQLiteFile:
 
         return self.use(work, [], create, patience)
 
-    def transact(self, work: Work[T], *, patience: float | None = None) -> T:
-        """Calls *work* with the connection in a transaction with the write lock, which an exception undoes."""
+    def transact(self, work: Work[T], *, patience: float | None = None, durable: bool = True) -> T:
+        """Calls *work* with the connection in a transaction with the write lock, which an exception undoes.
+
+        Where the file is synced, *durable* is whether this commit is; if not, the next one takes it to the disk.
+        """
 
         log = -1
 
@@ -182,7 +185,7 @@ class SQLiteFile:
             nonlocal log
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                if self._is_synced:  # before anything is written, since there may be no descriptor left
+                if self._is_synced and durable:  # before anything is written, since there may be no descriptor left
                     log = os.open(f"{self._name}-wal", os.O_RDWR)
                 before = connection.total_changes
                 result = work(connection)

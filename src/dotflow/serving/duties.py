@@ -81,12 +81,13 @@ class Claims:
     def look(self) -> None:
         """Names what was submitted without a name, and takes what may begin."""
         self._name()
-        while len(self._runs.active) < self._max_runs and not self._runs.stops:
-            most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
-            claim = self._server.claim(most, self._runs.names(), self._names)
-            if claim is None:
-                return
-            self._runs.begin(ClaimedRun(self._server, claim))
+        most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
+        is_last = False
+        while not is_last and (room := self._max_runs - len(self._runs.active)) > 0 and not self._runs.stops:
+            claims = self._server.claim(most, self._runs.names(), room, self._names)
+            for claim in claims:
+                self._runs.begin(ClaimedRun(self._server, claim))
+            is_last = len(claims) < room
 
     def _name(self) -> None:
         for run, wanted in self._server.unnamed():

@@ -1,6 +1,7 @@
 """Runs that are Running in the history, but have ended: their process crashed, or could not write their end."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql.database import Connection, Presence
@@ -42,16 +43,22 @@ BETWEEN: Final = "the process of the run ended between two steps"
 UNWRITTEN: Final = "its end is unknown: the history could not be written"
 
 
-def find_ended(connection: Connection, presence: Presence, find: str = FIND) -> dict[int, TypeRunState]:
-    """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
+def ended_of(rows: Iterable[tuple[int, Any]], presence: Presence) -> dict[int, TypeRunState]:
+    """Returns which of the runs in rows of FIND have ended: as CRASHED, or UNKNOWN."""
     ended: dict[int, TypeRunState] = {}
-    for run, lock in connection.execute(find).fetchall():
+    for run, lock in rows:
         if not presence.is_lock(lock):
             continue
         if presence.has_noted_end(lock):
             ended[run] = TypeRunState.UNKNOWN
         elif not presence.is_held(lock):
             ended[run] = TypeRunState.CRASHED
+    return ended
+
+
+def find_ended(connection: Connection, presence: Presence, find: str = FIND) -> dict[int, TypeRunState]:
+    """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
+    ended = ended_of(connection.execute(find).fetchall(), presence)
     # Read again: a run ends in the file before it releases its lock.
     return {run: state for run, state in ended.items() if connection.execute(STILL, (run,)).fetchall()}
 

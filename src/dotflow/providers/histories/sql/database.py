@@ -133,8 +133,11 @@ class Database(ABC):
         """What messages call it, such as the path of a file from the current folder."""
 
     @abstractmethod
-    def transact(self, work: Callable[[Connection], T]) -> T:
-        """Calls *work* in a transaction that no other one of the queue is beside, and whose commit survives all."""
+    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Calls *work* in a transaction that no other one of the queue is beside.
+
+        With *durable*, its commit survives all. Else a power cut may undo it, until the next durable one.
+        """
 
     def erase(self, work: Callable[[Connection], T]) -> T:
         """Does what `transact` does, and keeps no copy of what is overwritten, as far as the database can."""

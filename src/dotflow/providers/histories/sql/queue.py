@@ -1,9 +1,10 @@
 """The queue of a history: submissions, claims, ends and orders, each of them one transaction."""
 
+import heapq
 import json
 import time
 import uuid
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -35,7 +36,15 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, OrderRefused, close_match
 from dotflow.graph.params import SETTINGS, given_in
 from dotflow.providers.histories.sql import questions, rules, schedules
-from dotflow.providers.histories.sql.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
+from dotflow.providers.histories.sql.crashed import (
+    FIND_PLAIN,
+    MARK_ATTEMPTS,
+    MARK_RUN,
+    counts_of,
+    end_of,
+    ended_of,
+    mark_ended,
+)
 from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Database
 from dotflow.providers.histories.sql.reading import (
     LATEST,
@@ -45,7 +54,7 @@ from dotflow.providers.histories.sql.reading import (
     reading,
     served_of,
 )
-from dotflow.providers.histories.sql.rules import Effect, Fate, FoundRun
+from dotflow.providers.histories.sql.rules import Candidate, Effect, Fate, Firings, FoundRun
 from dotflow.providers.histories.sql.tables import (
     COMPLETED,
     CRASHED,
@@ -65,6 +74,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LEFT: Final = 100
+MAX_CANDIDATES: Final = 1000  # rows that a claim reads at once
 
 BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
     WHERE wanted.workflow = ? AND key = ?"""
@@ -117,21 +127,21 @@ NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND
 AHEAD: Final = """SELECT run FROM runs JOIN wanted USING (run)
     WHERE began > :now AND queued AND due > :now AND due <= submitted"""
 BEGIN_NOW: Final = f"UPDATE wanted SET due = :now WHERE run IN ({AHEAD})"
-#: The schedules of which as many runs are active as may be.
-FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
-    WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
-#: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
-#: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
-#: They come by priority, then as the index has them, by moment: ORDER BY would read all of them.
-CANDIDATES: Final = f"""{_PRIORITIES} SELECT run, name, wanted.priority, due FROM priorities CROSS JOIN wanted
-    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due <= :now AND name IS NOT NULL
-    AND (schedule IS NULL OR (schedule NOT IN ({FULL})
-        AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
-            OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
-                AND (older.resume OR older.planned < wanted.planned)))))
+PRIORITIES: Final = f"{_PRIORITIES} SELECT priority FROM priorities WHERE priority IS NOT NULL"
+#: The queued runs of a priority that may begin, unless their schedule forbids it: of a name no run is active, and a
+#: continuation comes first, even if it is not due. It is one range of an index, from behind a row on.
+CANDIDATES: Final = """SELECT run, name, priority, due, schedule, planned, resume FROM wanted
+    WHERE queued AND workflow = :workflow AND priority = :priority AND due <= :now AND (due, run) > (:due, :run)
+    AND name IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
-    AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
-        WHERE other.name = wanted.name AND other.queued AND other.resume))"""
+    AND NOT EXISTS (SELECT 1 FROM wanted AS other
+        WHERE other.name = wanted.name AND other.queued AND other.resume AND NOT wanted.resume)
+    ORDER BY due, run LIMIT :room"""
+#: What decides whether a run of a schedule may begin, as in Firings.
+FIRINGS: Final = """SELECT MIN(planned), COUNT(CASE WHEN resume THEN 1 END),
+    COALESCE((SELECT CAST(at_once AS BIGINT) FROM schedules WHERE schedule = :schedule), 1),
+    (SELECT COUNT(*) FROM runs JOIN wanted AS begun USING (run) WHERE state = 'Running' AND begun.schedule = :schedule)
+    FROM wanted WHERE queued AND schedule = :schedule"""
 #: What is due and queued, with the run of its name that is active, and whether no server has taken that.
 LEFT: Final = """SELECT runs.run_id, COALESCE(wanted.name, wanted.workflow), active.run_id,
     active.run NOT IN (SELECT run FROM wanted)
@@ -142,9 +152,10 @@ CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AN
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = FALSE, server = ? WHERE run = ?"
-CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
+#: A queued run, and its place. A row without a run has no id.
+QUEUED: Final = """SELECT priority, due, run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
     EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
-    FROM wanted JOIN runs USING (run) WHERE run = ?"""
+    FROM wanted LEFT JOIN runs USING (run) WHERE run = ?"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
 #: With no moment before which it does not begin, it keeps its place.
@@ -170,10 +181,11 @@ OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params,
     CAST(due AS BIGINT)
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
-PLACE: Final = "SELECT priority, due, name FROM wanted WHERE run = ?"
 #: Queued runs that no claim finds, since no dotflow has written their rows: SQLite sorts other types after numbers.
-STRAY: Final = f"""{_PRIORITIES} SELECT run FROM priorities CROSS JOIN wanted
-    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due > {LATEST}"""
+_STRAY: Final = """SELECT run FROM priorities CROSS JOIN wanted
+    WHERE wanted.priority = priorities.priority AND queued AND workflow = :workflow AND due"""
+STRAY: Final = f"""{_PRIORITIES} {_STRAY} > {LATEST} UNION ALL {_STRAY} <= -{LATEST}
+    UNION ALL SELECT run FROM wanted WHERE queued AND workflow = :workflow AND priority > {2**63 - 1}"""
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
@@ -196,9 +208,9 @@ class SQLQueue(Operations):
         self.database = database
         self._presence = database.presence
 
-    def transact(self, work: Callable[[Connection], T]) -> T:
+    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Calls *work* in a transaction, and wakes the servers of this process in virtual time."""
-        result = self.database.transact(work)
+        result = self.database.transact(work, durable=durable)
         for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
             wake()
@@ -608,6 +620,8 @@ class SQLQueueServer(QueueServer):
         self._watch.renew()
         if self._workflows:  # SQLite makes a new database in a file that was emptied
             self._is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
+        if ended_of(self._database.run(FIND_PLAIN), self._presence):  # they are in the way of others of their name
+            self._queue.transact(lambda connection: mark_ended(connection, self._presence))
         gone, self._gone = self._presence.find_dead(self._database.run(SERVERS, (self._server,)), self._gone)
         if gone:
             self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
@@ -638,34 +652,43 @@ class SQLQueueServer(QueueServer):
         return {workflow for (workflow,) in self._database.run(SCHEDULED)} & {*self._workflows}
 
     def claim(
-        self, workflows: Mapping[str, int | None], busy: Collection[str], names: Collection[str] | None = None
-    ) -> Claim | None:
+        self,
+        workflows: Mapping[str, int | None],
+        busy: Collection[str],
+        room: int,
+        names: Collection[str] | None = None,
+    ) -> Sequence[Claim]:
         now = _now()
-        if not any(self._database.run(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
-            return None
+        due = [one for one in workflows if self._database.run(IS_DUE, {"workflow": one, "now": now})]
 
-        def work(connection: Connection) -> Claim | None:
-            mark_ended(connection, self._presence)
+        def work(connection: Connection) -> list[Claim]:
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
-            while (run := find(connection, stopped)) is not None:
-                if (claim := self._take(connection, run)) is not None:
-                    return claim
-            return None
-
-        def find(connection: Connection, stopped: Collection[str]) -> int | None:
-            firsts = []
-            for workflow, most in workflows.items():
-                if workflow in stopped:
+            rooms = {}
+            for one in (one for one in due if one not in stopped):
+                most = workflows[one]
+                active = 0 if most is None else connection.execute(RUNNING_NOW, (one,)).fetchone()[0]
+                rooms[one] = room if most is None else min(room, most - active)
+            claims, begun, firings = list[Claim](), {*busy}, dict[str, Firings]()
+            ways = (_candidates(connection, workflow, now, rooms) for workflow in rooms)
+            for found in heapq.merge(*ways, key=lambda found: found.turn):
+                if found.name in begun or (names is not None and found.name not in names):
                     continue
-                if most is not None and connection.execute(RUNNING_NOW, (workflow,)).fetchone()[0] >= most:
-                    continue
-                for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
-                    if name not in busy and (names is None or name in names):
-                        firsts.append((run, priority, due))
+                if (schedule := found.schedule) is not None:
+                    if schedule not in firings:
+                        row = connection.execute(FIRINGS, {"schedule": schedule}).fetchone()
+                        firings[schedule] = Firings._make(row)
+                    if not firings[schedule].may_begin(found):
+                        continue
+                    del firings[schedule]  # this run changes it
+                if (claim := self._take(connection, found.run)) is not None:
+                    claims.append(claim)
+                    begun.add(claim.name)
+                    rooms[claim.workflow] -= 1
+                    if len(claims) == room:
                         break
-            return rules.first_of(firsts)
+            return claims
 
-        return self._queue.transact(work)
+        return self._queue.transact(work, durable=False) if due else ()  # nothing of them begins before `begin`
 
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()
@@ -688,23 +711,21 @@ class SQLQueueServer(QueueServer):
 
     def _take(self, connection: Connection, run: int) -> Claim | None:
         """Takes a queued run. One with a row that no dotflow has written fails, and a row without a run is removed."""
-        if not connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
+        priority, due, *first, continues, has_begun, rerun = connection.execute(QUEUED, (run,)).fetchone()
+        run_id, _, name, *_ = first
+        if run_id is None:
             connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
             return None
-        priority, due, name = connection.execute(PLACE, (run,)).fetchone()
-        if not (rules.is_place(priority, due) and isinstance(name, str)):
-            _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-            return None
-        connection.execute(TAKE, (self._lock, process_name(), run))
-        connection.execute(DEQUEUE, (self._server, run))
-        *first, continues, has_begun, rerun = connection.execute(CLAIMED, (run,)).fetchone()
         try:
             steps = json.loads(rerun or "[]")
         except (ValueError, TypeError, RecursionError):
             steps = None
-        if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        is_ours = rules.is_place(priority, due) and isinstance(name, str)
+        if not (is_ours and isinstance(steps, list) and all(isinstance(step, str) for step in steps)):
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
             return None
+        connection.execute(TAKE, (self._lock, process_name(), run))
+        connection.execute(DEQUEUE, (self._server, run))
         return Claim._make((*first, bool(continues), bool(has_begun), steps))
 
     def put_back(self, claim: Claim, delay: float) -> None:
@@ -764,6 +785,21 @@ class SQLQueueServer(QueueServer):
                 self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)))
         finally:
             self._watch.close()
+
+
+def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[str, int]) -> Iterator[Candidate]:
+    """Yields the queued runs of a workflow that may begin, in their turn, while there is room for one of it."""
+    for (priority,) in connection.execute(PRIORITIES, {"workflow": workflow}).fetchall():
+        due, run, size, is_last = -LATEST, -1, max(rooms[workflow], 0), False
+        while size and not is_last:
+            values = {"workflow": workflow, "priority": priority, "now": now, "due": due, "run": run, "room": size}
+            rows = [Candidate._make(row) for row in connection.execute(CANDIDATES, values).fetchall()]
+            for found in rows:
+                if rooms[workflow] <= 0:
+                    return
+                yield found
+                due, run = found.due, found.run
+            is_last, size = len(rows) < size, min(2 * size, MAX_CANDIDATES)
 
 
 def _submit(connection: Connection, wanted: Submission, trigger: str = "submit") -> str:

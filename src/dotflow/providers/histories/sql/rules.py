@@ -1,5 +1,6 @@
 """The rules of the queue, as functions of its rows: what orders, ends and dead processes make of a run."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
@@ -172,20 +173,49 @@ def tries_of(tries: int, before: int, restored: int, of_all: int, restored_befor
 
 def is_place(priority: object, due: object) -> bool:
     """Returns whether a row has a place in the queue: any process that can write the file may have written it."""
-    return type(priority) is int and type(due) is int and due < LAST_MOMENT * MICRO
+    return type(priority) is int and type(due) is int and abs(due) < LAST_MOMENT * MICRO - 1
 
 
-def first_of(candidates: Iterable[tuple[int, int, int]]) -> int | None:
-    """Returns the run that begins first, of rows of run, priority and moment; None without a row.
+class Candidate(NamedTuple):
+    """A queued run that is due, and that no other run of its name is in the way of."""
 
-    One without a place is the first: it fails, and no other one begins instead of it.
+    run: int
+    name: str
+    priority: int
+    due: int
+    schedule: str | None
+    planned: int | None
+    resume: int
+
+    @property
+    def turn(self) -> tuple[float, int, int]:
+        """Its place in the queue, the first one the least. One without a place is the first: it fails."""
+        if not is_place(self.priority, self.due):
+            return -math.inf, 0, self.run
+        return -self.priority, self.due, self.run
+
+
+class Firings(NamedTuple):
+    """What a schedule has queued and running.
+
+    Attributes:
+        first: The moment of the first firing that is queued; None where there is none.
+        going_on: How many runs are queued that continue one of its runs.
+        at_once: How many of its runs may be Running.
+        active: How many are.
     """
-    found = []
-    for run, priority, due in candidates:
-        if not is_place(priority, due):
-            return run
-        found.append((-priority, due, run))
-    return min(found)[-1] if found else None
+
+    first: int | None
+    going_on: int
+    at_once: int
+    active: int
+
+    def may_begin(self, candidate: Candidate) -> bool:
+        """Returns whether a run of it may begin: one by one, as they were planned; or with "parallel" several."""
+        if self.active >= max(self.at_once, 1):
+            return False
+        is_next = not self.going_on and candidate.planned in (None, self.first)
+        return bool(candidate.resume) or self.at_once > 1 or is_next
 
 
 def why_left(pause: object | None, other: str | None, active: int, most: int | None, *, is_by_hand: bool) -> str:

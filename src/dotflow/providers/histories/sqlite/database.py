@@ -88,9 +88,9 @@ class SQLiteDatabase(Database):
         for file in (self.file, self.queue, self.watched):
             file.close()
 
-    def transact(self, work: Callable[[Connection], T]) -> T:
+    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         with self.using():
-            return self.queue.transact(work)
+            return self.queue.transact(work, durable=durable)
 
     def erase(self, work: Callable[[Connection], T]) -> T:
         self.run("PRAGMA secure_delete = ON")
