@@ -5,15 +5,25 @@ import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from typing import Final
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from dotflow import Control, clock
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import HistorySQLite
 from dotflow.providers.histories import sql
+from dotflow.providers.histories.sql import records
 from dotflow.providers.histories.sql.tables import TABLES
+from dotflow.providers.histories.sql.writer import save_few
+from dotflow.providers.histories.sqlite.database import SQLiteDatabase
 from dotflow.providers.histories.sqlite.formats import FORMAT
 from tests.clouds.postgres import PostgresProcess
+from tests.histories import begin, crash, nightly
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -30,9 +40,10 @@ def statements() -> Iterator[tuple[str, str]]:
     for module in pkgutil.iter_modules(sql.__path__, f"{sql.__name__}."):
         for name, value in vars(importlib.import_module(module.name)).items():
             texts = value if isinstance(value, tuple) else (value,)
-            for text in texts if name.isupper() and not name.startswith("_") else ():
+            for number, text in enumerate(texts if name.isupper() and not name.startswith("_") else ()):
                 if isinstance(text, str) and STATEMENT.match(text):
-                    yield f"{module.name.rpartition('.')[2]}.{name}", text.format(**PARTS) if "{" in text else text
+                    found = f"{module.name.rpartition('.')[2]}.{name}{f'[{number}]' if len(texts) > 1 else ''}"
+                    yield found, text.format(**PARTS) if "{" in text else text
 
 
 def numbered(text: str) -> str:
@@ -86,3 +97,63 @@ def test_postgres_prepares_each_statement(name: str, postgres: "psycopg.Connecti
     """No statement has to be written twice."""
     postgres.execute(f"PREPARE one AS {numbered(STATEMENTS[name])}".encode())
     postgres.execute("DEALLOCATE one")
+
+
+class Spy:
+    """A connection that keeps the statements which are executed with it."""
+
+    def __init__(self, connection: Any, seen: set[str]) -> None:
+        self._connection = connection
+        self._seen = seen
+
+    def execute(self, statement: str, values: Any = ()) -> Any:
+        self._seen.add(statement)
+        return self._connection.execute(statement, values)
+
+
+def test_postgres_prepares_what_readers_put_together(
+    tmp_path: Path, postgres: "psycopg.Connection[tuple[object, ...]]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists with each filter, and the output and the values of a step, an item, a round and an attempt."""
+    seen: set[str] = set()
+    reading = SQLiteDatabase.reading
+
+    @contextmanager
+    def spied(database: SQLiteDatabase) -> Iterator[Any]:
+        with reading(database) as connection:
+            yield Spy(connection, seen)
+
+    history = HistorySQLite(tmp_path / "history.db", values="all")
+    run = nightly(history).start(keep_going=True).run_id
+    Control(history).submit("nightly", {"customer": 1})
+    for name in ("running", "crashed"):
+        begin(history, name, "extract", "load")
+    crash(history, "crashed")
+    monkeypatch.setattr(SQLiteDatabase, "reading", spied)
+    since = timedelta(days=1)
+    for count, states, workflow in product((1, 0), (None, [*TypeRunState]), (None, "nightly")):
+        monkeypatch.setattr(records, "MANY_RUNS", count)
+        history.runs(state=states, workflow=workflow)
+        history.runs(state=states, workflow=workflow, since=since, before=clock.now(), search="x", newest=True)
+    history.unmended()
+    history.queue()
+    history.recent(["nightly"])
+    history.summary("failed")
+    history.task_states([run])
+    history.noted_numbers([run])
+    history.load(run)
+    history.output_tails(run, history.output_sizes(run))
+    for step, attempt in ((None, None), ("load", None), ("load", 1), ("double#1", None)):
+        history.output(run, step, attempt=attempt)
+        list(history.follow(run, step, attempt=attempt))
+        history.copies(run, step, attempt=attempt)
+        history.copies(run, step, attempt=attempt, documents=False)
+    where, _ = records.Selection(task=1, round=2).where()
+    seen |= {records.CHUNKS.format(where=where), records.LAST.format(where=where), save_few((3, 5))}
+    history.close()
+
+    put_together = {text for text in seen - {*STATEMENTS.values()} if STATEMENT.match(text)}
+    assert len(put_together) > 20
+    for text in put_together:
+        postgres.execute(f"PREPARE one AS {numbered(text)}".encode())
+        postgres.execute("DEALLOCATE one")

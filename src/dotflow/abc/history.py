@@ -60,6 +60,12 @@ class History(Listener):
         """Returns its queue of runs and orders; None, the default, for a history without one."""
         return None
 
+    def sweep(self) -> None:
+        """Forgets some runs that are no longer kept, where it is time, and returns soon. By default it does nothing.
+
+        A server calls it once a second.
+        """
+
 
 def has_queue(history: History | None) -> bool:
     """Returns whether a history has a queue, without opening it."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from dotflow import clock
+from dotflow.abc.history import History
 from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.types.run_state import TypeRunState
@@ -145,6 +146,17 @@ class Neighbours:
         for workflow in set(self._server.scheduled_elsewhere()) - self._reported:
             self._reported.add(workflow)
             self._report(f"A schedule of its own runs {workflow!r}, too: {SCHEDULED}")
+
+
+class Retention:
+    """Forgets the runs that the history no longer keeps, a few at a time."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def look(self) -> None:
+        """Forgets some of them."""
+        self._history.sweep()
 
 
 class Pauses:

@@ -16,7 +16,7 @@ from dotflow.errors import HistoryError, InvalidArgument, NotInHistory, NotServa
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
 from dotflow.serving.alarms import Alarms
-from dotflow.serving.duties import Answers, Claims, Duty, Neighbours, Pauses, TakeOvers
+from dotflow.serving.duties import Answers, Claims, Duty, Neighbours, Pauses, Retention, TakeOvers
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 from dotflow.serving.schedules import Schedules
@@ -69,7 +69,8 @@ class Server:
         for name, accepted in REFUSED.items():
             if name in options:
                 raise InvalidArgument(name, options[name], accepted)
-        self._queue = queue_of("The workflows can't be served", _shared_history(workflows))
+        self._history = _shared_history(workflows)
+        self._queue = queue_of("The workflows can't be served", self._history)
         self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
         for workflow in workflows:
             workflow.check_servable(**options)
@@ -145,6 +146,7 @@ class Server:
                 Answers(server, report),
                 Neighbours(server, report),
                 Pauses(self._queue, self._workflows, report),
+                Retention(self._history),
                 runs.ends,
             )
         ]

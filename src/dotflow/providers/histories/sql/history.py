@@ -17,7 +17,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sql.database import Connection, Database
 from dotflow.providers.histories.sql.reading import reading
-from dotflow.providers.histories.sql.retention import CHAINS, GOES_ON, forget
+from dotflow.providers.histories.sql.retention import GOING_ON, chains_of
 from dotflow.providers.histories.sql.tables import micro
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
@@ -25,12 +25,9 @@ if TYPE_CHECKING:  # a run only writes, and imports none of them
     from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
-ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT ?"
-CHAIN: Final = "SELECT run FROM runs WHERE run = :run OR origin = (SELECT origin FROM runs WHERE run = :run)"
 NOTE: Final = "INSERT INTO notes (run, at, text) VALUES (?, ?, ?)"
 WORKFLOWS: Final = """SELECT CASE WHEN is_named THEN COALESCE(NULLIF(workflow, ''), workflow_id) ELSE name END AS id
     FROM runs ORDER BY began DESC LIMIT ?"""
-OPEN: Final = f"SELECT last.run_id, last.state FROM {CHAINS} WHERE old.run = ? AND {GOES_ON}"
 
 
 class SQLHistory(Archive, History):
@@ -163,16 +160,15 @@ class SQLHistory(Archive, History):
         kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
         raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
-    def forget_chains(self, connection: Connection, numbers: list[int]) -> int:
-        """Deletes runs with the others of their chains, within a transaction. Raises NotInHistory if one goes on."""
+    def forgettable(self, connection: Connection, numbers: list[int]) -> list[int]:
+        """Returns runs with the others of their chains. Raises NotInHistory if one goes on."""
         for number in numbers:
-            for run_id, state in connection.execute(OPEN, (number,)):
+            for run_id, state in connection.execute(GOING_ON, (number,)):
                 reason = "it is still running. Stop it first"
                 if state != TypeRunState.RUNNING:
                     reason = f"it is {state.lower()}. Cancel it first"
                 raise NotInHistory(f"Can't forget the run {run_id[:ID_LENGTH]}", reason)
-        chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
-        return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
+        return chains_of(connection, numbers)
 
 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:

@@ -160,9 +160,6 @@ TABLES: Final = (
     *WAITS,
 )
 
-#: Tables with the rows of a run.
-OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes", "wanted", "orders", "task_notes")
-
 
 def upsert(table: str, key: Sequence[str], columns: Sequence[str], rows: str = "") -> str:
     """Returns the statement that writes rows of a table, in place of those with the same key. By default it is one."""

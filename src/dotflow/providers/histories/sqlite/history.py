@@ -19,9 +19,9 @@ from dotflow.core.files import NO_STATES
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sql.crashed import mark_ended
-from dotflow.providers.histories.sql.history import ENDED, NOTE, SQLHistory, as_moment
+from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment
 from dotflow.providers.histories.sql.reading import reading
-from dotflow.providers.histories.sql.retention import Keep, as_keep, forget_found
+from dotflow.providers.histories.sql.retention import ENDED, Keep, as_keep, forget, forget_all, forget_found
 from dotflow.providers.histories.sql.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sql.tables import FIND_RUN, micro
 from dotflow.providers.histories.sql.values import KEPT, Values
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from dotflow.providers.histories.sql.queue import SQLQueue
 
 DEFAULT_PATH: Final = ".output/history.db"
-BATCH: Final = 100  # runs that one transaction deletes
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
 MAX_UNENDED: Final = 1000  # runs whose end is tried again when the next run begins
@@ -151,6 +150,9 @@ class HistorySQLite(SQLHistory):
         finally:
             if writer.rows.has_end:
                 self._unended.append(writer)
+        self.sweep()
+
+    def sweep(self) -> None:
         sweep(self.database.file, self.keep)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
@@ -228,19 +230,18 @@ class HistorySQLite(SQLHistory):
                 return 0
         with errors_of(self.path, "changed"):
             noted, file = list[int](), self.database.file
-            count = file.transact(lambda connection: self._forget(connection, numbers, noted))
+            named = file.transact(lambda connection: self._forgettable(connection, numbers, noted))
             self.database.presence.forget_ends(noted)
-            while until is not None and (
-                deleted := file.transact(lambda connection: forget_found(connection, ENDED, (until, BATCH)))
-            ):
-                count += deleted
+            count = forget_all(file.transact, lambda connection: forget(connection, named))
+            if until is not None:
+                count += forget_all(file.transact, lambda connection: forget_found(connection, ENDED, (until,)))
             shrink(file)
             file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return count
 
-    def _forget(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> int:
+    def _forgettable(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> list[int]:
         noted[:] = mark_ended(connection, self.database.presence)
-        return self.forget_chains(connection, numbers)
+        return self.forgettable(connection, numbers)
 
 
 def _why_exchangeable(path: Path) -> str:
