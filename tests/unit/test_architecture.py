@@ -55,7 +55,7 @@ FLOORS = {
 KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}}
 
 #: Modules of the providers that several rooms use.
-BESIDE = ("optional", "sqlite_errors", "sqlite_file")
+BESIDE = ("optional", "postgres", "redact", "sqlite_errors", "sqlite_file", "text_escape")
 
 #: Private by name, and used of other objects: what the standard library documents; the connection of a client of
 #: Google, which has no other name; what the core's records have for the rooms that follow a run.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dotflow.providers.storages.redact import redact
+from dotflow.providers.redact import redact
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How any text stands in a storage: as a file name that is safe on every system, and in a column of a database."""
+"""How any text stands in a storage: as a file name that is safe on every system."""
 
 import re
 from hashlib import sha256
@@ -29,20 +29,3 @@ def safe_name(text: str) -> str:
 def is_plain(text: str) -> bool:
     """Returns whether *text* is its own safe name."""
     return PLAIN.fullmatch(text) is not None and text not in DEVICES
-
-
-#: Characters that text columns or SQL functions can't handle, and the escape character.
-UNSTORABLE: Final = re.compile("[\0\ud800-\udfff\uffff]")
-ESCAPED: Final = re.compile("\uffff([0-9a-f]{4})")
-
-
-def escape(text: str) -> str:
-    """Returns a text without those characters. Different texts stay different."""
-    if text.isascii() and "\0" not in text:  # quick, for most texts
-        return text
-    return UNSTORABLE.sub(lambda match: f"\uffff{ord(match[0]):04x}", text)
-
-
-def unescape(escaped: str) -> str:
-    """Returns the text that was escaped."""
-    return ESCAPED.sub(lambda match: chr(int(match[1], 16)), escaped)

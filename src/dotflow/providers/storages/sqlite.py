@@ -19,7 +19,7 @@ from dotflow.providers.sqlite_file import DatabaseFormat, SQLiteFile
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.safe_name import escape, unescape
+from dotflow.providers.text_escape import escape, unescape
 
 #: SQLite's setting "synchronous", with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from dotflow.core.durations import Duration
 from dotflow.errors import StorageError
 from dotflow.providers.optional import PerProcess, require_extra
+from dotflow.providers.redact import redact, with_advice
 from dotflow.providers.storages.buckets.bucket_storage import (
     JSON_TYPE,
     Bucket,
@@ -19,7 +20,6 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     check_optional_text,
 )
 from dotflow.providers.storages.lease import SECONDS
-from dotflow.providers.storages.redact import redact, with_advice
 
 CREDENTIALS: Final = (
     "Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "

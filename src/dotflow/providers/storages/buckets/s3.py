@@ -6,6 +6,7 @@ from typing import Any, Final, Self, TypeVar
 from dotflow.core.durations import Duration
 from dotflow.errors import StorageError
 from dotflow.providers.optional import PerProcess, require_extra
+from dotflow.providers.redact import redact, with_advice
 from dotflow.providers.storages.buckets.bucket_storage import (
     JSON_TYPE,
     Bucket,
@@ -16,7 +17,6 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     check_optional_text,
 )
 from dotflow.providers.storages.lease import SECONDS
-from dotflow.providers.storages.redact import redact, with_advice
 
 REGION: Final = "Set the bucket's region: StorageS3(region=...), or AWS_DEFAULT_REGION"
 CREDENTIALS: Final = (

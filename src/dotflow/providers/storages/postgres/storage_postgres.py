@@ -15,10 +15,11 @@ from dotflow.core.durations import Duration
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.providers.optional import require_extra
+from dotflow.providers.postgres.dsn import Dsn
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.lease import SECONDS, LeaseLock, Register, RegisterText, check_seconds
-from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
-from dotflow.providers.storages.safe_name import escape, unescape
+from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, PostgresPool
+from dotflow.providers.text_escape import escape, unescape
 
 LEASE_TIMEOUT: Final = 5.0  # seconds that a lease waits for an unreachable server
 MAX_LENGTH: Final = 300  # characters of up to 4 bytes; a key has two such texts
@@ -224,7 +225,7 @@ class StoragePostgres(Storage):
             raise InvalidArgument("pickle", pickle, "True or False")
         self._seconds = check_seconds(lease)
         self._pickle = pickle
-        self._tables = PostgresTables(PostgresPool(Dsn(dsn)), check_table(table))
+        self._tables = PostgresTables(PostgresPool(Dsn(dsn, type(self).__name__)), check_table(table))
 
     def post(self, key: str, context: Context) -> None:
         """Saves the value. While the workflow is locked, only the holder's process can."""

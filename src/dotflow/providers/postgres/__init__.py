@@ -1,0 +1,1 @@
+"""What StoragePostgres and HistoryPostgres share: connection strings, connections, errors and texts."""
