@@ -295,6 +295,34 @@ def postgres(postgres_server: "PostgresProcess") -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server: "PostgresProcess") -> str:
+    """The DSN of a database whose schema dotflow has the tables of a history: to make them takes longer than a test."""
+    from dotflow.providers import HistoryPostgres
+
+    postgres_server.run("CREATE DATABASE histories")
+    dsn = postgres_server.dsn(database="histories")
+    with contextlib.closing(HistoryPostgres(dsn)) as history:
+        history.database.transact(lambda connection: None)
+    return dsn
+
+
+@pytest.fixture
+def postgres_history(postgres_server: "PostgresProcess", postgres_tables: str) -> str:
+    """The DSN of a history without runs, which is emptied before."""
+    postgres_server.order("start")
+    empty_history(postgres_server, postgres_tables)
+    return postgres_tables
+
+
+def empty_history(server: "PostgresProcess", dsn: str) -> None:
+    """Deletes all rows of a history but those of `meta`."""
+    from dotflow.providers.histories.postgres.dialect import NAMES
+
+    names = ", ".join(f"dotflow.{name}" for name in NAMES if name != "meta")
+    server.run(f"TRUNCATE {names} RESTART IDENTITY", dsn=dsn)
+
+
 @pytest.fixture
 def postgres_settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever uses such a place, and names it nowhere else."""

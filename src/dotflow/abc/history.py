@@ -11,6 +11,9 @@ from dotflow.core.types.capture import TypeCapture
 #: The environment variable with the path of the history of workflows that name none, and its value for no history.
 HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
 NO_HISTORY: Final = "0"
+#: What names the Postgres database of another variable, which may have a password.
+POSTGRES: Final = "postgres"
+POSTGRES_VARIABLE: Final = "DOTFLOW_POSTGRES_DSN"
 
 
 class Listener(ABC):
@@ -49,12 +52,14 @@ class History(Listener):
             end.
         store: Where the events are, if another process can record AttemptOutput events there, with a pickled copy of
             the history; None if it can't. The copy has not seen the beginning of the run.
+        late: After `settle`, an attempt that has begun is found within so many seconds.
     """
 
     measures_usage: bool = False
     capture: TypeCapture = TypeCapture.NONE
     output_limit: int = 0
     store: Hashable = None
+    late: float = 0.0
 
     def operations(self) -> Operations | None:
         """Returns its queue of runs and orders; None, the default, for a history without one."""

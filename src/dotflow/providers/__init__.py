@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dotflow.providers.executors.process import ExecutorProcess
     from dotflow.providers.executors.ray.executor import ExecutorRay
     from dotflow.providers.executors.thread import ExecutorThread
+    from dotflow.providers.histories.postgres.history import HistoryPostgres
     from dotflow.providers.histories.sqlite.history import HistorySQLite
     from dotflow.providers.logs.default import LogDefault
     from dotflow.providers.notifiers.apprise.notifier import NotifyApprise
@@ -31,6 +32,7 @@ __all__ = [
     "ExecutorProcess",
     "ExecutorRay",
     "ExecutorThread",
+    "HistoryPostgres",
     "HistorySQLite",
     "LogDefault",
     "NotifyApprise",
@@ -54,6 +56,7 @@ _MODULES = {
     "ExecutorProcess": "executors.process",
     "ExecutorRay": "executors.ray.executor",
     "ExecutorThread": "executors.thread",
+    "HistoryPostgres": "histories.postgres.history",
     "HistorySQLite": "histories.sqlite.history",
     "LogDefault": "logs.default",
     "NotifyApprise": "notifiers.apprise.notifier",

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from dotflow.errors import InvalidArgument, MissingExtra
 
@@ -14,6 +15,8 @@ EXPECTED: Final = (
 )
 SCHEMES: Final = ("postgresql://", "postgres://")  # of a URL
 MASK: Final = "…"  # replaces a password, and a DSN that can't be parsed
+
+LOCATION: Final = ("user", "host", "port", "dbname")  # the options in a URL before its query
 
 #: libpq's mark of secret options: www.postgresql.org/docs/current/libpq-connect.html, PQconninfoParse
 PASSWORD_MARK: Final = b"*"
@@ -80,6 +83,19 @@ class Dsn:
     def has_several_hosts(self) -> bool:
         """Whether it names several hosts, of which one is the primary."""
         return "," in self._options.get("host", "") + self._options.get("hostaddr", "")
+
+    @property
+    def url(self) -> str:
+        """A URL without passwords."""
+        options = {name: value for name, value in self._options.items() if name not in self._secret_names}
+        user, host, port, database = (quote(options.pop(name, ""), safe="") for name in LOCATION)
+        at, colon = "@" if user else "", ":" if port else ""
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+        return f"postgresql://{user}{at}{host}{colon}{port}/{database}{'?' if query else ''}{query}"
+
+    def with_secrets_of(self, other: "Dsn") -> "Dsn":
+        """Returns the other one if it differs by nothing but its secrets; else this one."""
+        return other if not self.has_password and other.url == self.url else self
 
     def location(self) -> str:
         """Returns host, port and database, for messages."""

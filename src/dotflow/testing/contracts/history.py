@@ -1,5 +1,6 @@
 """HistoryContract: what every history promises whose runs can be read, as tests for subclasses to inherit."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,7 +60,12 @@ class Driver:
         step = action(lambda: None)
         call = Call(task, 0, step, Context(), previous, self.workflow_id, number=task, arguments=arguments)
         self.send(events.AttemptStarted(task, attempt, previous, self.now, self.seconds, item, call=call, **more))
+        self.settle()
+
+    def settle(self) -> None:
+        """Lets an attempt begin, and waits until the history has it: some write a little later."""
         self.history.settle(self.run_id, True)
+        time.sleep(self.history.late)
 
     def complete(self, task: int, value: object = None, item: int | None = None, usage: Usage | None = None) -> None:
         self.send(events.TaskCompleted(task, Context(value, task, time=self.now), self.seconds, item, usage))
@@ -165,7 +171,7 @@ class HistoryContract:
         driver.begin(0)
         for asked in (1, 2):
             driver.send(events.AttemptWaits(0, 1, asked, f"{asked} of 3", driver.now, driver.seconds))
-        driver.history.settle(driver.run_id, True)
+        driver.settle()
 
         (attempt,) = driver.load().steps[0].attempts
         assert (attempt.state, attempt.asked) == ("Running", 2)

@@ -1,5 +1,6 @@
 """Database: what the histories need of a database. Presence: which processes live. Watch: what a server looks at."""
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,10 @@ T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
+#: The lock that claims and scheduled runs take.
+CLAIMS: Final = "\0claims"
+#: The errors of values that no dotflow has written.
+FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, zlib.error)
 
 
 class Cursor(Protocol):
@@ -133,15 +138,19 @@ class Database(ABC):
         """What messages call it, such as the path of a file from the current folder."""
 
     @abstractmethod
-    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """Calls *work* in a transaction that no other one of the queue is beside.
+    def transact(self, work: Callable[[Connection], T], lock: str | None = CLAIMS, *, durable: bool = True) -> T:
+        """Calls *work* in a transaction.
 
-        With *durable*, its commit survives all. Else a power cut may undo it, until the next durable one.
+        Args:
+            work: What reads and writes. It may be called again.
+            lock: No other transaction with the same lock is beside it: CLAIMS, or the name of runs. A database with one
+                lock for all that write takes that one.
+            durable: Whether its commit survives all. Else a power cut may undo it, until the next durable one.
         """
 
-    def erase(self, work: Callable[[Connection], T]) -> T:
+    def erase(self, work: Callable[[Connection], T], lock: str | None = CLAIMS) -> T:
         """Does what `transact` does, and keeps no copy of what is overwritten, as far as the database can."""
-        return self.transact(work)
+        return self.transact(work, lock)
 
     @abstractmethod
     def run(self, statement: str, values: Values = ()) -> list[Any]:

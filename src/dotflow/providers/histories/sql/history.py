@@ -13,12 +13,14 @@ from dotflow.abc.history import History
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.text import shorten
+from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sql.database import Connection, Database
 from dotflow.providers.histories.sql.reading import reading
 from dotflow.providers.histories.sql.retention import GOING_ON, chains_of
 from dotflow.providers.histories.sql.tables import micro
+from dotflow.providers.histories.sql.values import KEPT
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
     from dotflow.providers.histories.sql.records import Records
@@ -191,3 +193,21 @@ def as_moment(name: str, since: Since) -> int:
     if seconds is None:
         raise InvalidArgument(name, since, f"a datetime, a timedelta, a number of seconds, or {TEXTS}")
     return micro(clock.now() - timedelta(seconds=seconds))
+
+
+def check_arguments(capture: object, values: object, output_limit: object, value_limit: object, pickle: object) -> None:
+    """Checks the arguments that the histories share. Raises InvalidArgument."""
+    _check("capture", capture, capture in tuple(TypeCapture), '"auto", "streams", "fd" or "none"')
+    _check("values", values, values in KEPT, '"failed", "all" or "none"')
+    _check("output_limit", output_limit, _is_size(output_limit), "a number of bytes, 0 or more")
+    _check("value_limit", value_limit, _is_size(value_limit), "a number of bytes, 0 or more")
+    _check("pickle", pickle, isinstance(pickle, bool), "True or False")
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _check(name: str, value: object, is_valid: bool, accepted: str) -> None:
+    if not is_valid:
+        raise InvalidArgument(name, value, accepted)

@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 import weakref
-import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -13,7 +12,7 @@ from dotflow.atomic_file import Files
 from dotflow.core.text import shorten
 from dotflow.errors import DotflowError, HistoryError, NotServable
 from dotflow.providers.histories.sql.crashed import find_ended
-from dotflow.providers.histories.sql.database import Connection, Database, Values, Watch
+from dotflow.providers.histories.sql.database import CLAIMS, FORGED, Connection, Database, Values, Watch
 from dotflow.providers.histories.sql.reading import find_served
 from dotflow.providers.histories.sqlite.damage import DAMAGES
 from dotflow.providers.histories.sqlite.formats import FORMAT, MISSING, QUEUE_FORMAT
@@ -32,9 +31,6 @@ from dotflow.providers.sqlite_file import (
 T = TypeVar("T")
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
-#: The errors of values that no dotflow has written.
-FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, zlib.error)
-
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (str,): """run_id workflow_id step exception message traceback role text paused_by
@@ -88,13 +84,13 @@ class SQLiteDatabase(Database):
         for file in (self.file, self.queue, self.watched):
             file.close()
 
-    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+    def transact(self, work: Callable[[Connection], T], lock: str | None = CLAIMS, *, durable: bool = True) -> T:
         with self.using():
             return self.queue.transact(work, durable=durable)
 
-    def erase(self, work: Callable[[Connection], T]) -> T:
+    def erase(self, work: Callable[[Connection], T], lock: str | None = CLAIMS) -> T:
         self.run("PRAGMA secure_delete = ON")
-        result = self.transact(work)
+        result = self.transact(work, lock)
         self.run("PRAGMA wal_checkpoint(TRUNCATE)")  # beside a reader it does nothing: the log is overwritten later
         return result
 

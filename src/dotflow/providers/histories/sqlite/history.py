@@ -19,12 +19,12 @@ from dotflow.core.files import NO_STATES
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sql.crashed import mark_ended
-from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment
+from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment, check_arguments
 from dotflow.providers.histories.sql.reading import reading
 from dotflow.providers.histories.sql.retention import ENDED, Keep, as_keep, forget, forget_all, forget_found
 from dotflow.providers.histories.sql.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sql.tables import FIND_RUN, micro
-from dotflow.providers.histories.sql.values import KEPT, Values
+from dotflow.providers.histories.sql.values import Values
 from dotflow.providers.histories.sqlite.database import SQLiteDatabase, errors_of, short_path
 from dotflow.providers.histories.sqlite.shrink import shrink, sweep
 from dotflow.providers.histories.sqlite.writer import PATIENCE, OutputWriter, RunWriter
@@ -81,11 +81,7 @@ class HistorySQLite(SQLHistory):
         umask: str | None = None,
     ) -> None:
         _check("path", path, _is_path(path), "the path of a file")
-        _check("capture", capture, capture in tuple(TypeCapture), '"auto", "streams", "fd" or "none"')
-        _check("values", values, values in KEPT, '"failed", "all" or "none"')
-        _check("output_limit", output_limit, _is_size(output_limit), "a number of bytes, 0 or more")
-        _check("value_limit", value_limit, _is_size(value_limit), "a number of bytes, 0 or more")
-        _check("pickle", pickle, isinstance(pickle, bool), "True or False")
+        check_arguments(capture, values, output_limit, value_limit, pickle)
         _check("umask", umask, is_umask(umask), UMASK)
         self.path: Path = Path(path).absolute()
         self.keep: Keep = as_keep(keep)
@@ -261,10 +257,6 @@ def _is_path(value: object) -> bool:
         return False
     path = os.fspath(value)
     return path not in ("", ":memory:") and "\0" not in path
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _check(name: str, value: object, is_valid: bool, accepted: str) -> None:

@@ -1,0 +1,154 @@
+"""PostgresDatabase: a schema with the tables of a history, and connections by use."""
+
+import contextlib
+import sqlite3
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, TypeVar
+
+from dotflow.core.text import shorten
+from dotflow.errors import DotflowError, HistoryError
+from dotflow.providers.histories.postgres.link import (
+    FREEZE,
+    PATIENCE,
+    REVISION,
+    HistorySchema,
+    Link,
+    PostgresConnection,
+)
+from dotflow.providers.histories.postgres.presence import PostgresPresence, PostgresWatch
+from dotflow.providers.histories.sql.database import CLAIMS, FORGED, Connection, Database, Values, Watch
+from dotflow.providers.histories.sql.tables import TABLES
+from dotflow.providers.postgres.dsn import Dsn
+from dotflow.worker.interrupts import in_forked_child
+
+T = TypeVar("T")
+
+
+class PostgresDatabase(Database):
+    """A schema of a database. Queue, events and readers have a connection each, opened when they need it.
+
+    Args:
+        dsn: The server and the database.
+        schema: The schema, of this history alone.
+
+    Attributes:
+        queue: The connection of the queue.
+        events: That of events.
+        presence: Which processes live.
+        schema: The schema, and which history is there.
+    """
+
+    def __init__(self, dsn: Dsn, schema: str) -> None:
+        self.schema = HistorySchema(dsn, schema)
+        self.store: Hashable = ("postgres", dsn.location(), schema)
+        self.queue, self.events = Link(self.schema), Link(self.schema)
+        self.presence: PostgresPresence = PostgresPresence(self.schema, self.events)
+        self._readers: list[Link] = []  # idle ones
+        _databases.add(self)
+
+    @property
+    def place(self) -> str:
+        return self.schema.place
+
+    def transact(self, work: Callable[[Connection], T], lock: str | None = CLAIMS, *, durable: bool = True) -> T:
+        with forged(self.schema.title):
+            self.schema.prepare(self.queue)
+            return self.queue.transact(work, lock, durable=durable)
+
+    def run(self, statement: str, values: Values = ()) -> list[Any]:
+        return self.run_on(self.queue, statement, values)
+
+    def run_on(self, link: Link, statement: str, values: Values = (), patience: float = PATIENCE) -> list[Any]:
+        """Runs one statement on a connection. What only reads is tried again while the server is away."""
+
+        def work(connection: PostgresConnection) -> list[Any]:
+            if self.schema.history_id is None:
+                self.schema.identify(connection)
+            if self.schema.history_id is None:
+                return []
+            cursor: Any = connection.execute(statement, values)
+            return list(cursor.fetchall()) if cursor.description else []
+
+        return link.use(work, is_repeated=statement.lstrip().startswith("SELECT"), patience=patience)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        link = self._readers.pop() if self._readers else Link(self.schema)
+        with forged(self.schema.title):
+            link.use(self._look, is_repeated=True)
+            if self.schema.history_id is None:
+                link.close()
+                with contextlib.closing(_without_runs()) as connection:
+                    yield connection
+                return
+            try:
+                opened = link.open()
+                yield opened
+                if opened.raw.info.transaction_status:
+                    opened.native("ROLLBACK")
+            except BaseException:  # Ctrl-C too
+                link.close()
+                raise
+        if self._readers:
+            link.close()
+        else:
+            self._readers.append(link)
+
+    def _look(self, connection: PostgresConnection) -> None:
+        """Asks the server for something: an idle connection may be lost, and a new one takes its place."""
+        self.schema.identify(connection)
+
+    def freeze(self, connection: Connection) -> None:
+        if isinstance(connection, PostgresConnection):
+            connection.native(FREEZE)
+
+    def watch(self) -> Watch:
+        return PostgresWatch(self.presence, self.revision)
+
+    def revision(self) -> str:
+        """Returns a text that changes with each commit of the server; "" where there is no history."""
+        with self.reading() as connection:
+            if not isinstance(connection, PostgresConnection):
+                return ""
+            return str(connection.native(REVISION).fetchone()[0])
+
+    def close(self) -> None:
+        """Closes the connections. The next use opens them again."""
+        for link in (self.queue, self.events, *self._readers):
+            link.close()
+        self.presence.close()
+
+    def abandon(self) -> None:
+        """Drops the parent's connections in a forked process."""
+        for link in (self.queue, self.events, *self._readers):
+            link.abandon()
+
+
+@contextlib.contextmanager
+def forged(title: str) -> Iterator[None]:
+    """Turns errors of values that no dotflow has written into HistoryError."""
+    try:
+        yield
+    except DotflowError:
+        raise
+    except FORGED as error:
+        cause = shorten(f"it is damaged, or dotflow did not write it ({type(error).__name__}: {error})")
+        raise HistoryError(title, cause) from error
+
+
+def _without_runs() -> sqlite3.Connection:
+    """Returns a history without runs: the statements are the same for each database."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in TABLES:
+        connection.execute(statement)
+    return connection
+
+
+_databases: Final[weakref.WeakSet[PostgresDatabase]] = weakref.WeakSet()
+
+
+@in_forked_child
+def _after_fork_in_child() -> None:
+    for database in list(_databases):
+        database.abandon()

@@ -1,0 +1,364 @@
+"""Connections to a schema with the tables of a history, each for one use."""
+
+import contextlib
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from dotflow import clock
+from dotflow.errors import HistoryError
+from dotflow.providers.histories.postgres.dialect import (
+    FORMAT,
+    READ_FROM,
+    lock_key,
+    schema_statements,
+    translate,
+)
+from dotflow.providers.histories.sql.database import CLAIMS, Cursor, Values
+from dotflow.providers.postgres.connection import abandon, close, connect
+from dotflow.providers.postgres.dsn import Dsn
+from dotflow.providers.postgres.errors import explain, is_transient
+from dotflow.providers.postgres.watchdog import Watched
+
+T = TypeVar("T")
+
+PATIENCE: Final = 15.0  # seconds that a call tries again while the server is away, and that one answer may take
+RETRY_DELAYS: Final = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each retry; the last one repeats
+#: Where the DSN sets none. By libpq's own, a host that is gone takes hours.
+DEFAULTS: Final[Mapping[str, str]] = {"connect_timeout": "5", "tcp_user_timeout": "15000"}
+
+#: The first message of a transaction. What relies on the lock follows in others: they see what was committed before.
+BEGIN: Final = """BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '10s';
+SET LOCAL idle_in_transaction_session_timeout = '5s';
+"""
+SYNCED: Final = """SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
+"""
+NOT_SYNCED: Final = "SET LOCAL synchronous_commit = off;\n"
+LOCK: Final = "SELECT pg_advisory_xact_lock({}, {});\n"
+NOW: Final = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT"
+TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s::INTEGER, %s::INTEGER)"
+FREEZE: Final = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s';
+SET LOCAL idle_in_transaction_session_timeout = '60s'"""
+
+IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
+HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
+REVISION: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::TEXT"
+
+MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
+FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch
+DATA: Final = "22"  # the class of data exceptions
+#: What passes, beside what `is_transient` knows: lock_not_available.
+PASSING: Final = frozenset({"55P03"})
+
+#: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
+ADVICE: Final[Mapping[str, str]] = {
+    "22P05": "Create a database with the encoding UTF8, which can hold every text",
+    "25006": "It is read-only: connect to the primary, or name all hosts",
+    "42501": "Grant the role USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables. Without the "
+    "right to create the schema, its owner runs what `dotflow history upgrade --sql` prints",
+    "42601": "It can't be used behind a pooler in statement mode: use session or transaction mode",
+    "42P01": "Its tables were dropped while they were in use. Start again",
+    "53100": "Free some space on the server's disk",
+    "53300": "Raise the server's limit of connections, or close some",
+    "54000": "A name or a key is too long for an index: shorten it",
+    "57014": "The server is too busy, or the timeout of this role is too short",
+}
+AWAY: Final = "It is tried again until the server is back"
+
+
+class PostgresFailed(HistoryError):
+    """A statement or a connection failed.
+
+    Attributes:
+        state: The SQLSTATE; "" for none.
+        is_passing: Whether it may succeed later, on another connection.
+        is_unknown: Whether the transaction may have been committed: its answer was lost.
+    """
+
+    state: str = ""
+    is_passing: bool = False
+    is_unknown: bool = False
+
+
+class PostgresConnection:
+    """A connection in use, for statements of the common SQL. It is one of the common contract.
+
+    Attributes:
+        now: The moment by the clock of the database, in microseconds since 1970, read once the transaction had its
+            lock.
+    """
+
+    def __init__(self, link: "Link", raw: Any, watched: Watched) -> None:
+        self._link, self.raw, self._watched = link, raw, watched
+        self.now = 0
+
+    def execute(self, statement: str, values: Values = (), /) -> Cursor:
+        text = translate(statement, self._link.schema.name)
+        return self.call(lambda: self.raw.execute(text, values))  # type: ignore[no-any-return]
+
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
+        text, cursor = translate(statement, self._link.schema.name), self.raw.cursor()
+        self.call(lambda: cursor.executemany(text, rows))
+        return cursor  # type: ignore[no-any-return]
+
+    def native(self, text: str, values: Any = None) -> Any:
+        """Executes SQL of Postgres: several statements where there are no values. Returns the cursor of the last."""
+
+        def run() -> Any:
+            cursor = self.raw.execute(text.encode(), values)
+            while cursor.nextset():
+                pass
+            return cursor
+
+        return self.call(run)
+
+    def try_lock(self, name: str) -> bool:
+        """Takes the lock of a name for the rest of the transaction. Returns False if another one has it."""
+        keys = (self._link.schema.lock, lock_key(name))
+        return bool(self.native(TRY_LOCK, keys).fetchone()[0])
+
+    def begin(self, lock: str | None, *, durable: bool) -> None:
+        """Begins a transaction, and waits for a lock."""
+        parts = [BEGIN, SYNCED if durable else NOT_SYNCED]
+        if lock is not None:
+            parts.append(LOCK.format(self._link.schema.lock, 0 if lock == CLAIMS else lock_key(lock)))
+        self.now = self.native("".join((*parts, NOW))).fetchone()[0]
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Calls what waits for the server. Raises PostgresFailed."""
+        from psycopg import Error
+
+        try:
+            with self._watched:
+                return work()
+        except Error as error:
+            failed = self._link.schema.failed(error, self.raw)
+        raise failed  # outside of the except: psycopg's frames hold the password
+
+
+class Link:
+    """One connection, for one use, opened when it is needed. Its threads wait for each other."""
+
+    def __init__(self, schema: "HistorySchema") -> None:
+        self.schema = schema
+        self._mutex = threading.RLock()
+        self._open: list[tuple[Any, Watched]] = []  # one, or none
+        weakref.finalize(self, _close_all, self._open)
+
+    def transact(
+        self, work: Callable[[PostgresConnection], T], lock: str | None, *, durable: bool, patience: float = PATIENCE
+    ) -> T:
+        """Calls *work* in a transaction, again while the server is away. Raises PostgresFailed."""
+        return self._repeat(lambda: self._transact(work, lock, durable=durable), patience)
+
+    def _transact(self, work: Callable[[PostgresConnection], T], lock: str | None, *, durable: bool) -> T:
+        with self._mutex:
+            connection = self.open()
+            is_committing = False
+            try:
+                connection.begin(lock, durable=durable)
+                result = work(connection)
+                is_committing = True
+                connection.native("COMMIT")
+            except PostgresFailed as failed:
+                failed.is_unknown = is_committing and bool(connection.raw.closed)
+                failed.is_passing = failed.is_passing and not failed.is_unknown
+                self._undo(connection)
+                raise
+            except BaseException:  # also Ctrl-C, which leaves the state of the connection unknown
+                self._undo(connection)
+                raise
+            return result
+
+    def use(self, work: Callable[[PostgresConnection], T], *, is_repeated: bool, patience: float = PATIENCE) -> T:
+        """Calls *work*, whose statements are transactions of their own. Raises PostgresFailed."""
+
+        def attempt() -> T:
+            with self._mutex:
+                connection = self.open()
+                try:
+                    return work(connection)
+                except PostgresFailed as failed:
+                    failed.is_passing = failed.is_passing and is_repeated
+                    self._undo(connection)
+                    raise
+                except BaseException:  # Ctrl-C too
+                    self._undo(connection)
+                    raise
+
+        return self._repeat(attempt, patience)
+
+    @staticmethod
+    def _repeat(attempt: Callable[[], T], patience: float) -> T:
+        deadline, delays = clock.ticks() + patience, iter(RETRY_DELAYS)
+        while True:
+            try:
+                return attempt()
+            except PostgresFailed as failed:
+                delay = next(delays, RETRY_DELAYS[-1])
+                if not failed.is_passing or clock.ticks() + delay > deadline:
+                    raise
+            time.sleep(delay)
+
+    def _undo(self, connection: PostgresConnection) -> None:
+        from psycopg.pq import TransactionStatus
+
+        status = connection.raw.info.transaction_status
+        if status == TransactionStatus.INTRANS or status == TransactionStatus.INERROR:
+            with contextlib.suppress(HistoryError):
+                connection.native("ROLLBACK")
+                return
+        if connection.raw.closed or status != TransactionStatus.IDLE:
+            self.close()
+
+    def open(self) -> PostgresConnection:
+        """Returns the open connection, or a new one. Raises PostgresFailed, and HistoryError for another history."""
+        if self._open and self._open[0][0].closed:
+            self.close()
+        if not self._open:
+            raw = self.schema.connect()
+            self._open.append((raw, Watched(raw, PATIENCE)))
+            try:
+                self.schema.identify(PostgresConnection(self, *self._open[0]))
+            except BaseException:  # Ctrl-C too
+                self.close()
+                raise
+        return PostgresConnection(self, *self._open[0])
+
+    def close(self) -> None:
+        """Closes the connection. The next use opens it again."""
+        with self._mutex:
+            _close_all(self._open)
+
+    def abandon(self) -> None:
+        """Drops the parent's connection in a forked process."""
+        self._mutex = threading.RLock()
+        while self._open:
+            raw, watched = self._open.pop()
+            watched.close()
+            abandon(raw)
+
+
+class HistorySchema:
+    """A schema of a database, and which history is in it.
+
+    Args:
+        dsn: The server and the database.
+        name: The schema.
+
+    Attributes:
+        lock: The first number of its advisory locks.
+        history_id: The id of the history that is there; None where none is known yet.
+    """
+
+    def __init__(self, dsn: Dsn, name: str) -> None:
+        self.dsn, self.name = dsn, name
+        self.lock = lock_key(name)
+        self.history_id: str | None = None
+        self._has_connected = False
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return f"{self.dsn.location()}, schema {self.name!r}"
+
+    @property
+    def title(self) -> str:
+        """What errors begin with."""
+        return self.dsn.hide(f"The history at {self.place} can't be used")
+
+    def connect(self) -> Any:
+        """Returns a new psycopg.Connection. Raises PostgresFailed."""
+        from psycopg import Error
+
+        parameters = self.dsn.parameters(**DEFAULTS)
+        if self.dsn.has_several_hosts:
+            parameters.setdefault("target_session_attrs", "read-write")
+        try:
+            raw = connect(parameters)
+        except Error as error:
+            failed = self.failed(error, None)
+        else:
+            from dotflow.providers.postgres.adapters import register
+
+            self._has_connected = True
+            register(raw)
+            return raw
+        raise failed
+
+    def failed(self, error: Any, raw: Any) -> PostgresFailed:
+        """Returns an exception of psycopg in words. Without a connection, none was made."""
+        state = error.sqlstate or ""
+        reason = explain(
+            error, self.dsn, ADVICE, is_connected=AWAY if self._has_connected else "", pickled="pickled histories"
+        )
+        failed = PostgresFailed(self.title, reason)
+        failed.state = state
+        failed.is_passing = self._has_connected if raw is None else is_transient(error, raw) or state in PASSING
+        return failed
+
+    def identify(self, connection: PostgresConnection) -> None:
+        """Looks which history is there. Raises HistoryError where it is another one than before, or unreadable."""
+        try:
+            rows = connection.native(IDENTITY.format(self.name), ()).fetchall()
+        except PostgresFailed as failed:
+            if failed.state in FOREIGN:
+                raise HistoryError(self.title, "dotflow did not make its tables. Choose another schema") from None
+            if failed.state not in MISSING:
+                raise
+            rows = []
+        if not rows and self.history_id is None:
+            return
+        if not rows or self.history_id not in (None, rows[0][0]):
+            raise HistoryError(self.title, "it is another history than at the start. Start the program again")
+        found, written, read_from, _ = rows[0]
+        if read_from > FORMAT:
+            raise HistoryError(self.title, f"it has format {written}, and needs a newer dotflow")
+        if written < READ_FROM:
+            reason = f"it has format {written}, and this dotflow uses {FORMAT}. Run `dotflow history upgrade`"
+            raise HistoryError(self.title, reason)
+        self.history_id = found
+
+    def prepare(self, link: Link) -> None:
+        """Makes the tables unless they are there."""
+        if self.history_id is not None:
+            return
+
+        def make(connection: PostgresConnection) -> None:
+            self.identify(connection)
+            if self.history_id is None:
+                self._make(connection)
+
+        link.use(make, is_repeated=True)
+
+    def _make(self, connection: PostgresConnection) -> None:
+        connection.begin(None, durable=True)
+        connection.native(LOCK.format(self.lock, 0).rstrip(";\n"))
+        self._identify_again(connection)
+        if self.history_id is None:
+            if not connection.native(HAS_SCHEMA, (self.name,)).fetchone()[0]:
+                connection.native(f'CREATE SCHEMA "{self.name}"')  # IF NOT EXISTS needs the right, too
+            history_id = uuid.uuid4().hex
+            connection.native(";\n".join(schema_statements(self.name, history_id)))
+            connection.native("COMMIT")
+            self.history_id = history_id
+        else:
+            connection.native("ROLLBACK")
+
+    def _identify_again(self, connection: PostgresConnection) -> None:
+        """Looks in a transaction, which an error would end, whether another process was quicker."""
+        has_meta = "SELECT to_regclass(%s) IS NOT NULL"
+        if connection.native(has_meta, (f'"{self.name}".meta',)).fetchone()[0]:
+            self.identify(connection)
+
+
+def _close_all(opened: list[tuple[Any, Watched]]) -> None:
+    while opened:
+        raw, watched = opened.pop()
+        watched.close()
+        close(raw)
