@@ -271,7 +271,7 @@ class Model:
         self.world = World()
 
     def run(self, maker: Maker, posts: int, **options: Any) -> dict[str, Any]:
-        options = {"width": 1, "strict": True, **options}
+        options = {"width": 1, "strict": True, "eager": False, **options}
         run = Run(self.world, maker.graph, Options(**options))
         planned: Any = None
         try:

@@ -36,19 +36,15 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import ExecutorInline, LogDefault, StorageDefault, StorageFile
 
-#: What is known to go wrong. The first three come from the order of writes of today, which deletes ahead, the last task
-#: first. They go once values are judged at their turn, with the intents in the journal. "round" goes once a round is a
-#: scope. "file" is the price that documentation and contract name.
+#: What is known to go wrong. "round" goes once a round is a scope. "file" is the price that documentation and contract
+#: name.
 KNOWN: Final = {
-    "ahead": "a killed run had deleted it ahead, and what it takes is restored: it runs again",
-    "rerun": "the rerun was killed while it deleted, before it came to this value: it is forgotten",
-    "list": "the rerun of a map was killed when its list was made anew, before it opened: it is forgotten",
     "round": "a list is made anew, and equal: the items of a map in a round run again, with their round",
     "file": "a file was edited after a kill: it counts as the work of the task that it is given to",
 }
 
-#: The maps whose lists are made in the run, and the tasks whose values have no checkpoint, by who takes them.
-LIST_OF: Final = {"f": ["list"], "g": ["list"], "turn.read": ["first", "turn.found"]}
+#: The maps in rounds whose lists are made in the run, and the tasks that take a value without checkpoint.
+LIST_OF: Final = {"turn.read": ["first", "turn.found"]}
 POOL_TAKERS: Final = ("b", "c")
 NO_RESUME: Final[dict[str, Any]] = {"resume": False}
 
@@ -366,13 +362,6 @@ class Done(NamedTuple):
     effect: str
 
 
-class Owed(NamedTuple):
-    """Why a value is to be made again: a rerun names it, or else its code had changed; and why it may be forgotten."""
-
-    is_asked: bool
-    known: str = ""
-
-
 @dataclass
 class Shadow:
     """What is known of all runs so far.
@@ -380,18 +369,16 @@ class Shadow:
     Attributes:
         done: The values that were finished, by key.
         effects: The last effect at each place.
-        owed: What a begun `rerun` or changed code has to make again, and why it may be forgotten: a key of KNOWN.
+        owed: What a begun `rerun` or changed code has to make again, and whether a `rerun` has named it.
         excused: What may run again: a killed run had begun it, or had deleted it to begin it.
-        ahead: What a killed run has deleted ahead.
         was_killed: Whether the last run was killed.
         edited: Whether a file was edited after a kill.
     """
 
     done: dict[str, Done] = field(default_factory=dict)
     effects: dict[str, str] = field(default_factory=dict)
-    owed: dict[str, Owed] = field(default_factory=dict)
+    owed: dict[str, bool] = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)
-    ahead: set[str] = field(default_factory=set)
     was_killed: bool = False
     edited: bool = False
 
@@ -405,15 +392,11 @@ def follow(shadow: Shadow, world: World, edits: Edits, options: dict[str, Any]) 
     resume, rerun = options["resume"], options.get("rerun", ())
     found = []
     if world.events and resume is not False:  # from now on it is owed
-        began = {key.partition("-")[0] for what, key, _ in world.events if what == "effect"}
         for key, done in shadow.done.items():
             name = key.partition("-")[0]
             is_asked = name in rerun or (name in POOL_TAKERS and "pool" in rerun)
             if is_asked or (resume == "changed" and done.code != edits.code_of(key)):
-                known = "" if world.is_alive or began else "rerun"
-                if not world.is_alive and began.intersection(LIST_OF.get(name, ())):
-                    known = "list"
-                shadow.owed[key] = Owed(is_asked, known)
+                shadow.owed[key] = is_asked
     open_effects, deleted = set[str](), set[str]()
     for what, key, more in world.events:
         if what == "clear":
@@ -431,26 +414,24 @@ def follow(shadow: Shadow, world: World, edits: Edits, options: dict[str, Any]) 
             if is_same and resume is not False and key not in shadow.owed.keys() | shadow.excused:
                 made = {event.key.partition("-")[0] for event in world.events if event.what == "post"}
                 in_round = key.startswith("turn.") and made.intersection(LIST_OF.get(key.partition("-")[0], ()))
-                if key in shadow.ahead or in_round:
-                    figures[f"known: {KNOWN['ahead' if key in shadow.ahead else 'round']}"] += 1
+                if in_round:
+                    figures[f"known: {KNOWN['round']}"] += 1
                 else:
                     found.append(f"again: {key}")
             shadow.done[key] = Done(links, code, shadow.effects.get(key, ""))
             shadow.owed.pop(key, None)
-            for left in (open_effects, shadow.excused, shadow.ahead):
+            for left in (open_effects, shadow.excused):
                 left.discard(key)
     shadow.was_killed = not world.is_alive
     if world.is_alive:
         for key in deleted:
             shadow.done.pop(key, None)
             shadow.excused.discard(key)
-            shadow.ahead.discard(key)
     else:
         assert world.prevented is not None
         if world.prevented.what == "effect":
             open_effects.add(world.prevented.key)
         shadow.excused |= open_effects
-        shadow.ahead |= deleted - open_effects
     return found
 
 
@@ -491,14 +472,9 @@ def run_once(
     for key in sorted(restored):
         if shadow.effects.get(key) != shadow.done[key].effect:
             problems.append(f"outlived: {key}: its last effect is not that of its value")
-        if key not in shadow.owed:
-            continue
-        owed = shadow.owed[key]
-        if owed.is_asked or shadow.done[key].code != edits.code_of(key):
-            if owed.known:
-                figures[f"known: {KNOWN[owed.known]}"] += 1
-            else:
-                problems.append(f"forgotten: {key}: it was to run again")
+        is_owed = key in shadow.owed and (shadow.owed[key] or shadow.done[key].code != edits.code_of(key))
+        if is_owed:
+            problems.append(f"forgotten: {key}: it was to run again")
     shadow.owed.clear()
     return problems if planned is None else [*problems, *compare_plan(planned, world, workflow.last)]
 

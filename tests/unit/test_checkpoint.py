@@ -169,7 +169,7 @@ class TestRestoring:
 
         class StorageRaw(StorageDefault):
             def get(self, key: str) -> Context:
-                return {"value": 1}  # type: ignore[return-value]
+                return super().get(key) if "@" in key else {"value": 1}  # type: ignore[return-value]
 
         with pytest.raises(StorageError, match=r"StorageRaw.*get\('w/0'\) returned a dict, not a Context"):
             checkpoints(StorageRaw()).open(TASKS, resume=True)
@@ -188,6 +188,8 @@ class TestRestoring:
 
         class StorageTorn(StorageDefault):
             def get(self, key: str) -> Context:
+                if "@" in key:
+                    return super().get(key)
                 raise CheckpointUnreadable("it is cut off")
 
         with pytest.raises(CheckpointUnreadable, match=r"task 0 extract in StorageTorn under 'w/0'.*it is cut off"):

@@ -13,7 +13,7 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotReady, Returned, TimedOut, Usage
 from dotflow.core.task import Task
@@ -205,6 +205,8 @@ class Runner:
                 self._arrivals.append(decision)
             elif kind is Ended:
                 self._publish(decision.event)
+                if self._graph.checkpoints.outdated and decision.event.__class__ is TaskSkipped:
+                    self._graph.checkpoints.drop_skipped(decision.task)
                 decisions += self._graph.end(decision.task, decision.context)
             elif kind is Leave:
                 self.session.leave(decision.lane)
@@ -220,6 +222,7 @@ class Runner:
         has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
+        outdated = checkpoints.outdated
         is_limited, look = self._deadline < math.inf, self._publisher.look
         while True:
             if look is not None:
@@ -263,6 +266,8 @@ class Runner:
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
             number, lane, task, previous, step, _, inputs, call, _, _ = ready  # at once: by name takes longer
+            if outdated and call is None and not self._drop(task):
+                continue
             if call is None:
                 call = first_call(number, lane, task, previous, step, inputs, watch)
             files = checkpoints.files
@@ -282,6 +287,17 @@ class Runner:
                 self._in_flight[number] = ready, call
             else:
                 self._go_on(ready, call, outcome)
+
+    def _drop(self, task: Task) -> bool:
+        """Deletes what an earlier run has left of a task that begins. Returns False if it fails by that."""
+        try:
+            self._graph.checkpoints.drop(task)
+        except NOT_SAVED as error:
+            if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
+                self._stop_new(at_once=True)
+            self._fail(task, Failure.of(error), None)
+            return False
+        return True
 
     def _go_on(self, ready: Ready, call: Call, outcome: Any) -> None:  # Any: as in _carry_out
         """Ends a task after an attempt, or makes it ready for its next one."""

@@ -15,7 +15,7 @@ from dotflow.resume.judge import Cause, Void
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
-RERUN: Final = Void("rerun names it")
+RERUN: Final = Void("rerun names it", Cause.INTENT)
 ASKED_FOR: Final = Void("asked for", Cause.ASKED_FOR)
 
 
@@ -127,7 +127,7 @@ class ChangedCode:
                 self._unknown.add(task_id)
             return None
         self.changed.add(task_id)
-        return Void(self.reason_of(task_id)) if self._runs_again else None
+        return Void(self.reason_of(task_id), Cause.INTENT) if self._runs_again else None
 
     def reason_of(self, task_id: int) -> str:
         """Returns that the code of a task has changed, or that of what it takes; "" if neither has."""

@@ -109,6 +109,7 @@ class Checkpoints:
             needs them, or were not asked for.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         undecided: The tasks whose checkpoints are judged once their sources have ended.
+        outdated: The keys of checkpoints that don't count, and are deleted as soon as their task or item begins.
     """
 
     _tasks: Sequence[Task]
@@ -147,6 +148,7 @@ class Checkpoints:
         self._left_out: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
         self.undecided: Mapping[int, int] = {}
+        self.outdated: set[str] = set()
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
 
@@ -318,7 +320,8 @@ class Checkpoints:
         self.undecided = restoration.undecided
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
-        self._void([task for task, _ in restoration.void])
+        earlier.look.gone = self.outdated
+        self._void(restoration.void)
         self._report_again(restoration.void)
         for note in restoration.notes:
             self._log_line(note)
@@ -400,7 +403,7 @@ class Checkpoints:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         noted = [task for task in self._tasks if is_noted(task) and task.task_id not in self._left_out]
         if noted:
-            self._save_beside("Whether the cleanups have completed", lambda: self._put_cleanups(noted))
+            self._save_beside("Whether the cleanups have completed can't be saved", lambda: self._put_cleanups(noted))
 
     def _put_cleanups(self, tasks: Sequence[Task]) -> None:
         cleanups = {**self._journal.fact("cleanups")}
@@ -409,13 +412,13 @@ class Checkpoints:
         self._journal.put(cleanups={name: run_id for name, run_id in cleanups.items() if run_id})
 
     def _save_beside(self, what: str, save: Callable[[], object], advice: str = "") -> None:
-        """Saves what is kept beside the values, unless they are those of a newer run or of another process."""
+        """Saves or deletes what nothing waits for, unless it is that of a newer run or of another process."""
         try:
             with self._turn.lock:
                 if not self._is_void:
                     save()
         except Exception as error:  # the storage may be the user's
-            self._log_line(f"{what} can't be saved: {reason_of(error)}.{advice}")
+            self._log_line(f"{what}: {reason_of(error)}.{advice}")
 
     def _files_from_now(self, watch: FileWatch) -> RunFiles:
         """Returns the files of the run, of which a value is the first one with a path."""
@@ -426,7 +429,9 @@ class Checkpoints:
     def close_files(self) -> None:
         """Saves the states of the files that the run has worked on, once nothing runs any more."""
         if self.files is not None:
-            self._save_beside("The states of files", self.files.close, " A resume judges files as after a kill.")
+            self._save_beside(
+                "The states of files can't be saved", self.files.close, " A resume judges files as after a kill."
+            )
 
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
@@ -499,6 +504,7 @@ class Checkpoints:
                     files.note(context, record, is_saved=True)
                     self._storage.post(key, context)
                     files.keep(record)
+                self.outdated.discard(key)
             except ValueNotStorable as error:
                 raise error.by(task.name) from error.__cause__
             except LeaseLost:  # ends the run, not only this task
@@ -534,7 +540,7 @@ class Checkpoints:
             if self._earlier is None:
                 return RestoredItems()
             restored = self._earlier.restore_items(tasks)
-            self._void([item for item, _ in restored.void])
+            self._void(restored.void)
             if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
                 with usable(self._storage), self._turn.lock:
                     self.files.join()
@@ -563,7 +569,7 @@ class Checkpoints:
             if self._is_void:  # the checkpoint there is that of the newer run
                 return None
         if why is not None:
-            self._void([task])
+            self._void([(task, why)])
             self._report_again([(task, why)])
         return context
 
@@ -580,20 +586,56 @@ class Checkpoints:
                 self._storage.delete(key)
             self._journal.delete()
 
-    def _void(self, void: Sequence[Task], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
-        """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.
+    def _void(self, void: Sequence[tuple[Task, Void]], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
+        """Voids checkpoints. What later runs find void, too, is deleted as soon as its task or item begins.
 
-        Their tasks get new idempotency keys before, and those that run *again* without a checkpoint. They ask anew for
-        their approval, and so do those to *ask*.
+        What only this run says is in the journal before it is deleted, so that a kill in between leaves nothing of it.
+        So is all where the storage does not show what a value was made from. Their tasks get new idempotency keys
+        before, and those that run *again* without a checkpoint. They ask anew for their approval, and so do those to
+        *ask*.
         """
         with usable(self._storage), self._turn.lock:
-            new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
-            asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
+            tasks = [task for task, _ in void]
+            new = [self._names_of(task)[-1] for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id])]
+            asking = [task for task in (*tasks, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
-            if new and not self._is_void:
-                self._journal.void(new)
-            for task in reversed(void):
-                self._storage.delete(self._keys.of(task))
+            is_blind = self._earlier is not None and self._earlier.look.lacks_inputs
+            now = {
+                self._keys.of(task): None
+                for task, why in reversed(void)
+                if is_blind or why.cause.is_intent or task.task_id in self._left_out
+            }
+            self.outdated.update(self._keys.of(task) for task in tasks)
+            left = [key for key in self._journal.fact("void") if key not in now] if self._earlier is not None else []
+            if (new or len(now) > 1) and not self._is_void:
+                self._journal.void(new, now)
+            for key in (*left, *now):
+                self._storage.delete(key)
+            if left or new or len(now) > 1:
+                self._journal.put(void=[])
+            self.outdated.difference_update(now)
+
+    def drop(self, task: Task) -> None:
+        """Deletes the outdated checkpoint of a task or an item that begins now. Raises StorageError."""
+        key = self._keys.of(task)
+        if key not in self.outdated:
+            return
+        try:
+            with self._turn.lock:
+                if not self._is_void:
+                    self._storage.delete(key)
+        except LeaseLost:  # ends the run, not only this task
+            raise
+        except Exception as error:  # the storage may be the user's
+            what = f"Step '{task.name}' can't begin, since its old value '{key}' could not be deleted"
+            raise StorageError(what, reason_of(error)) from error
+        self.outdated.discard(key)
+
+    def drop_skipped(self, task: Task) -> None:
+        """Deletes the outdated checkpoint of a task or an item that is skipped, or logs that it can't."""
+        if (key := self._keys.of(task)) in self.outdated:
+            self._save_beside(f"The old value '{key}' can't be deleted", lambda: self._storage.delete(key))
+            self.outdated.discard(key)
 
     def give_up(self) -> None:
         """Saves nothing more: the values are another process's."""

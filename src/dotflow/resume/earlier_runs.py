@@ -139,8 +139,9 @@ class EarlierRuns:
             CheckpointUnreadable: One of them can't be read.
         """
         look = self.look
-        if look.files is not None:
-            with usable(self._storage):
+        with usable(self._storage):
+            look.gone = look.journal.fact("void")
+            if look.files is not None:
                 look.files.read()
         if self._resume == "unfinished" and not self._is_unfinished():
             return None

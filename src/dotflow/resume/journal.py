@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ FACTS: Final[Mapping[str, type]] = {
     "voided": dict,  # how often tasks and items were voided after they had finished
     "left_out": list,  # the tasks that lack a value since the last run was not asked for them
     "cleanups": dict,  # those that did not complete, each with the id of its run
+    "void": list,  # the keys of checkpoints that count no more, and are not deleted yet: only its options said so
     "begun": list,  # of an earlier dotflow: the run that has begun and has no value yet
     "files": dict,  # the states of files, see SavedFiles
 }
@@ -198,11 +199,15 @@ class Journal:
         """Returns how often a task or an item was voided."""
         return int(self.fact("voided").get(name, 0))
 
-    def void(self, names: Iterable[str]) -> None:
-        """Saves that tasks and items run again, though they had finished: they get new keys."""
+    def void(self, names: Iterable[str], keys: Collection[str] = ()) -> None:
+        """Saves that tasks and items run again, though they had finished: they get new keys.
+
+        The checkpoints of *keys* count no more from then on. `put` notes that they are deleted.
+        """
         if self._is_shared:
             self.read()
-        self.put(voided={**self.fact("voided"), **{name: self.voided(name) + 1 for name in names}})
+        voided = {**self.fact("voided"), **{name: self.voided(name) + 1 for name in names}}
+        self.put(voided=voided, void=sorted({*self.fact("void"), *keys}))
 
     def key_base(self, names: Sequence[str], inputs: str) -> str:
         """Returns what the idempotency keys of a task or an item are made from.

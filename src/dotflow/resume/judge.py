@@ -17,7 +17,13 @@ class Cause(Enum):
 
     SOURCE = "a value that it takes is made anew"
     ASKED_FOR = "a run without a resume was asked for its task"
-    OTHER = "all else"
+    INTENT = "only the run says so: by rerun, changed code, a file or a value that is no longer valid"
+    OTHER = "all else, which later runs find, too"
+
+    @property
+    def is_intent(self) -> bool:
+        """Whether a later run does not find it."""
+        return self in (Cause.INTENT, Cause.ASKED_FOR)
 
 
 class Void(NamedTuple):

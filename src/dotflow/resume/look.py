@@ -4,13 +4,14 @@ import contextlib
 import copy
 import errno
 import functools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
+from dotflow.core.context import NO_ORIGIN, NOTHING, TOKEN_LENGTH, Context, shared_origin
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.outcome import Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
@@ -33,6 +34,8 @@ from dotflow.worker.loops import Loops
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
 VALID_TIMEOUT: Final = 30.0  # seconds of each call of a step's `valid`
+RUN_TOKEN: Final = re.compile(rf"[0-9a-f]{{{TOKEN_LENGTH}}}/\d+")
+OF_RUN: Final = re.compile(rf":{RUN_TOKEN.pattern}(\.|$)")  # the token of a value that is not that of a map
 INVALID: Final = "its valid() returned False"
 
 
@@ -59,6 +62,7 @@ class Look:
         is_mixed: Whether the last run left a value that it was to make anew, by these.
         again: The tasks of which a resume has decided that they run, or some of their items.
         unknown: Why it is unknown whether the value of a task is valid, by task id.
+        gone: The keys of checkpoints that count no more, though they may be there: what is decided is final.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Look:
         self.has_values = self.lacks_inputs = self.asks = self.counts_all = self.is_mixed = False
         self.task_count = 0
         self.unknown: dict[int, str] = {}
+        self.gone: Collection[str] = ()
         self.again: Collection[int] = ()
         self.files: ChangedFiles | None = None
         if digest_limit is not None:
@@ -119,6 +124,8 @@ class Look:
         key = "?"
         try:
             key = self._keys.of(task)
+            if self.gone and key in self.gone:
+                return None
             context = storage.get(key)
             if not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
@@ -173,15 +180,24 @@ class Look:
 
     def runs_again(self, record: Task, task: Task) -> Void:
         """Returns that a source of a task or an item runs again, as the reason why its checkpoint does not count."""
+        cause = Cause.INTENT if self._is_rerun_unsaved(task.task_id) else Cause.SOURCE
         if isinstance(record, ItemOrMap):
             what = "a round" if rounds_of(self._tokens.tasks[record.task_id]) else "an item"
-            return Void(f"{TAKES} {what} that runs again", Cause.SOURCE)
+            return Void(f"{TAKES} {what} that runs again", cause)
         why = "which runs again"
         if task.is_mapped and not task.items:
             why = "whose items are known only in the run"
         elif task.step.cache is not None:
             why = "which is made anew"
-        return Void(f"{TAKES} task {task.task_id} {task.name}, {why}", Cause.SOURCE)
+        return Void(f"{TAKES} task {task.task_id} {task.name}, {why}", cause)
+
+    def _is_rerun_unsaved(self, task_id: int) -> bool:
+        """Returns whether `rerun` names a task without checkpoints, or such a one before it: no token shows that."""
+        task = self._tokens.tasks[task_id]
+        if task.step.checkpoint:
+            return False
+        sources = () if task.links is None else task.links.value_sources()
+        return self._changes.is_rerun(task) or any(map(self._is_rerun_unsaved, sources))
 
     def why_void(self, task: Task, context: Context, made: Task | None) -> Void | None:
         """Returns why the checkpoint of a task or an item does not count; None if it does.
@@ -224,25 +240,36 @@ class Look:
             name = label.removeprefix(CONDITION).removeprefix(FALLBACK)
             return Void(f"it was made from another value of '{name}'")
         file = "" if self.files is None else self.files.why_void(task, context)
-        void = Void(file) if file else self._changes.why_void(task, context)
+        void = Void(file, Cause.INTENT) if file else self._changes.why_void(task, context)
         asks = void is None and self.asks and step.valid is not None
-        return Void(INVALID) if asks and not self._is_valid(task, context) else void
+        return Void(INVALID, Cause.INTENT) if asks and not self._is_valid(task, context) else void
 
     def _is_outdated(self, task: Task, context: Context) -> bool:
         """Returns whether a later run than that of the value has made what it takes, so that it was to run again.
 
-        A list that is written down, or a parameter, may have changed since: it does not show what the last run left.
+        A list that is written down, or a parameter, may have changed since: the token of its items does not show what
+        the last run left, but their times do.
         """
         links, tasks = self._tokens.tasks[task.task_id].links, self._tokens.tasks
+        previous = self._tokens.previous_of(task) if self._tokens.takes_previous(task, context) else None
+        if previous is not None and context._previous == previous.task_id:
+            runs = context._source, previous.current_context._origin.run
+            if all(map(RUN_TOKEN.fullmatch, runs)) and runs[0] != runs[1]:
+                return True
         if links is None or context._links is None:
             return False
+        is_listed, whole = False, links.whole_value_sources()
         for source in map(tasks.__getitem__, links.value_sources()):
             if source.is_mapped and source.links is not None:
                 lists = lists_behind(source.links.each, tasks)
                 if source.links.nest is not None or not all(isinstance(one, int) for one in lists):
-                    return False
+                    is_listed = True
+                    made = [item.current_context for item in source.items if item.has_value]
+                    if source.task_id in whole and any(_is_later(one, context) for one in made):
+                        return True
         was, now = context._links, self._tokens.of(task, context)
-        return any(_has_later_run(was[label], now[label]) for label in was.keys() & now.keys())
+        labels = [label for label in was.keys() & now.keys() if _has_later_run(was[label], now[label])]
+        return any(not is_listed or OF_RUN.search(was[label]) for label in labels)
 
     def _is_valid(self, task: Task, context: Context) -> bool:
         """Returns what `valid` of the step returns for a value. Raises ValidityUnknown unless that is a bool."""
@@ -312,6 +339,11 @@ def _ask(task: Task, context: Context) -> bool | str:
 def leaves_checkpoint(task: Task) -> bool:
     """Returns whether the value of the task is saved when it completes."""
     return task.step.checkpoint and not task.is_cleanup
+
+
+def _is_later(value: Context, other: Context) -> bool:
+    """Returns whether a later run than that of another value has made a value."""
+    return value.time > other.time and value._origin.run != other._origin.run
 
 
 def _has_later_run(was: str, now: str) -> bool:
