@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from dotflow import Config, Control, DotFlow, Run, action, clock
+from dotflow.abc.archive import Archive
 from dotflow.abc.history import History
+from dotflow.abc.operations import Operations
 from dotflow.core.events import AttemptFailed, AttemptOutput, Event
 from dotflow.core.failure import Failure
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -691,3 +693,23 @@ def test_a_file_of_the_fifth_format_gets_what_its_runs_wait_for(
         assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
         waits = database.execute("SELECT waits FROM runs ORDER BY run").fetchall()
     assert waits == [("Answer",), (None,), (None,)]
+
+
+def test_what_an_archive_need_not_have_is_made_of_the_rest(
+    history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results are those of the faster ways of HistorySQLite."""
+    monkeypatch.chdir(tmp_path)
+    Path("mended").touch()
+    run = nightly(history).start(keep_going=True).run_id
+    asked = asking(history).start()
+    begin(history, "running", "extract", "load")
+    for data in (b"one", b"two"):
+        write(history, "running", 1, data)
+
+    assert Archive.recent(history, ["nightly", "shop", "none"]) == history.recent(["nightly", "shop", "none"])
+    assert Archive.task_states(history, [run, "running"]) == history.task_states([run, "running"])
+    assert Archive.output_sizes(history, "running") == history.output_sizes("running") == {OutputKey(1, None, 1): 6}
+    queue = history.operations()
+    for name in (asked.workflow_id, "nightly"):
+        assert Operations.waiting(queue, name) == queue.waiting(name)

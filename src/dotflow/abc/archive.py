@@ -1,12 +1,15 @@
 """Archive: the runs of a history that can be read."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from dotflow.core.text import shorten
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import NotInHistory
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
     import os
@@ -45,14 +48,19 @@ class NotedNumber(NamedTuple):
 
 
 class Archive(ABC):
-    """Reads the runs of a history.
+    """Reads the runs of a history. Methods that others suffice for are made of them: override what is faster at once.
 
     A run is named by its id, a unique beginning of that with 4 characters or more, `last`: the last one that began, or
     `failed`: the last one that failed or crashed. The last two leave out runs that a step started. A step is named by
     its name, the number of its task, or with an item: `fetch#411`.
 
     All methods raise NotInHistory if there is no such run or step, and HistoryError if the history can't be read.
+
+    Attributes:
+        pickle: Whether pickled copies are read. Reading a pickle can run any program.
     """
+
+    pickle: bool = False
 
     def why_foreign(self) -> str:
         """Returns why nothing that the history says is run unasked; "" for this user's own history."""
@@ -106,17 +114,18 @@ class Archive(ABC):
     def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
         """Returns the runs that begin next of those in the queue, and how many are in there."""
 
-    @abstractmethod
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
         """Returns the latest runs of several workflows, each as `runs` finds it, the newest first."""
+        return {workflow: self.runs(workflow=workflow, limit=limit) for workflow in workflows}
 
     @abstractmethod
     def workflows(self) -> list[str]:
         """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
 
-    @abstractmethod
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         """Returns the tasks of several runs, without their attempts and items."""
+        tasks = (self.load(run).steps for run in runs)
+        return [[TaskState(one.task_id, one.name, one.state, one.duration) for one in of_run] for of_run in tasks]
 
     @abstractmethod
     def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
@@ -140,9 +149,13 @@ class Archive(ABC):
             attempt: One attempt; by default all.
         """
 
-    @abstractmethod
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
         """Returns the number of bytes that each attempt of a run wrote, as far as they were kept."""
+        sizes: Counter[OutputKey] = Counter()
+        for chunk in self.output(run):
+            if chunk.stream:
+                sizes[chunk.key] += len(chunk.data)
+        return dict(sizes)
 
     @abstractmethod
     def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
@@ -176,7 +189,6 @@ class Archive(ABC):
             documents: Whether to read the values themselves; else those that were kept are empty.
         """
 
-    @abstractmethod
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         """Returns a value that an attempt took or returned.
 
@@ -190,6 +202,18 @@ class Archive(ABC):
             NotInHistory: The value was not kept.
             CheckpointUnreadable: It can't be restored.
         """
+        from dotflow.codec.document import unpack  # here: a run only writes
+
+        copies = self.copies(run, step, attempt=attempt)
+        what = f"Can't find the value '{role}' of '{step}'"
+        for copy in copies:
+            if copy.role != role:
+                continue
+            if copy.document is None:
+                raise NotInHistory(what, f"it was not kept: {copy.note}")
+            return unpack(copy.document, role, pickle=self.pickle).storage
+        kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
+        raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
     def note(self, run: str, text: str) -> None:  # noqa: B027 (optional)
         """Adds a note to a run. By default it does nothing.

@@ -387,9 +387,10 @@ class Operations(ABC):
     def pauses(self) -> Mapping[str, WorkflowPause]:
         """Returns the pauses by workflow."""
 
-    @abstractmethod
     def waiting(self, name: str) -> tuple[str, str] | None:
         """Returns the paused run of a name that waits for an answer, and for that to which task; None if none does."""
+        of_name = (one for one in self.questions() if one.workflow_id == name and one.state is TypeRunState.PAUSED)
+        return next(((one.run_id, one.step) for one in of_name), None)
 
     @abstractmethod
     def schedules(self) -> Sequence[ServedSchedule]:
@@ -475,15 +476,20 @@ class Operations(ABC):
 
 
 class QueueServer(ABC):
-    """A process that takes runs from a queue. It writes the states of these runs only while they are its own."""
+    """A process that takes runs from a queue. It writes the states of these runs only while they are its own.
 
-    @abstractmethod
-    def check(self) -> None:
+    Attributes:
+        may_take_over: Whether the last look has found a process dead for the first time.
+    """
+
+    may_take_over: bool = False
+
+    def check(self) -> None:  # noqa: B027 (optional)
         """Raises HistoryError if the history was deleted or replaced: what other processes have done is unknown."""
 
-    @abstractmethod
     def has_news(self) -> bool:
-        """Returns whether another connection may have written since the last call, quickly."""
+        """Returns whether another connection may have written since the last call, quickly. By default it may have."""
+        return True
 
     @abstractmethod
     def next_due(self) -> datetime | None:
@@ -547,13 +553,12 @@ class QueueServer(ABC):
     def take_over(self) -> Sequence[TakenOver]:
         """Takes over the runs of this history whose process has ended, in two looks. Called about once a second."""
 
-    @abstractmethod
-    def may_take_over(self) -> bool:
-        """Returns whether the last look has found a process dead for the first time."""
-
-    @abstractmethod
     def scheduled_elsewhere(self) -> Collection[str]:
-        """Returns those of its workflows that a schedule of their own, outside of the queue, is running now."""
+        """Returns those of its workflows that a schedule of their own, outside of the queue, is running now.
+
+        They are reported. By default there are none.
+        """
+        return ()
 
     @abstractmethod
     def claim(

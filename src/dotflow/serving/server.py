@@ -170,7 +170,7 @@ class Server:
             late.look()  # after the firings, which say why they were dropped
             if not runs.stops and (not is_idle or server.has_news()):
                 is_idle = claiming.look()
-            is_done = self._once and is_idle and not runs.waits and not server.may_take_over()
+            is_done = self._once and is_idle and not runs.waits and not server.may_take_over
             is_done = is_done and not self._schedules.is_due()
             has_written = not runs.ends or runs.stops > 1  # what is left, another server continues
             is_empty = not runs.active and not runs.has_left  # in this order

@@ -5,14 +5,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import TEXTS, to_seconds
-from dotflow.core.text import shorten
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotInHistory
@@ -38,12 +37,10 @@ class SQLHistory(Archive, History):
     Attributes:
         database: The database.
         value_limit: The maximum size of the copy of a value, in bytes.
-        pickle: Whether pickled copies are read.
     """
 
     database: Database
     value_limit: int
-    pickle: bool
 
     def runs(
         self,
@@ -147,20 +144,6 @@ class SQLHistory(Archive, History):
                 raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
             limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
             return records.copies(number, found, limit)
-
-    def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
-        from dotflow.codec.document import unpack
-
-        copies = self.copies(run, step, attempt=attempt)
-        what = f"Can't find the value '{role}' of '{step}'"
-        for copy in copies:
-            if copy.role != role:
-                continue
-            if copy.document is None:
-                raise NotInHistory(what, f"it was not kept: {copy.note}")
-            return unpack(copy.document, role, pickle=self.pickle).storage
-        kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
-        raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
     def forgettable(self, connection: Connection, numbers: list[int]) -> list[int]:
         """Returns runs with the others of their chains. Raises NotInHistory if one goes on."""

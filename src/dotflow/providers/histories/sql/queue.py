@@ -626,6 +626,7 @@ class SQLQueueServer(QueueServer):
         if gone:
             self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
         dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
+        self.may_take_over = bool(self._dead)
         taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
 
@@ -637,9 +638,6 @@ class SQLQueueServer(QueueServer):
 
         if any(self._database.run(STRAY, {"workflow": workflow}) for workflow in self._workflows):
             self._queue.transact(work)
-
-    def may_take_over(self) -> bool:
-        return bool(self._dead)
 
     def _take_over(self, run: int, connection: Connection) -> TakenOver | None:
         """Takes a run over, unless another server has been faster."""
