@@ -451,7 +451,7 @@ class TestRuns:
         )
 
         assert called == []
-        assert listener.of(RunEnded)[0][2:] == (PAUSED, run._ended.at, TypeRunState.PAUSED, "the run was paused")
+        assert listener.of(RunEnded)[0][2:] == (PAUSED, run._ended.at, TypeRunState.PAUSED, "the run was paused", None)
 
     def test_raise_for_failure_says_that_it_is_paused(self) -> None:
         """With what goes on."""
