@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dotflow import Approval, Config, Context, DotFlow, action, clock
+from dotflow.abc.history import History
 from dotflow.abc.operations import Claim, QueueServer
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
@@ -53,7 +54,7 @@ def publish(rows: list[int], approval: Approval) -> list[Any]:
     return [approval.by, approval.value, approval.comment]
 
 
-def asking(history: HistorySQLite, **params: Any) -> DotFlow:
+def asking(history: History, **params: Any) -> DotFlow:
     """The workflow `report`: a map of which an item fails while there is no file `mended`, and then a question."""
     log = LogDefault(output="none")
     config = Config(storage=StorageFile("values"), history=history, log=log, executor=ExecutorThread())
@@ -64,7 +65,7 @@ def asking(history: HistorySQLite, **params: Any) -> DotFlow:
     return workflow
 
 
-def nightly(history: HistorySQLite | None, *, name: str = "nightly", **more: Any) -> DotFlow:
+def nightly(history: History | None, *, name: str = "nightly", **more: Any) -> DotFlow:
     """A workflow of three tasks: one completes, one of three items fails, one fails twice."""
     workflow = DotFlow(Config(history=history, log=LogDefault(output="none"), **more), workflow_id=name, name="Nights")
     workflow.task.add(numbers)
@@ -73,7 +74,7 @@ def nightly(history: HistorySQLite | None, *, name: str = "nightly", **more: Any
     return workflow
 
 
-def quick(history: HistorySQLite | None, *steps: Any, name: str = "quick") -> DotFlow:
+def quick(history: History | None, *steps: Any, name: str = "quick") -> DotFlow:
     """A workflow that completes."""
     workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id=name)
     workflow.task.add(list(steps or [numbers]))

@@ -4,7 +4,6 @@ import getpass
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
@@ -356,9 +355,9 @@ def _queue(of: ServedWorkflow | History | str | os.PathLike[str] | None) -> Oper
     if of is None:
         history = history_of(None)
         if history is None:
-            raise NotServable(WHAT, f"{HISTORY_VARIABLE} is not set. Pass a workflow, a history or its path")
+            raise NotServable(WHAT, f"{HISTORY_VARIABLE} is not set. Pass a workflow, a history, its path or its DSN")
     elif isinstance(of, str | os.PathLike):
-        history = history_at(str(Path(of).absolute()))
+        history = history_at(os.fspath(of))
     if history is not None and not isinstance(history, History):
-        raise InvalidArgument("of", of, "a workflow, a history, or the path of one")
+        raise InvalidArgument("of", of, "a workflow, a history, or the path or DSN of one")
     return queue_of(WHAT, history)

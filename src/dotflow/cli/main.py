@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "report": ("report", "Write a run as one HTML file, to look at or to mail."),
     "ui": ("ui", "Show the runs in a browser, also while they go on."),
     "forget": ("forget", "Delete runs of the past."),
+    "history": ("history", "Make or upgrade the tables of a history."),
     "cache": ("cache", "List or delete the values of steps with @action(cache=...)."),
     "log": ("log", "Show what runs have written, and follow it."),
 }

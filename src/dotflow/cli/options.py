@@ -9,14 +9,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, POSTGRES_VARIABLE
 from dotflow.cli.command import F, option
 from dotflow.cli.storages import STORAGES
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 if TYPE_CHECKING:
-    from dotflow.providers import HistorySQLite
+    from dotflow.providers.histories.sql.history import SQLHistory
+
+
+class HistoryName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """The name of a history. A password in it is refused, since other users can see the command line."""
+
+    name = "history"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from dotflow.providers.histories.default import has_password
+
+        if value == "":
+            raise click.UsageError("--history needs the path of a file, 'postgres' or a DSN.")
+        if has_password(value):
+            raise click.UsageError(
+                "--history has a password, which every user of this machine can see. "
+                f"Put it into {POSTGRES_VARIABLE}, PGPASSWORD or ~/.pgpass."
+            )
+        return value
 
 
 class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
@@ -118,9 +136,9 @@ SERVER_OPTIONS: Final = (
 )
 #: Where runs are recorded.
 RECORDING_OPTIONS: Final = (
-    option("--history", metavar="PATH", example="--history logs/history.db",
-           help=f"The file that keeps the run, for dotflow runs and show; {DEFAULT_HISTORY} by default, unless the "
-                "workflow has its own."),
+    option("--history", metavar="PATH", type=HistoryName(), example="--history logs/history.db",
+           help=f"The file or Postgres database that keeps the run, for dotflow runs and show; {DEFAULT_HISTORY} by "
+                "default, unless the workflow has its own."),
     option("--no-history", is_flag=True, help="Keep nothing of the run."),
 )
 # fmt: on
@@ -139,8 +157,9 @@ def with_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 
 # fmt: off
 HISTORY_OPTION: Final = option(
-    "--history", metavar="PATH", example="--history logs/history.db",
-    help=f"The file of the runs; ${HISTORY_VARIABLE} or {DEFAULT_HISTORY} by default.",
+    "--history", metavar="PATH", type=HistoryName(), example="--history logs/history.db",
+    help=f"The file of the runs, 'postgres' for the database of ${POSTGRES_VARIABLE}, or a DSN without a password; "
+         f"${HISTORY_VARIABLE} or {DEFAULT_HISTORY} by default.",
 )
 JSON_OPTION: Final = option(
     "--json", "as_json", is_flag=True, example="--json | jq .state", help="Print JSON, one object a line.",
@@ -161,14 +180,12 @@ def parse_time(option: str, text: str | None, accepted: str) -> datetime | str |
         raise click.UsageError(f"{option} {text} is no time. Use {accepted}.") from None
 
 
-def open_history(path: str | None) -> "HistorySQLite":
-    """Returns the history at the path of --history, or at the default one."""
-    from dotflow.providers import HistorySQLite
+def open_history(name: str | None) -> "SQLHistory":
+    """Returns the history of --history, or the default one."""
+    from dotflow.providers.histories.default import history_at
 
-    if path == "":
-        raise click.UsageError("--history needs the path of a file.")
     variable = os.environ.get(HISTORY_VARIABLE, NO_HISTORY)
-    return HistorySQLite(path or (variable if variable not in ("", NO_HISTORY) else DEFAULT_HISTORY))
+    return history_at(name or (variable if variable not in ("", NO_HISTORY) else DEFAULT_HISTORY))
 
 
 def print_json(records: Iterable[Mapping[str, Any]]) -> None:

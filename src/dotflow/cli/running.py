@@ -28,18 +28,18 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
     current folder, which a step may change.
 
     Raises:
-        UsageError: --history is empty, or both options are there.
+        UsageError: Both options are there.
     """
     path, has_none = options["history"], options.get("no_history", False)
     if path is not None and has_none:
         raise click.UsageError("Can't use --history with --no-history. Remove one of them.")
-    if path == "":
-        raise click.UsageError("--history needs the path of a file.")
+    from dotflow.providers.histories.default import absolute
+
     before = os.environ.get(HISTORY_VARIABLE)
     chosen = NO_HISTORY if has_none else path or before or DEFAULT_HISTORY
     if chosen != NO_HISTORY:
         with suppress(FileNotFoundError):  # the current folder was removed, which building the workflow reports
-            chosen = os.path.abspath(chosen)  # noqa: PTH100 (for links, as HistorySQLite has it)
+            chosen = absolute(chosen)
     os.environ[HISTORY_VARIABLE] = chosen
     try:
         yield
@@ -52,10 +52,10 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
 
 def details_hint(history: History | None, run_id: str | None) -> str:
     """Returns the line with the command that shows a run; "" if the history does not have it."""
-    from dotflow.providers import HistorySQLite
+    from dotflow.providers.histories.sql.history import SQLHistory
     from dotflow.report.text import as_command
 
-    if run_id is None or not isinstance(history, HistorySQLite) or not history.contains(run_id):
+    if run_id is None or not isinstance(history, SQLHistory) or not history.contains(run_id):
         return ""
     return f"Details: {as_command('show', run_id[:ID_LENGTH], history=history.option)}"
 

@@ -21,7 +21,6 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql.reading import HOW_TO_RECORD
-from dotflow.providers.histories.sqlite.database import short_path
 from dotflow.records.record import RunSummary
 from dotflow.report.by_param import ORDER, ByParam, ParamValue, by_param, day_ranges, params_of, value_object
 from dotflow.report.document import question_object, run_object
@@ -89,7 +88,7 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     elif archive.runs(limit=1):
         click.echo("No such runs.", err=True)
     else:
-        click.echo(f"No runs yet in {short_path(archive.path)}. {HOW_TO_RECORD}.", err=True)
+        click.echo(f"No runs yet in {archive.database.place}. {HOW_TO_RECORD}.", err=True)
 
 
 def _check_by(**options: Any) -> None:

@@ -14,7 +14,6 @@ from dotflow.cli.screen import Column, Screen, local, safe, styled
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired
-from dotflow.providers.histories.sqlite.database import short_path
 from dotflow.report.document import moment
 
 
@@ -67,7 +66,7 @@ def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[st
         _print_table(found)
     if not found:
         reason = "`dotflow serve` has not begun with a workflow that has a SchedulerCron"
-        click.echo(f"No schedules in {safe(short_path(archive.path))}: {reason}.", err=True)
+        click.echo(f"No schedules in {safe(archive.database.place)}: {reason}.", err=True)
     for workflow, count, since in control.long_queued():
         runs = "A run" if count == 1 else f"{count} runs"
         verb = "waits" if count == 1 else "wait"

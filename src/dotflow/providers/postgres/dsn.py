@@ -77,7 +77,12 @@ class Dsn:
     @property
     def has_password(self) -> bool:
         """Whether it has a password, or another secret."""
-        return any(self._options.get(name) for name in self._secret_names)
+        return any(self.secrets)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Its passwords."""
+        return [value for name, value in self._options.items() if name in self._secret_names]
 
     @property
     def has_several_hosts(self) -> bool:
@@ -110,8 +115,7 @@ class Dsn:
 
     def hide(self, text: str) -> str:
         """Returns a text without passwords."""
-        secrets = [value for name, value in self._options.items() if name in self._secret_names]
-        for secret in (*secrets, os.environ.get("PGPASSWORD", "")):
+        for secret in (*self.secrets, os.environ.get("PGPASSWORD", "")):
             text = text.replace(secret, MASK) if secret else text
         return text
 

@@ -22,6 +22,14 @@ CONNECTION_CLASS: Final = "08"  # the class of connection exceptions
 
 UNREACHABLE: Final = "Check host, port, database, user and password, and that the server runs and accepts this machine"
 
+#: A refused connection has no SQLSTATE: libpq keeps the text alone.
+TOO_MANY: Final = re.compile(r"too many (?:connections|clients)|remaining connection slots")
+
+
+def state_of(error: Any) -> str:
+    """Returns the SQLSTATE of a psycopg.Error; "" for none."""
+    return error.sqlstate or ("53300" if TOO_MANY.search(str(error)) else "")
+
 
 def is_transient(error: Any, connection: Any) -> bool:
     """Returns whether a statement may succeed on another connection.
@@ -46,7 +54,7 @@ def explain(error: Any, dsn: Dsn, advice: Mapping[str, str], *, is_connected: st
     """
     # libpq's second line is a question or a hint, and the first has no full stop. A third one goes on with the second.
     message = error.diag.message_primary or re.sub(r"\n\t(?=[A-Z])", ". ", str(error)) or type(error).__name__
-    what_to_do = advice.get(error.sqlstate or "") or _connection_advice(error, is_connected, pickled)
+    what_to_do = advice.get(state_of(error)) or _connection_advice(error, is_connected, pickled)
     return with_advice(redact(dsn.hide(message)), what_to_do)
 
 

@@ -10,7 +10,6 @@ from dotflow.core.text import shorten
 from dotflow.errors import DotflowError, HistoryError
 from dotflow.providers.histories.postgres.link import (
     FREEZE,
-    PATIENCE,
     REVISION,
     HistorySchema,
     Link,
@@ -59,7 +58,7 @@ class PostgresDatabase(Database):
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         return self.run_on(self.queue, statement, values)
 
-    def run_on(self, link: Link, statement: str, values: Values = (), patience: float = PATIENCE) -> list[Any]:
+    def run_on(self, link: Link, statement: str, values: Values = (), patience: float | None = None) -> list[Any]:
         """Runs one statement on a connection. What only reads is tried again while the server is away."""
 
         def work(connection: PostgresConnection) -> list[Any]:

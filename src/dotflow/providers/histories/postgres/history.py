@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -14,11 +15,13 @@ from dotflow.abc.history import POSTGRES, POSTGRES_VARIABLE
 from dotflow.abc.operations import Operations
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.files import NO_STATES
+from dotflow.core.masks import Masks, hide_all
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers.histories.postgres.database import PostgresDatabase
-from dotflow.providers.histories.postgres.dialect import check_schema
+from dotflow.providers.histories.postgres.dialect import check_schema, schema_statements
 from dotflow.providers.histories.postgres.late import LateWriter, OutputWriter
+from dotflow.providers.histories.postgres.link import SHARED
 from dotflow.providers.histories.sql.crashed import mark_ended
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment, check_arguments
@@ -98,6 +101,7 @@ class HistoryPostgres(SQLHistory):
         if type(late) not in (int, float) or not 0 <= late <= MAX_LATE or math.isnan(late):
             raise InvalidArgument("late", late, f"a number of seconds, from 0 to {MAX_LATE}")
         self._dsn, self._schema = Dsn(dsn, type(self).__name__), check_schema(schema)
+        hide_all(Masks(self._dsn.secrets))
         self.keep: Keep = as_keep(keep)
         self._wait = float(late)
         self.late = self._wait + WRITING if late else 0.0
@@ -158,13 +162,22 @@ class HistoryPostgres(SQLHistory):
             sweep(partial(self.database.run_on, self.database.events), self._forgetting, self.keep, SWEEP_BUDGET)
 
     def _forgetting(self, work: Callable[[Connection], Any]) -> Any:
-        return self.database.events.transact(work, None, durable=False, patience=0)
+        return self.database.events.transact(work, SHARED, durable=False, patience=0)
 
     def contains(self, run_id: str) -> bool:
-        """Returns whether a run is in the history; False where that can't be read."""
         with contextlib.suppress(HistoryError):
             return bool(self.database.run_on(self.database.events, FIND_RUN, (run_id,), patience=0))
         return False
+
+    def upgrade(self) -> bool:
+        """Makes the tables where they are missing. Returns whether it has. Raises HistoryError."""
+        return self.database.schema.prepare(self.database.queue)
+
+    def upgrade_sql(self) -> str:
+        """Returns the statements that make the tables, for an owner that dotflow is not."""
+        name = self.database.schema.name
+        statements = [f'CREATE SCHEMA IF NOT EXISTS "{name}"', *schema_statements(name, uuid.uuid4().hex)]
+        return ";\n".join(" ".join(statement.split()) for statement in statements) + ";"
 
     def close(self) -> None:
         """Closes the connections. The next call opens them again."""
@@ -198,7 +211,8 @@ class HistoryPostgres(SQLHistory):
     def note(self, run: str, text: str) -> None:
         with reading(self.database) as reader:
             number = reader.find(run)
-        self.database.run(NOTE, (number, micro(clock.now()), text))
+        values = (number, micro(clock.now()), text)
+        self.database.transact(lambda connection: connection.execute(NOTE, values), None)
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
         until = None if older_than is None else as_moment("older_than", older_than)
@@ -206,10 +220,11 @@ class HistoryPostgres(SQLHistory):
             numbers = list(dict.fromkeys(map(reader.find, runs)))
             if not reader.has_runs:
                 return 0
-        named = self.database.transact(lambda connection: self._forgettable(connection, numbers))
-        count = forget_all(self.database.transact, lambda connection: forget(connection, named))
+        transact = partial(self.database.transact, lock=SHARED)
+        named = transact(lambda connection: self._forgettable(connection, numbers))
+        count = forget_all(transact, lambda connection: forget(connection, named))
         if until is not None:
-            count += forget_all(self.database.transact, lambda connection: forget_found(connection, ENDED, (until,)))
+            count += forget_all(transact, lambda connection: forget_found(connection, ENDED, (until,)))
         return count
 
     def _forgettable(self, connection: Connection, numbers: list[int]) -> list[int]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
-from dotflow.core.events import AttemptOutput, Event
+from dotflow.core.events import AttemptOutput, Event, RunEnded
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.database import PostgresDatabase
-from dotflow.providers.histories.postgres.link import DATA, PostgresFailed
+from dotflow.providers.histories.postgres.link import DATA, SHARED, PostgresConnection, PostgresFailed
 from dotflow.providers.histories.sql.crashed import mark_ended
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.output_rows import OutputRows, save_output
@@ -49,6 +49,7 @@ class RunWriter:
         self._error: HistoryError | None = None  # to raise in the thread of the run
         self._is_reported = False
         self.is_over = False  # nothing more comes, and all is written
+        self.is_hopeless = False  # the last error does not pass by itself
 
     @property
     def has_rows(self) -> bool:
@@ -69,6 +70,8 @@ class RunWriter:
     def write(self, patience: float = 0.0) -> None:
         """Writes the rows that there are, or keeps them for the next time. Raises nothing."""
         with self._writing:
+            if self.is_over:
+                return
             if self._retry_at and clock.ticks() < self._retry_at:
                 return
             self._take()
@@ -82,7 +85,7 @@ class RunWriter:
             except (UnicodeError, OverflowError) as error:
                 self._drop(str(error))
             else:
-                self._retry_at = 0.0
+                self._retry_at, self.is_hopeless = 0.0, False
 
     def _write(self, patience: float) -> None:
         database, is_new = self._database, self._run is None
@@ -99,11 +102,12 @@ class RunWriter:
         if has_ended:
             self._end()
 
-    def _write_all(self, connection: Connection) -> int:
+    def _write_all(self, connection: PostgresConnection) -> int:
         run, started = self._run, self._rows.started
         if run is None:
             if not started.is_claimed:
                 mark_ended(connection, self._database.presence)
+            connection.share(SHARED)
             run = register(connection, started, self._lock)
         for batch in self._waiting:
             write_rows(connection, run, batch, has_lost=bool(self._missing))
@@ -126,6 +130,7 @@ class RunWriter:
 
     def _handle(self, error: HistoryError) -> None:
         self._retry_at = clock.ticks() + RETRY_DELAY
+        self.is_hopeless = not isinstance(error, PostgresFailed) or not error.is_passing
         self._cause = error.reason
         if isinstance(error, PostgresFailed) and error.state.startswith(DATA):
             self._drop(error.reason)
@@ -209,7 +214,8 @@ class LateWriter:
             self._wake.set()
             if self._thread is None or not self._thread.is_alive():
                 self._start()
-        writer.raise_error()
+        if event.__class__ is not RunEnded:  # whose end comes first
+            writer.raise_error()
 
     def settle(self, run_id: str) -> None:
         """Waits until the rows of a run are written, where they are not late."""
@@ -228,7 +234,7 @@ class LateWriter:
         self._wake.set()
         self._start()
         with self._written:
-            self._written.wait_for(lambda: writer.is_over, LAST_PATIENCE)
+            self._written.wait_for(lambda: writer.is_over or writer.is_hopeless, LAST_PATIENCE)
         writer.check_end()
 
     def _start(self) -> None:

@@ -20,13 +20,13 @@ from dotflow.providers.histories.postgres.dialect import (
 from dotflow.providers.histories.sql.database import CLAIMS, Cursor, Values
 from dotflow.providers.postgres.connection import abandon, close, connect
 from dotflow.providers.postgres.dsn import Dsn
-from dotflow.providers.postgres.errors import explain, is_transient
+from dotflow.providers.postgres.errors import explain, is_transient, state_of
 from dotflow.providers.postgres.watchdog import Watched
 
 T = TypeVar("T")
 
 PATIENCE: Final = 15.0  # seconds that a call tries again while the server is away, and that one answer may take
-RETRY_DELAYS: Final = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each retry; the last one repeats
+RETRY_DELAYS: Final = (0.0, 0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each retry; the last one repeats
 #: Where the DSN sets none. By libpq's own, a host that is gone takes hours.
 DEFAULTS: Final[Mapping[str, str]] = {"connect_timeout": "5", "tcp_user_timeout": "15000"}
 
@@ -42,6 +42,9 @@ NOT_SYNCED: Final = "SET LOCAL synchronous_commit = off;\n"
 LOCK: Final = "SELECT pg_advisory_xact_lock({}, {});\n"
 NOW: Final = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT"
 TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s::INTEGER, %s::INTEGER)"
+SHARE: Final = "SELECT pg_advisory_xact_lock_shared(%s::INTEGER, %s::INTEGER)"
+#: What several runs share is found and used under this lock, and deleted by those that have it alone.
+SHARED: Final = "\0shared"
 FREEZE: Final = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s';
 SET LOCAL idle_in_transaction_session_timeout = '60s'"""
 
@@ -52,8 +55,9 @@ REVISION: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::TEXT"
 MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch
 DATA: Final = "22"  # the class of data exceptions
-#: What passes, beside what `is_transient` knows: lock_not_available.
-PASSING: Final = frozenset({"55P03"})
+#: What passes, beside what `is_transient` knows: lock_not_available; unique_violation, where another transaction has
+#: written the same row just before: the next attempt finds it.
+PASSING: Final = frozenset({"55P03", "23505"})
 
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 ADVICE: Final[Mapping[str, str]] = {
@@ -122,6 +126,10 @@ class PostgresConnection:
         keys = (self._link.schema.lock, lock_key(name))
         return bool(self.native(TRY_LOCK, keys).fetchone()[0])
 
+    def share(self, lock: str) -> None:
+        """Takes a lock for the rest of the transaction, which others may share, but none has for itself alone."""
+        self.native(SHARE, (self._link.schema.lock, lock_key(lock)))
+
     def begin(self, lock: str | None, *, durable: bool) -> None:
         """Begins a transaction, and waits for a lock."""
         parts = [BEGIN, SYNCED if durable else NOT_SYNCED]
@@ -151,7 +159,7 @@ class Link:
         weakref.finalize(self, _close_all, self._open)
 
     def transact(
-        self, work: Callable[[PostgresConnection], T], lock: str | None, *, durable: bool, patience: float = PATIENCE
+        self, work: Callable[[PostgresConnection], T], lock: str | None, *, durable: bool, patience: float | None = None
     ) -> T:
         """Calls *work* in a transaction, again while the server is away. Raises PostgresFailed."""
         return self._repeat(lambda: self._transact(work, lock, durable=durable), patience)
@@ -175,7 +183,7 @@ class Link:
                 raise
             return result
 
-    def use(self, work: Callable[[PostgresConnection], T], *, is_repeated: bool, patience: float = PATIENCE) -> T:
+    def use(self, work: Callable[[PostgresConnection], T], *, is_repeated: bool, patience: float | None = None) -> T:
         """Calls *work*, whose statements are transactions of their own. Raises PostgresFailed."""
 
         def attempt() -> T:
@@ -194,14 +202,14 @@ class Link:
         return self._repeat(attempt, patience)
 
     @staticmethod
-    def _repeat(attempt: Callable[[], T], patience: float) -> T:
-        deadline, delays = clock.ticks() + patience, iter(RETRY_DELAYS)
+    def _repeat(attempt: Callable[[], T], patience: float | None) -> T:
+        deadline, delays = clock.ticks() + (PATIENCE if patience is None else patience), iter(RETRY_DELAYS)
         while True:
             try:
                 return attempt()
             except PostgresFailed as failed:
                 delay = next(delays, RETRY_DELAYS[-1])
-                if not failed.is_passing or clock.ticks() + delay > deadline:
+                if not failed.is_passing or (delay and clock.ticks() + delay > deadline):
                     raise
             time.sleep(delay)
 
@@ -293,7 +301,7 @@ class HistorySchema:
 
     def failed(self, error: Any, raw: Any) -> PostgresFailed:
         """Returns an exception of psycopg in words. Without a connection, none was made."""
-        state = error.sqlstate or ""
+        state = state_of(error)
         reason = explain(
             error, self.dsn, ADVICE, is_connected=AWAY if self._has_connected else "", pickled="pickled histories"
         )
@@ -324,17 +332,19 @@ class HistorySchema:
             raise HistoryError(self.title, reason)
         self.history_id = found
 
-    def prepare(self, link: Link) -> None:
-        """Makes the tables unless they are there."""
+    def prepare(self, link: Link) -> bool:
+        """Makes the tables unless they are there. Returns whether it has."""
         if self.history_id is not None:
-            return
+            return False
 
-        def make(connection: PostgresConnection) -> None:
+        def make(connection: PostgresConnection) -> bool:
             self.identify(connection)
-            if self.history_id is None:
-                self._make(connection)
+            if self.history_id is not None:
+                return False
+            self._make(connection)
+            return True
 
-        link.use(make, is_repeated=True)
+        return link.use(make, is_repeated=True)
 
     def _make(self, connection: PostgresConnection) -> None:
         connection.begin(None, durable=True)

@@ -126,7 +126,7 @@ class PostgresPresence(Presence):
     def _execute(self, link: Link, statement: str, values: tuple[Any, ...], patience: float = 5.0) -> None:
         self._schema.prepare(link)
         text = statement.format(schema=self._schema.name)
-        link.use(lambda connection: connection.native(text, values), is_repeated=True, patience=patience)
+        link.transact(lambda connection: connection.native(text, values), None, durable=False, patience=patience)
 
     def close(self) -> None:
         """Closes its connections. The next use opens them again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from dotflow import clock
 from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
+from dotflow.abc.operations import Operations
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.capture import TypeCapture
@@ -41,6 +43,13 @@ class SQLHistory(Archive, History):
 
     database: Database
     value_limit: int
+
+    @abstractmethod
+    def operations(self) -> Operations: ...
+
+    @abstractmethod
+    def contains(self, run_id: str) -> bool:
+        """Returns whether a run is in the history; False where that can't be read."""
 
     def runs(
         self,

@@ -156,7 +156,6 @@ class HistorySQLite(SQLHistory):
         return None if writer is None else writer.settle(begins=begins)
 
     def contains(self, run_id: str) -> bool:
-        """Returns whether a run is in the file; False where that can't be read."""
         with contextlib.suppress(sqlite3.Error, OSError):
             return bool(self.database.file.run(FIND_RUN, (run_id,), patience=PATIENCE))
         return False
