@@ -9,7 +9,7 @@ from dotflow import Approval, Config, Context, DotFlow, action, clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Claim, QueueServer
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, HistoryPostgres, HistorySQLite, LogDefault, StorageFile
 
 #: From the present format to the fifth one, and to the fourth one.
 FIFTH_FORMAT = """DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;
@@ -18,6 +18,9 @@ FIFTH_FORMAT = """DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wa
 FOURTH_FORMAT = f"""{FIFTH_FORMAT} DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN round;
     ALTER TABLE questions DROP COLUMN sent; CREATE VIEW attempt_list AS SELECT run, task FROM attempts;
     PRAGMA user_version = 4;"""
+
+#: As where the row of a process is gone.
+OF_DEAD = "UPDATE runs SET lock = 7 WHERE run_id = ?"
 
 
 @action
@@ -81,7 +84,7 @@ def quick(history: History | None, *steps: Any, name: str = "quick") -> DotFlow:
     return workflow
 
 
-def begin(history: HistorySQLite, run_id: str, *names: str) -> None:
+def begin(history: History, run_id: str, *names: str) -> None:
     """Begins a run whose first tasks have completed, and whose last one runs."""
     steps = [Planned(name, "default", identity=f"shop:{name}") for name in names]
     history.record(run_id, RunStarted("shop", run_id, len(names), clock.now(), steps=steps))
@@ -92,14 +95,20 @@ def begin(history: HistorySQLite, run_id: str, *names: str) -> None:
     history.settle(run_id, begins=True)
 
 
-def crash(history: HistorySQLite, run_id: str) -> None:
+def crash(history: HistorySQLite | HistoryPostgres, run_id: str) -> None:
     """Leaves a run as one whose process was killed."""
+    if isinstance(history, HistoryPostgres):
+        writer = history._late._writers.pop(run_id)
+        history.database.transact(lambda connection: connection.execute(OF_DEAD, (run_id,)))
+        assert writer._lock is not None
+        history.database.presence.release(writer._lock)
+        return
     lock = history._writers.pop(run_id)._lock
     assert lock is not None
     history.database.presence.release(lock)
 
 
-def write(history: HistorySQLite, run_id: str, task: int, data: bytes, *, stream: int = 1, **more: Any) -> None:
+def write(history: History, run_id: str, task: int, data: bytes, *, stream: int = 1, **more: Any) -> None:
     """Writes output of a task that runs."""
     history.record(run_id, AttemptOutput(task, 1, stream, data, clock.now(), **more))
     history.settle(run_id, begins=True)

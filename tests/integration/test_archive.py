@@ -1,4 +1,4 @@
-"""The contract Archive, as HistorySQLite has it: runs of the past, and a file that reading leaves as it is."""
+"""The contract Archive, as all histories have it: runs of the past, and a file that reading leaves as it is."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine import background
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
-from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers import HistoryPostgres, HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
 from tests.histories import FIFTH_FORMAT, FOURTH_FORMAT, asking, begin, crash, nightly, numbers, quick, write
 
@@ -64,10 +65,27 @@ def double(number: int, by: int) -> int:
     return number * by
 
 
+AnyHistory = HistorySQLite | HistoryPostgres
+#: Opens the file.
+ON_FILE = pytest.mark.parametrize("history", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyHistory]:
+    """Each history that can be read."""
+    made: AnyHistory
+    if request.param == "sqlite":
+        made = HistorySQLite(tmp_path / "history.db")
+    else:
+        made = HistoryPostgres(request.getfixturevalue("postgres_history"), late=0)
+    with closing(made):
+        yield made
+
+
 # Lists
 
 
-def test_runs_are_listed_newest_first(history: HistorySQLite) -> None:
+def test_runs_are_listed_newest_first(history: AnyHistory) -> None:
     """A summary has the state, the counts and what failed first."""
     quick(history).start()
     run = nightly(history).start(keep_going=True)
@@ -80,7 +98,7 @@ def test_runs_are_listed_newest_first(history: HistorySQLite) -> None:
     assert (oldest.workflow_id, oldest.state, oldest.error) == ("quick", TypeRunState.COMPLETED, "")
 
 
-def test_lists_can_be_narrowed(history: HistorySQLite) -> None:
+def test_lists_can_be_narrowed(history: AnyHistory) -> None:
     """By state, workflow (with its parameters, or by its name), age and number."""
     nightly(history).start()
     quick(history).start()
@@ -103,13 +121,13 @@ def test_lists_can_be_narrowed(history: HistorySQLite) -> None:
 @pytest.mark.parametrize(
     "conditions", [{"state": "dead"}, {"since": "yesterday"}, {"limit": -1}, {"state": [1]}], ids=str
 )
-def test_a_condition_that_is_none_is_refused(history: HistorySQLite, conditions: dict[str, object]) -> None:
+def test_a_condition_that_is_none_is_refused(history: AnyHistory, conditions: dict[str, object]) -> None:
     """An invalid argument is an error of its own, and no empty list."""
     with pytest.raises(InvalidArgument, match=next(iter(conditions))):
         history.runs(**conditions)  # type: ignore[arg-type]
 
 
-def test_an_active_run_counts_ended_tasks(history: HistorySQLite) -> None:
+def test_an_active_run_counts_ended_tasks(history: AnyHistory) -> None:
     """Before its end, a run has the counts so far."""
     begin(history, "running", "extract", "load")
 
@@ -119,7 +137,7 @@ def test_an_active_run_counts_ended_tasks(history: HistorySQLite) -> None:
 
 
 @pytest.mark.parametrize("starts", ["start", "astart"])
-def test_a_background_run_is_in_the_history_when_start_returns(history: HistorySQLite, starts: str) -> None:
+def test_a_background_run_is_in_the_history_when_start_returns(history: AnyHistory, starts: str) -> None:
     """Who asks right after it finds this run, not the one before."""
     workflow = quick(history)
 
@@ -152,6 +170,7 @@ def test_a_history_that_hangs_holds_up_no_background_run(monkeypatch: pytest.Mon
     assert run.wait(60)
 
 
+@ON_FILE
 def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None:
     """It is Crashed for readers, before anybody has written it down; with its last step and its last moment."""
     begin(history, "11111111", "extract", "load")
@@ -171,7 +190,7 @@ def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None
     assert [run.state for run in history.runs()] == ["Completed", "Crashed"]
 
 
-def test_a_crashed_run_lasted_until_its_last_output(history: HistorySQLite) -> None:
+def test_a_crashed_run_lasted_until_its_last_output(history: AnyHistory) -> None:
     """A step that ran for an hour before the crash was no short one."""
     begin(history, "11111111", "extract")
     later = clock.now() + timedelta(hours=1)
@@ -184,7 +203,7 @@ def test_a_crashed_run_lasted_until_its_last_output(history: HistorySQLite) -> N
     assert not history.runs()[0].is_end_known
 
 
-def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:
+def test_a_crash_between_two_steps_is_one(history: AnyHistory) -> None:
     """It has the same words before and after it was written down."""
     begin(history, "11111111")
     crash(history, "11111111")
@@ -196,7 +215,7 @@ def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:
     assert before[0].error == "the process of the run ended between two steps"
 
 
-def test_a_crash_between_two_attempts_is_one(history: HistorySQLite) -> None:
+def test_a_crash_between_two_attempts_is_one(history: AnyHistory) -> None:
     """The error names the step that waited, and its attempts; it is the same once it was written down."""
     begin(history, "11111111", "extract", "load")
     failure = Failure("ConnectionError", "the warehouse is away")
@@ -215,7 +234,7 @@ def test_a_crash_between_two_attempts_is_one(history: HistorySQLite) -> None:
 # One run
 
 
-def test_a_run_has_its_tasks_attempts_and_errors(history: HistorySQLite) -> None:
+def test_a_run_has_its_tasks_attempts_and_errors(history: AnyHistory) -> None:
     """Names, states, every attempt and item, and each error with its traceback."""
     nightly(history).start(keep_going=True)
 
@@ -237,7 +256,7 @@ def test_a_run_has_its_tasks_attempts_and_errors(history: HistorySQLite) -> None
     assert {"python", "packages", "argv", "commit"} <= run.environment.keys()
 
 
-def test_items_have_a_text_of_their_arguments(history: HistorySQLite) -> None:
+def test_items_have_a_text_of_their_arguments(history: AnyHistory) -> None:
     """Plain data as it is, paths as texts, dataclasses by their fields; several arguments by name; none for a task."""
     workflow = quick(history)
     workflow.task.add(describe, each=[Path("b.txt"), Span(1, 2), {"a": "x" * 100}])
@@ -251,6 +270,7 @@ def test_items_have_a_text_of_their_arguments(history: HistorySQLite) -> None:
     assert described.attempts[-1].input == ""
 
 
+@ON_FILE
 def test_a_history_of_the_first_format_is_read_and_upgraded(history: HistorySQLite) -> None:
     """Before a run is written to it, its items have no texts; after that, new ones have."""
     run = nightly(history).start(keep_going=True).run_id
@@ -270,9 +290,7 @@ def test_a_history_of_the_first_format_is_read_and_upgraded(history: HistorySQLi
 @pytest.mark.parametrize(
     ("step", "found"), [("load", (2, None)), ("1", (1, None)), ("double#1", (1, 1)), ("1#2", (1, 2))]
 )
-def test_steps_are_found_by_name_number_and_item(
-    history: HistorySQLite, step: str, found: tuple[int, int | None]
-) -> None:
+def test_steps_are_found_by_name_number_and_item(history: AnyHistory, step: str, found: tuple[int, int | None]) -> None:
     """`fetch`, `3` and `fetch#411`."""
     nightly(history).start(keep_going=True)
 
@@ -291,7 +309,7 @@ def test_steps_are_found_by_name_number_and_item(
         ("double#x", "Can't find the step 'double#x'"),
     ],
 )
-def test_a_step_that_is_not_there_is_refused(history: HistorySQLite, step: str, message: str) -> None:
+def test_a_step_that_is_not_there_is_refused(history: AnyHistory, step: str, message: str) -> None:
     """The error names the steps of the run."""
     nightly(history).start(keep_going=True)
 
@@ -301,7 +319,7 @@ def test_a_step_that_is_not_there_is_refused(history: HistorySQLite, step: str, 
     assert message in str(raised.value)
 
 
-def test_a_name_of_several_steps_is_refused(history: HistorySQLite) -> None:
+def test_a_name_of_several_steps_is_refused(history: AnyHistory) -> None:
     """The error has their numbers."""
     quick(history, numbers, numbers).start()
 
@@ -309,7 +327,7 @@ def test_a_name_of_several_steps_is_refused(history: HistorySQLite) -> None:
         history.load().find("numbers")
 
 
-def test_runs_are_found_by_words_and_beginnings(history: HistorySQLite) -> None:
+def test_runs_are_found_by_words_and_beginnings(history: AnyHistory) -> None:
     """`last`, `failed`, an id, and a unique beginning of at least four characters."""
     for run_id in ("aaaa1111", "aaaa2222", "bbbb1111", "bbbb1111-2"):
         begin(history, run_id, "extract")
@@ -328,7 +346,7 @@ def test_runs_are_found_by_words_and_beginnings(history: HistorySQLite) -> None:
             history.load(run)
 
 
-def test_runs_of_steps_are_not_the_last_ones(history: HistorySQLite) -> None:
+def test_runs_of_steps_are_not_the_last_ones(history: AnyHistory) -> None:
     """`last` and `failed` are what was started; a run that a step has started is found by its id."""
     inner = nightly(history)
 
@@ -348,7 +366,7 @@ def test_runs_of_steps_are_not_the_last_ones(history: HistorySQLite) -> None:
         history.load("failed")
 
 
-def test_an_empty_history_has_no_last_run(history: HistorySQLite) -> None:
+def test_an_empty_history_has_no_last_run(history: AnyHistory) -> None:
     """The error says what writes one."""
     begin(history, "aaaa1111", "extract")
     crash(history, "aaaa1111")
@@ -362,7 +380,7 @@ def test_an_empty_history_has_no_last_run(history: HistorySQLite) -> None:
 # Output and values
 
 
-def test_output_is_that_of_a_run_a_step_or_an_item(history: HistorySQLite) -> None:
+def test_output_is_that_of_a_run_a_step_or_an_item(history: AnyHistory) -> None:
     """The bytes are exact, in the order of arrival."""
     begin(history, "aaaa1111", "extract", "load")
     write(history, "aaaa1111", 0, b"one\n")
@@ -379,7 +397,7 @@ def test_output_is_that_of_a_run_a_step_or_an_item(history: HistorySQLite) -> No
     assert [chunk[:3] for chunk in history.output("last", "load")] == [(1, 3, 1), (1, None, 1)]
 
 
-def test_the_ends_of_outputs(history: HistorySQLite) -> None:
+def test_the_ends_of_outputs(history: AnyHistory) -> None:
     """Without the rest being read; the run's own output too."""
     begin(history, "aaaa1111", "extract", "load")
     for data in (b"one\n", b"two\n", b"three\n"):
@@ -398,7 +416,7 @@ def test_the_ends_of_outputs(history: HistorySQLite) -> None:
     ]
 
 
-def test_output_is_followed_to_the_end_of_the_run(history: HistorySQLite) -> None:
+def test_output_is_followed_to_the_end_of_the_run(history: AnyHistory) -> None:
     """Each part comes once, and the end of the run ends it, a crash too."""
     begin(history, "aaaa1111", "extract", "load")
     write(history, "aaaa1111", 0, b"one\n")
@@ -418,7 +436,7 @@ def test_output_is_followed_to_the_end_of_the_run(history: HistorySQLite) -> Non
     assert list(following) == []
 
 
-def test_values_of_a_failed_step_come_back(history: HistorySQLite) -> None:
+def test_values_of_a_failed_step_come_back(history: AnyHistory) -> None:
     """The last attempt's inputs; what was not kept says so."""
     nightly(history).start(keep_going=True)
 
@@ -444,7 +462,7 @@ def test_a_value_that_was_too_large_is_named(tmp_path: Path) -> None:
 # Forgetting
 
 
-def test_a_run_gets_a_note(history: HistorySQLite) -> None:
+def test_a_run_gets_a_note(history: AnyHistory) -> None:
     """With its moment, in the order in which they came; an unknown run is refused."""
     quick(history).start()
 
@@ -458,6 +476,7 @@ def test_a_run_gets_a_note(history: HistorySQLite) -> None:
         history.note("failed", "three")
 
 
+@ON_FILE
 def test_forgotten_runs_are_gone(history: HistorySQLite) -> None:
     """With their attempts, errors, output and values; the file is smaller."""
     for _ in range(3):
@@ -477,7 +496,7 @@ def test_forgotten_runs_are_gone(history: HistorySQLite) -> None:
             assert database.execute(f"SELECT COUNT(*) FROM {table}").fetchall() == [(0,)]
 
 
-def test_an_active_run_is_not_forgotten(history: HistorySQLite) -> None:
+def test_an_active_run_is_not_forgotten(history: AnyHistory) -> None:
     """Named, it is refused with all others; by age, it is left out."""
     quick(history).start()
     begin(history, "aaaa1111", "extract")
@@ -492,6 +511,7 @@ def test_an_active_run_is_not_forgotten(history: HistorySQLite) -> None:
 # The file
 
 
+@ON_FILE
 def test_reading_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
     """Neither its bytes nor its time change, and no transaction is left open."""
     nightly(history).start()
@@ -507,6 +527,7 @@ def test_reading_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
         assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
 
 
+@ON_FILE
 def test_a_read_only_folder_can_be_read(history: HistorySQLite) -> None:
     """SQLite can't make its files beside it, and needs none."""
     quick(history).start()
@@ -522,6 +543,7 @@ def test_a_read_only_folder_can_be_read(history: HistorySQLite) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+@ON_FILE
 def test_a_history_without_a_file_has_no_runs(history: HistorySQLite, content: bytes | None) -> None:
     """A program may ask at its first start. Reading makes no file and changes none."""
     if content is not None:
@@ -537,6 +559,7 @@ def test_a_history_without_a_file_has_no_runs(history: HistorySQLite, content: b
     assert [path.read_bytes() for path in history.path.parent.iterdir()] == ([] if content is None else [content])
 
 
+@ON_FILE
 def test_a_file_that_is_no_history_is_refused(history: HistorySQLite) -> None:
     """The error says what it is, and the file stays as it is."""
     content = b"garbage" * 999
@@ -547,6 +570,7 @@ def test_a_file_that_is_no_history_is_refused(history: HistorySQLite) -> None:
     assert history.path.read_bytes() == content
 
 
+@ON_FILE
 def test_a_database_of_another_program_is_refused(history: HistorySQLite) -> None:
     """The error has its tables."""
     with closing(sqlite3.connect(history.path)) as database:
@@ -592,6 +616,7 @@ quick(HistorySQLite(sys.argv[1])).start()
     [FIFTH_FORMAT, FOURTH_FORMAT, THIRD_FORMAT, SECOND_FORMAT, FIRST_FORMAT],
     ids=["fifth", "fourth", "third", "second", "first"],
 )
+@ON_FILE
 def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
     """Whoever is first; the runs of all of them are in it, and the older ones, too."""
     run = nightly(history).start(keep_going=True).run_id
@@ -612,6 +637,7 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
         assert database.execute("SELECT sent FROM questions").fetchall() == []
 
 
+@ON_FILE
 def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     """An earlier dotflow of the same format refuses a file that lacks one. Another list needs another format."""
     quick(history).start()
@@ -629,6 +655,7 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     [(FIFTH_FORMAT, True), (FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
     ids=["fifth", "fourth", "third", "second", "first"],
 )
+@ON_FILE
 def test_a_file_of_an_earlier_format_is_read_as_it_is(
     history: HistorySQLite, older: str, has_queue: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -654,6 +681,7 @@ def test_a_file_of_an_earlier_format_is_read_as_it_is(
         assert database.execute("PRAGMA user_version").fetchone() < (6,)
 
 
+@ON_FILE
 def test_the_queue_of_the_fourth_format_is_read(
     history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -672,6 +700,7 @@ def test_the_queue_of_the_fourth_format_is_read(
     assert asking(history).start(resume=True).status == "Completed"
 
 
+@ON_FILE
 def test_a_file_of_the_fifth_format_gets_what_its_runs_wait_for(
     history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,7 +239,7 @@ NAMES: Final[Hints] = by_word({
 #: Commands that `dotflow` does not have -> the commands to use instead, as far as a group has them.
 COMMANDS: Final[Hints] = by_word({
     "start": ("run", "exec", "execute", "launch", "trigger"),
-    "runs list": ("list", "ls", "ps", "history", "jobs"),
+    "runs list": ("list", "ls", "ps", "jobs"),
     "runs show": ("status", "state"),
     "show": ("describe", "inspect", "info", "details", "output", "error", "errors", "failed", "last"),
     "resume start": ("retry", "rerun", "continue", "restart", "unpause"),
