@@ -180,3 +180,30 @@ def test_a_step_that_is_skipped_loses_its_old_value_then(tmp_path: Path) -> None
     night.run(1)
     assert night.keys == {"is_many"}
     assert night.workflow(1).plan(resume=True).tasks[1].reason == "is_many was False"
+
+
+@pytest.mark.parametrize("is_list_new", [False, True])
+def test_items_of_a_source_that_fails_again_are_made_anew(is_list_new: bool, tmp_path: Path) -> None:
+    """Whether their list is known ahead or made anew: nothing shows that they would be the same."""
+
+    def build(workflow: DotFlow, ran: Callable[..., None], n: int) -> None:
+        @action
+        def broken() -> int:
+            raise ValueError
+
+        @action
+        def entries() -> list[int]:
+            return [1, 2]
+
+        @action
+        def read(entry: int, broken: int | None = None) -> int:
+            ran("read", entry)
+            return entry
+
+        workflow.task.add([broken, entries])
+        workflow.task.add(read, name="read", each={"entry": "entries"})
+
+    night = Night(build, tmp_path)
+    night.run()
+
+    assert night.run(rerun=["entries"] if is_list_new else []) == ["read-1", "read-2"]

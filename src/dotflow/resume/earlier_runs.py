@@ -27,7 +27,7 @@ from dotflow.resume.tokens import Tokens, always_takes_previous
 
 ROUND_AGAIN: Final = Void("a round before it runs again")
 
-COMPLETED: Final = TypeStatus.COMPLETED
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
 OVER: Final = (COMPLETED, TypeStatus.SKIPPED)
 NOTHING_TAKEN: Final = Got({})
 
@@ -254,7 +254,10 @@ class EarlierRuns:
                 found = {one.item: values.get(one.key_suffix) for one in record.items}
                 result.values[record.task_id] = {item: value for item, value in found.items() if value is not None}
             else:
-                self._note_items(record, self._judge_items(record), result, has_records=False)
+                root = self._tokens.tasks[record.task_id]
+                assert isinstance(root, LinkedTask)
+                void = self._why_failed(source for _, source, _ in ByItem(root, self._tokens.tasks).taken(record))
+                self._note_items(record, self._judge_items(record, void=void), result, has_records=False)
             self.look.raise_mismatches()
             return result
         for task in tasks:
@@ -275,7 +278,8 @@ class EarlierRuns:
             if unsaved := self._unsaved_before(tasks[0]):
                 self._judge_together([*unsaved, tasks[0]], result)
             else:
-                self._note_items(tasks[0], self._judge_items(tasks[0]), result, has_records=False)
+                void = self._why_failed(self._tasks_of(tasks[0].links.whole_value_sources()))
+                self._note_items(tasks[0], self._judge_items(tasks[0], void=void), result, has_records=False)
         self.look.raise_mismatches()
         return result
 
@@ -298,14 +302,17 @@ class EarlierRuns:
         self._tokens.use(judged)
         try:
             for task in tasks:
-                record = judged[task.task_id]
+                record, failed = (
+                    judged[task.task_id],
+                    self._why_failed(self._tasks_of(task.links.whole_value_sources())),
+                )
                 assert isinstance(record, LinkedTask)
                 open_map(record, self._tokens.root, self._tokens.params)
                 if record.has_maps:
-                    self._restore_inner_maps(record, None, result)
+                    self._restore_inner_maps(record, failed, result)
                     self._decided.values[task.task_id] = result.values.get(task.task_id, {})
                 else:
-                    self._note_items(record, self._judge_items(record), result)
+                    self._note_items(record, self._judge_items(record, void=failed), result)
             nest = tasks[-1].links.nest
             if self._demand is not None and nest is not None:
                 self._demand.not_needed([judged[task_id] for task_id in nest.tasks])
@@ -383,15 +390,25 @@ class EarlierRuns:
 
         A source that has failed in this run is as one that was made anew.
         """
-        context, tasks = self._undecided.pop(task.task_id, None), self._tokens.tasks
+        context = self._undecided.pop(task.task_id, None)
         if context is None or task.links is None:  # it has waited for an approval since
             return None, None
-        failed = [one for one in self._needs_of_value(task, context) if tasks[one].status is TypeStatus.FAILED]
-        if failed:
-            return None, Void(f"{TAKES} task {failed[0]} {tasks[failed[0]].name}, which failed", Cause.SOURCE)
+        failed = self._why_failed(self._tasks_of(self._needs_of_value(task, context)))
+        if failed is not None:
+            return None, failed
         verdict = judge(task, self._foresee(task.links), None, context, self.look)
         self.look.raise_mismatches()
         return (context if verdict.void is None else None), verdict.void
+
+    def _tasks_of(self, ids: Iterable[int]) -> Iterator[Task]:
+        return map(self._tokens.tasks.__getitem__, ids)
+
+    def _why_failed(self, sources: Iterable[Task]) -> Void | None:
+        """Returns that a source has failed in this run, which its token does not show; None if none has."""
+        for task in sources:
+            if task.status is FAILED:
+                return Void(f"{TAKES} task {task.task_id} {task.name}, which failed", Cause.SOURCE)
+        return None
 
     def _leave_out(self, task: Task, result: Restoration) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
