@@ -2,11 +2,17 @@
 
 import contextlib
 import copy
+import os
 import pickle
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +30,8 @@ from dotflow.providers.histories.default import history_at
 from dotflow.providers.histories.postgres import link
 from tests.clouds.postgres import PASSWORD, PostgresProcess
 from tests.histories import nightly, quick
+
+PGBOUNCER = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -380,6 +388,56 @@ class TestFaults:
                 with pytest.raises(HistoryError, match="can't be used"):
                     history.runs()
                 assert clock.ticks() - began < 10
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed")
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_pooler_may_be_between(
+    mode: str, postgres_history: str, postgres_server: PostgresProcess, tmp_path: Path
+) -> None:
+    """No state of a session is used."""
+    with pooler(postgres_server, mode) as port, contextlib.ExitStack() as stack:
+        dsn = postgres_server.dsn(database="histories", port=str(port))
+        histories = [stack.enter_context(contextlib.closing(HistoryPostgres(dsn))) for _ in range(3)]
+        for number, history in enumerate(histories):
+            quick(history, name=f"w{number}").start()
+            history.note("last", "read")
+
+        assert [run.state for run in histories[0].runs()] == ["Completed"] * 3
+        assert [text for _, text in histories[1].load("last").notes] == ["read"]
+
+
+@contextlib.contextmanager
+def pooler(server: PostgresProcess, mode: str) -> Iterator[int]:
+    """A PgBouncer in front of the server. Yields its port."""
+    assert PGBOUNCER is not None
+    with tempfile.TemporaryDirectory(prefix="dotflow-pgbouncer-") as folder:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = int(found.getsockname()[1])
+        users, settings = Path(folder, "users"), Path(folder, "settings")
+        users.write_text(f'"postgres" "{PASSWORD}"\n')
+        settings.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr=127.0.0.1\n"
+            f"listen_port={port}\nauth_type=scram-sha-256\nauth_file={users}\npool_mode={mode}\nunix_socket_dir=\n"
+        )
+        given: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if os.geteuid() == 0:  # it refuses to run as root
+            given |= {"user": 65534, "group": 65534, "extra_groups": []}
+            Path(folder).chmod(0o755)
+            os.chown(users, 65534, 65534)
+        process = subprocess.Popen([PGBOUNCER, "-q", str(settings)], **given)
+        try:
+            while process.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                except OSError:
+                    time.sleep(0.02)  # there is no signal that it is ready
+                else:
+                    break
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
 
 
 class Swallowing:
