@@ -684,6 +684,7 @@ class OrderRefused(RunError):
     verb: str
     run_id: str
     reason: str
+    needs_steps: bool = False  # whether it would do to name the steps that run again
 
     def __str__(self) -> str:
         return _sentence(f"Can't {self.verb} the run {self.run_id}", self.reason)

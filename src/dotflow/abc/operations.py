@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # a run needs none of them
     from dotflow.records.record import RunSummary
 
 MAX_TRIES: Final = 3  # processes that may end in a row before a run has saved anything
-NAME_STEPS: Final = "Name the steps that run again"  # why a completed run is not resumed
 LAST_MOMENT: Final = 9_000_000_000  # seconds since 1970: in the year 2255; no run of a history begins later
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.abc.operations import NAME_STEPS, WorkflowPause
+from dotflow.abc.operations import WorkflowPause
 from dotflow.cli.command import Command, Exit, F, option
 from dotflow.cli.options import HISTORY_OPTION, open_history, with_options
 from dotflow.cli.screen import safe
@@ -231,7 +231,7 @@ def _resume_run(run: str, rerun: tuple[str, ...], history: str | None, by: str |
     try:
         found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
     except OrderRefused as error:
-        if not error.reason.endswith(NAME_STEPS):
+        if not error.needs_steps:
             raise
         raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
     _print(resume_text(found), archive, found, history)

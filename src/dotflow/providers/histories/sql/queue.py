@@ -348,7 +348,8 @@ class SQLQueue(Operations):
             if found.state is TypeRunState.RUNNING:
                 ordered = rules.counting(_open_orders(connection, found.run))
             if reason := rules.why_not_resumed(found, rerun, ordered, now):
-                raise OrderRefused("resume", found.run_id, reason)
+                is_done = found.can_go_on and found.state is TypeRunState.COMPLETED
+                raise OrderRefused("resume", found.run_id, reason, is_done and not rerun)
             connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now, order_id))
             return _continue(
                 connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings

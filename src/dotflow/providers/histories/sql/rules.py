@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from dotflow.abc.operations import LAST_MOMENT, MAX_TRIES, NAME_STEPS, Ending, Order, TypeOrder
+from dotflow.abc.operations import LAST_MOMENT, MAX_TRIES, Ending, Order, TypeOrder
 from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
@@ -272,7 +272,7 @@ def why_not_resumed(found: FoundRun, rerun: Collection[str], ordered: Order | No
     if found.state in ENDED and (found.state is not TypeRunState.COMPLETED or rerun):
         return ""
     if found.state is TypeRunState.COMPLETED:
-        return f"{since(found, now)}. {NAME_STEPS}"
+        return f"{since(found, now)}. Name the steps that run again"
     if ordered is not None:
         order = f"{ordered.by} has just asked it to {ordered.what}"
         return f"{since(found, now)}, and {order}. Resume it when it has ended"
