@@ -27,6 +27,7 @@ from dotflow.providers.histories.sql import retention
 from dotflow.providers.histories.sqlite import writer
 from dotflow.providers.histories.sqlite.formats import FORMAT
 from dotflow.providers.histories.sqlite.live import Live
+from dotflow.serving.duties import Retention
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
@@ -925,6 +926,26 @@ def test_a_server_forgets_old_runs(history: History) -> None:
     serve(history.workflow(numbers, history=history.open(keep=timedelta(microseconds=1))), once=True)
 
     assert history.read("SELECT COUNT(*) FROM runs") == [1]
+
+
+def test_a_server_reports_once_a_day_that_it_forgets_too_slowly(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how far the oldest run is over its limit."""
+    monkeypatch.setattr(HistorySQLite, "sweep", lambda history: None)
+    reports: list[str] = []
+    with virtual_clock() as time:
+        opened = history.open(keep="2 days")
+        for _ in range(2):
+            history.workflow(numbers, history=opened).start()
+            time.advance(1)
+        duty = Retention(opened, reports.append)
+        for _ in range(9):
+            time.advance(43_200)
+            duty.look()
+    days = [f"The history keeps runs that are {count} d over its limit." for count in (1, 2)]
+    assert reports == days
+    assert history.open(keep="1 run").overdue() == 0
 
 
 CHILDREN = {

@@ -71,6 +71,10 @@ class History(Listener):
         A server calls it once a second.
         """
 
+    def overdue(self) -> float:
+        """Returns for how many seconds a run is kept beyond its time; 0, the default, for none. It is reported."""
+        return 0.0
+
 
 def has_queue(history: History | None) -> bool:
     """Returns whether a history has a queue, without opening it."""

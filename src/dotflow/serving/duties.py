@@ -7,6 +7,7 @@ from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
+from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.submission import find_secret
@@ -14,6 +15,7 @@ from dotflow.errors import HistoryError
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 
+DAY: Final = 86_400.0  # seconds
 RETRY: Final = 5.0  # seconds until what the history has refused is tried again
 
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
@@ -149,14 +151,20 @@ class Neighbours:
 
 
 class Retention:
-    """Forgets the runs that the history no longer keeps, a few at a time."""
+    """Forgets the runs that the history no longer keeps, a few at a time; reports once a day if that is too slow."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, report: Callable[[str], None]) -> None:
         self._history = history
+        self._report = report
+        self._report_at = clock.monotonic() + DAY
 
     def look(self) -> None:
         """Forgets some of them."""
         self._history.sweep()
+        if clock.monotonic() >= self._report_at:
+            self._report_at = clock.monotonic() + DAY
+            if (over := self._history.overdue()) >= DAY:
+                self._report(f"The history keeps runs that are {format_duration(over)} over its limit.")
 
 
 class Pauses:

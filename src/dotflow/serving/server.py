@@ -146,7 +146,7 @@ class Server:
                 Answers(server, report),
                 Neighbours(server, report),
                 Pauses(self._queue, self._workflows, report),
-                Retention(self._history),
+                Retention(self._history, report),
                 runs.ends,
             )
         ]

@@ -19,7 +19,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sql.database import Connection, Database
 from dotflow.providers.histories.sql.reading import reading
-from dotflow.providers.histories.sql.retention import GOING_ON, chains_of
+from dotflow.providers.histories.sql.retention import GOING_ON, Keep, chains_of, overdue
 from dotflow.providers.histories.sql.tables import micro
 from dotflow.providers.histories.sql.values import KEPT
 
@@ -38,10 +38,12 @@ class SQLHistory(Archive, History):
 
     Attributes:
         database: The database.
+        keep: Which runs are kept.
         value_limit: The maximum size of the copy of a value, in bytes.
     """
 
     database: Database
+    keep: Keep
     value_limit: int
 
     @abstractmethod
@@ -153,6 +155,9 @@ class SQLHistory(Archive, History):
                 raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
             limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
             return records.copies(number, found, limit)
+
+    def overdue(self) -> float:
+        return overdue(self.database.run, self.keep)
 
     def forgettable(self, connection: Connection, numbers: list[int]) -> list[int]:
         """Returns runs with the others of their chains. Raises NotInHistory if one goes on."""

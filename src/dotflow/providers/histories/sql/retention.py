@@ -44,6 +44,7 @@ FORGETTABLE: Final = f"""SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND la
     AND (NOT last.is_named OR {LATER.format(state="")} AND (last.state NOT IN ('Failed', 'Crashed')
         OR {LATER.format(state=" AND state IN ('Failed', 'Crashed')")}))"""
 OLD: Final = f"{FORGETTABLE} AND old.began < ? AND last.ended < ? ORDER BY old.began LIMIT {BATCH}"
+ENDED_AT: Final = "SELECT ended FROM runs WHERE run = ?"
 NTH: Final = "SELECT began FROM runs WHERE begun ORDER BY began DESC LIMIT 1 OFFSET ?"
 ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT {BATCH}"
 #: Whether a run, or the last one of its chain, goes on: that one, and its state.
@@ -132,6 +133,16 @@ def sweep(run: Run, transact: Transact, keep: Keep, seconds: float) -> bool:
     return True
 
 
+def overdue(run: Run, keep: Keep) -> float:
+    """Returns for how many seconds the oldest run that is to be forgotten is over its time; 0 where there is none."""
+    if not isinstance(keep, timedelta):
+        return 0.0
+    before = _before(keep)
+    for oldest in run(OLD, (before, before)):
+        return float(before - run(ENDED_AT, oldest)[0][0]) / MICRO
+    return 0.0
+
+
 def forget_all(transact: Transact, work: Callable[[Connection], Forgotten]) -> int:
     """Calls *work* in a transaction until nothing is left. Returns how many runs are gone."""
     count, is_done = 0, False
@@ -145,8 +156,12 @@ def forget_some(connection: Connection, keep: timedelta | int) -> Forgotten:
     """Deletes a few rows of runs that are no longer kept, within a transaction."""
     if isinstance(keep, int):
         return forget_found(connection, SURPLUS, [keep - 1])
-    before = max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))
-    return forget_found(connection, OLD, [before, before])
+    return forget_found(connection, OLD, [_before(keep)] * 2)
+
+
+def _before(keep: timedelta) -> int:
+    """Returns the moment before which runs are forgotten that ended then."""
+    return max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))
 
 
 def forget_found(connection: Connection, statement: str, values: Sequence[int]) -> Forgotten:
