@@ -17,6 +17,7 @@ import time
 import traceback
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,22 +166,25 @@ class Maker:
             task.fallback = self.step(number, kind, names, set(task.optional), "f")
         return task
 
-    def nest(self, before: list[Task]) -> Task:
+    def nest(self, before: list[Task], depth: int = 0) -> Task:
         pick, number = self.random, next(self.numbers)
         usable = [t for t in before if not t.always and t.saved]
         outer = {f"out{t.name}": t.name for t in pick.sample(usable, min(len(usable), 2))}
         task = Task(f"m{number}", takes=dict(outer))
-        repeats = pick.random() < 0.5
+        repeats = pick.random() < 0.5 and not depth
+        entry = f"sub{depth}" if depth else "item"
+        if depth:
+            task.takes["item"] = "$item"
         body: list[Task] = []
         for _ in range(pick.randint(2, 3)):
-            body.append(
-                self.task(
-                    body,
-                    {"item": "$item", **{name: f"${name}" for name in outer}},
-                    maps=repeats or self.nested,
-                    inside=True,
-                )
-            )
+            if self.level > 3 and pick.random() < (0.5, 0.2, 0)[depth]:
+                saved = [t for t in body if is_all_saved(t)]
+                body.append(self.nest(saved, depth + 1))
+                continue
+            params = {entry: f"${entry}", "item": "$item", **{name: f"${name}" for name in outer}}
+            body.append(self.task(body, params, maps=repeats or self.nested, inside=True))
+            if depth:
+                body[-1].saved, body[-1].always = True, False
         kept = [t for t in body if not t.always and t.saved]
         if not kept:
             body.insert(0, self.task([], {"item": "$item"}, maps=False, inside=True))
@@ -197,7 +201,7 @@ class Maker:
             carried = [t for t in kept if t.name != task.until]
             task.carry = {"item": carried[-1].name} if carried else {}
         else:
-            task.each = {"item": self.list_for(before)}
+            task.each = {entry: self.list_for(before)}
             task.limit = 2
         last = (
             [t for t in body if not t.always and t.name != task.until] if repeats else [t for t in body if not t.always]
@@ -212,7 +216,7 @@ class Maker:
         """Changes the workflow, as users do between two runs."""
         pick = self.random
         kind = pick.choice(("params", "list", "code", "code", "written", "insert", "remove", "repeat"))
-        every = [t for top in self.tasks for t in ([top] if top.body is None else [top, *top.body.tasks])]
+        every = list(all_tasks(self.tasks))
         task = pick.choice(every)
         if kind == "params":
             self.params = {"limit": pick.randrange(3), "urls": [pick.randrange(5) for _ in range(pick.randrange(4))]}
@@ -244,6 +248,26 @@ class Maker:
             if one.body is not None:
                 one.body = Graph(one.body.tasks, one.body.params)
         return kind
+
+
+def all_tasks(tasks: list[Task]) -> Iterator[Task]:
+    """Yields the tasks, and those of added workflows."""
+    for task in tasks:
+        yield task
+        if task.body is not None:
+            yield from all_tasks(task.body.tasks)
+
+
+def without_empty(value: Any) -> Any:
+    """Returns a value without what is empty in it; None for an empty one."""
+    if not isinstance(value, list):
+        return value
+    return [one for one in map(without_empty, value) if one is not None] or None
+
+
+def giver_of(task: Task) -> str:
+    """Returns the name of the task that has the value of a task, or of an added workflow."""
+    return task.name if task.body is None else f"{task.name}.{giver_of(task.body.by_name[task.result])}"
 
 
 def is_saved(task: Task) -> bool:
@@ -370,9 +394,7 @@ class Engine:
         if not is_killed:
             run = workflow.last
             # Not run.value(): of a map with failed items, what came is compared, too.
-            givers = {
-                task.name: task.name if task.body is None else f"{task.name}.{task.result}" for task in maker.tasks
-            }
+            givers = {task.name: giver_of(task) for task in maker.tasks}
             out["values"] = {name: run.task(giver).value for name, giver in givers.items()}
             out["states"] = {
                 task.name: str(run.task(task.name).status.value) for task in maker.tasks if task.body is None
@@ -450,9 +472,7 @@ def build(maker: Maker, storage: Any) -> Any:
         for source, wanted in task.when:
             options["when" if wanted else "unless"] = named(source, set())
         if task.body is not None:
-            inner = DotFlow(
-                params={**task.body.params, **dict.fromkeys([*task.takes, *(["item"] if task.each else [])], ...)}
-            )
+            inner = DotFlow(params={**task.body.params, **dict.fromkeys([*task.takes, *task.each], ...)})
             for one in task.body.tasks:
                 add(inner, one)
             if task.each:
@@ -517,8 +537,10 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     """A difference that is known, with who is right, after which the two go different ways; "" for another one."""
     ours, theirs = model.get("calls", Counter()), engine.get("calls", Counter())
     more, less = theirs - ours, ours - theirs
-    every = [t for top in maker.tasks for t in ([top] if top.body is None else top.body.tasks)]
-    in_rounds = {t.step.name for top in maker.tasks if top.repeat and top.body for t in top.body.tasks if t.step}
+    every = [t for t in all_tasks(maker.tasks) if t.body is None]
+    in_rounds = {
+        t.step.name for top in maker.tasks if top.repeat and top.body for t in all_tasks(top.body.tasks) if t.step
+    }
     tasks = engine["ran"].tasks if "ran" in engine else []
     mine, others = ({row[0] for row in (one.get("plan") or {}).values()} for one in (model, engine))
     is_killed = "values" not in model, "values" not in engine
@@ -561,7 +583,7 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     ):
         return "19 a loop has failed in what no task needs now: dotflow fails again, the model goes on, which is wrong"
     values = [(model.get("values", {}).get(k), v) for k, v in engine.get("values", {}).items()]
-    if is_empty and not more and not less and all(a == b or (a in ([], None) and b in ([], None)) for a, b in values):
+    if is_empty and not more and not less and all(without_empty(a) == without_empty(b) for a, b in values):
         return "16 an empty map that takes what fails in a resume: dotflow has []; the model skips it, as a new run"
     if more and not less and {call[0] for call in more} <= is_unsaved & in_rounds:
         return "17 of rounds, dotflow makes what only restored or skipped tasks of a round take; the model does not"
@@ -584,7 +606,7 @@ def scenario(seed: int, level: int, folder: str | None = None, mode: str | None 
 
     Args:
         seed: The workflow and its changes.
-        level: 1 is without added workflows and cleanups, 3 also with `only`.
+        level: 1 is without added workflows and cleanups, 3 also with `only`, 4 with workflows for each item in others.
         folder: Where files are saved, which is empty; without one values stay in memory.
         mode: "sequential" or "parallel"; by the seed without one. Caches are tried in order only, and so are kills.
     """

@@ -417,7 +417,8 @@ class Run:
             for leaf in [node] if not task.is_fan else _leaves(node.fan.kids) if node.fan is not None else ():
                 one = leaf.task
                 if one.saved and not one.always and not leaf.is_done() and self.look.saved(leaf) is None:
-                    yield leaf.scope.prefix + one.name
+                    full = leaf.scope.prefix + one.name
+                    yield from [full] if one.body is None else [it.name for it in _places(one.body, f"{full}.")]
 
     # The run
 

@@ -9,7 +9,7 @@ from tests.core_fuzz import scenario
 SEEDS = 12  # of each kind; tests/core_fuzz.py tries thousands
 
 
-@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("level", [1, 2, 4])
 @pytest.mark.parametrize("storage", ["memory", "file"])
 def test_dotflow_does_what_the_model_does(
     level: int, storage: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -187,6 +187,39 @@ def test_a_map_over_the_workflow_goes_on_item_by_item(make_workflow: MakeWorkflo
     assert run.value("sums") == [5, 4]
 
 
+def test_a_map_over_the_workflow_runs_again_with_an_inner_item(sites: Sites) -> None:
+    """The key of its item shows the outer entry only; what the inner items are now counts, too."""
+
+    def workflow(add: int) -> DotFlow:
+        row = DotFlow(params={"row": ..., "add": ...})
+        row.task.add(action(lambda cell, add: cell + add, version=str(add)), name="more", each={"cell": "row"})
+        new = sites.new()
+        new.task.add(action(lambda: [[1, 2], [3]], version="1"), name="rows")
+        new.task.add(row, name="table", each="rows", params={"add": add})
+        new.task.add(action(lambda values: sum(values), version="1"), name="sums", each={"values": "table"})
+        return new
+
+    assert workflow(1).start().value("sums") == [5, 4]
+
+    assert workflow(2).start(resume=True, rerun=["rows"]).value("sums") == [7, 5]
+
+
+def test_an_empty_inner_list_counts_in_the_value(sites: Sites) -> None:
+    """What takes the list of lists runs again, though no inner item is there in either run."""
+
+    def workflow(rows: list[list[int]]) -> DotFlow:
+        row = DotFlow(params={"row": ...})
+        row.task.add(action(lambda cell: cell), name="same", each={"cell": "row"})
+        new = sites.new()
+        new.task.add(row, name="table", each=rows)
+        new.task.add(action(lambda table: len(table)), name="count")
+        return new
+
+    assert workflow([[], []]).start().value("count") == 2
+
+    assert workflow([[]]).start(resume=True).value("count") == 1
+
+
 def test_a_condition_skips_the_map_of_an_item(make_workflow: MakeWorkflow) -> None:
     """What takes its values is skipped for this item only."""
     row = DotFlow(params={"row": ...})

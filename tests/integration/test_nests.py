@@ -668,9 +668,9 @@ def inner(build: Callable[[DotFlow], object], **params: Any) -> DotFlow:
         (inner(lambda w: w.task.add(action(lambda previous_context: 0))), {}, "has previous_context.*Name a parameter"),
         (inner(lambda w: w.task.add(fetch, group_name="g")), {}, "has group_name.*Remove it"),
         (
-            inner(lambda w: w.task.add(inner(lambda v: v.task.add(fetch)), name="b", each={"url": ["a"]})),
+            inner(lambda w: w.task.add(fetch, name="b", repeat=2)),
             {},
-            "has each, and its workflow.*Flatten",
+            "has repeat, and its workflow.*Use one of them",
         ),
         (inner(lambda w: w.task.add(fetch)), {"fallback": urls}, "fallback is for one task"),
         (inner(lambda w: w.task.add(fetch)), {"always": True}, "always is for one task"),

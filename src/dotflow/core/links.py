@@ -60,9 +60,11 @@ class Entry(NamedTuple):
 
     Attributes:
         parameter: The run parameter of the workflow that it fills, and the parameter of the list in `Links.each`.
+        level: The number of the workflow, from 1 for the outermost one.
     """
 
     parameter: str
+    level: int = 1
 
 
 class Carried(NamedTuple):
@@ -70,9 +72,11 @@ class Carried(NamedTuple):
 
     Attributes:
         task: The id of the task that has it.
+        level: The number of the workflow that is repeated, from 1 for the outermost one.
     """
 
     task: int
+    level: int = 1
 
 
 #: A task's id, the name of a run parameter, a Constant, an Entry or what is carried.
@@ -117,16 +121,18 @@ class Each(NamedTuple):
     part: Part | None = None
     carried: Bind | None = None
 
-    def moved(self, new_id: Callable[[int], int]) -> "Each":
-        """Returns it for tasks with other ids."""
-        carried = self.carried and self.carried._replace(source=_moved(self.carried.source, new_id))
-        return self._replace(source=_moved(self.source, new_id), carried=carried)
+    def moved(self, new_id: Callable[[int], int], deeper: int = 0) -> "Each":
+        """Returns it for tasks with other ids, in so many more workflows."""
+        carried = self.carried and self.carried._replace(source=_moved(self.carried.source, new_id, deeper))
+        return self._replace(source=_moved(self.source, new_id, deeper), carried=carried)
 
 
-def _moved(source: Any, new_id: Callable[[int], int]) -> Any:
-    """Returns a source for tasks with other ids."""
+def _moved(source: Any, new_id: Callable[[int], int], deeper: int) -> Any:
+    """Returns a source for tasks with other ids, in so many more workflows."""
     if type(source) is Carried:
-        return Carried(new_id(source.task))
+        return Carried(new_id(source.task), source.level + deeper)
+    if type(source) is Entry:
+        return Entry(source.parameter, source.level + deeper)
     return new_id(source) if isinstance(source, int) else source
 
 
@@ -194,10 +200,10 @@ class Nest(NamedTuple):
         """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
         return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
 
-    def moved(self, new_id: Callable[[int], int]) -> "Nest":
-        """Returns it for tasks with other ids."""
+    def moved(self, new_id: Callable[[int], int], deeper: int = 0) -> "Nest":
+        """Returns it for tasks with other ids, in so many more workflows."""
         until = None if self.until is None else new_id(self.until)
-        each = tuple(link.moved(new_id) for link in self.each)
+        each = tuple(link.moved(new_id, deeper) for link in self.each)
         return self._replace(tasks=tuple(map(new_id, self.tasks)), result=new_id(self.result), until=until, each=each)
 
 
@@ -211,7 +217,9 @@ class Links(NamedTuple):
         after: The tasks and added workflows that must be over, whatever became of them.
         each: The lists that it is mapped over, or the workflow that it was added with; empty for neither.
         is_cross: Whether it runs for every combination of their entries; else they go in step.
-        nest: The workflow that it was added with, if that runs for each item of its lists, or in rounds.
+        nest: The workflow that it was added with, if that runs for each item of its lists, or in rounds; the outermost
+            of several.
+        inner: The further ones inside of that, in which it stands, from outside to inside.
         max_parallel: The number of items in flight at once.
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
@@ -231,6 +239,7 @@ class Links(NamedTuple):
     each: tuple[Each, ...] = ()
     is_cross: bool = False
     nest: Nest | None = None
+    inner: tuple[Nest, ...] = ()
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
     fallback: AnyAction | None = None
@@ -243,16 +252,34 @@ class Links(NamedTuple):
     takes_key: bool = False
 
     @property
+    def nests(self) -> tuple[Nest, ...]:
+        """The workflows for each item, or in rounds, in which it stands, from outside to inside."""
+        return () if self.nest is None else (self.nest, *self.inner)
+
+    @property
+    def has_own_lists(self) -> bool:
+        """Whether it is mapped over lists of its own, beside those of the workflows in which it stands."""
+        return bool(self.each) and (self.nest is None or self.each is not self.nests[-1].each)
+
+    @property
     def is_map_inside(self) -> bool:
-        """Whether each item, or round, of the workflow that it was added with has a list of its own for it."""
-        return self.nest is not None and bool(self.each) and self.each is not self.nest.each
+        """Whether each item, or round, of the workflow that it was added with has lists of its own for it."""
+        return self.nest is not None and (bool(self.inner) or self.has_own_lists)
 
     @property
     def lists(self) -> tuple[Each, ...]:
-        """Its lists, and those of the workflow that it was added with."""
+        """Its lists, and those of the workflows in which it stands."""
         if self.nest is None or not self.is_map_inside:
             return self.each
-        return (*self.nest.each, *self.each)
+        return tuple(
+            chain.from_iterable((*(nest.each for nest in self.nests), self.each if self.has_own_lists else ()))
+        )
+
+    def level_of(self, source: object) -> int:
+        """Returns the number of the workflow in whose items or rounds a source stands; 0 for one outside of all."""
+        if isinstance(source, Entry | Carried):
+            return source.level
+        return sum(source in nest.tasks for nest in self.nests) if isinstance(source, int) else 0
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
@@ -269,10 +296,11 @@ class Links(NamedTuple):
             return self
         conditions = tuple(link for link in self.conditions if not link.by_item)
         nest = self.nest
-        each = self.each if self.is_cross or self.is_map_inside else ()
-        if nest is not None and nest.is_cross and self.is_map_inside:
-            each = self.lists
-        links = self._replace(each=each, nest=None, conditions=conditions)
+        each = self.each if self.is_cross else ()
+        if nest is not None and self.is_map_inside:
+            each = self.lists[len(nest.each) :]
+            each = self.lists if nest.is_cross else each
+        links = self._replace(each=each, nest=None, inner=(), conditions=conditions)
         if nest is None:
             return links
         # All conditions on what goes by item are decided for each item.
@@ -320,28 +348,30 @@ class Links(NamedTuple):
             conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
         )
 
-    def moved(self, new_id: Callable[[int], int], name: str | None = None) -> "Links":
+    def moved(self, new_id: Callable[[int], int], name: str | None = None, deeper: int = 0) -> "Links":
         """Returns the links for tasks with other ids.
 
         Args:
             new_id: Returns a task's new id.
             name: The new name; None for the same.
+            deeper: The number of further workflows, for each item or in rounds, in which the task stands.
         """
 
         def moved(source: Any) -> Any:
-            return _moved(source, new_id)
+            return _moved(source, new_id, deeper)
 
-        nest = self.nest and self.nest.moved(new_id)
-        each = tuple(link.moved(new_id) for link in self.each)
-        if nest is not None and not self.is_map_inside:
-            each = nest.each
+        nests = [nest.moved(new_id, deeper) for nest in self.nests]
+        each = tuple(link.moved(new_id, deeper) for link in self.each)
+        if nests and not self.has_own_lists:
+            each = nests[-1].each
         return self._replace(
             name=self.name if name is None else name,
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
             each=each,
-            nest=nest,
+            nest=nests[0] if nests else None,
+            inner=tuple(nests[1:]),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

@@ -21,6 +21,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure, TaskError
+from dotflow.core.links import Nest
 from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.run_state import TypeRunState
@@ -29,8 +30,19 @@ from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
-from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Skip, arguments, gather, is_over, unmet_need, value_of
-from dotflow.graph.linked_task import InnerMap, Item, ItemOrMap, LinkedTask, Scope
+from dotflow.graph.gather import (
+    UNFINISHED,
+    Arguments,
+    ByItem,
+    Got,
+    Skip,
+    arguments,
+    gather,
+    is_over,
+    unmet_need,
+    value_of,
+)
+from dotflow.graph.linked_task import InnerMap, Item, ItemOrMap, LinkedTask, Scope, map_of
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
     Held,
@@ -45,6 +57,7 @@ from dotflow.graph.maps import (
     open_map,
     record_skipped,
     round_end,
+    scope_of,
     why_failed,
 )
 from dotflow.graph.params import Params
@@ -60,6 +73,7 @@ if TYPE_CHECKING:  # few workflows ask
     from dotflow.engine.approvals import Approvals
 
 SKIPPED: Final = TypeStatus.SKIPPED
+NOTHING_TAKEN: Final = Got({})
 NEVER: Final = 1 << 60  # instead of the number of unmet needs, for a task that another one begins
 
 
@@ -166,7 +180,7 @@ class RunGraph:
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
         self._item_followers = plan.item_followers(tasks, linked)
-        self._with_maps = {task.task_id for task in linked if task.links.nest and task.has_maps}
+        self._with_maps = {task.task_id for task in linked if task.has_maps}
         self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
         for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
             limit = nest.limit if plan.is_parallel else 1
@@ -391,18 +405,23 @@ class RunGraph:
         values = self._fallback_values.get(task.task_id)
         if values is None:
             values = self._fallback_values[task.task_id] = arguments(links, self._tasks, self._params, of_fallback=True)
-        if item is not None and links.nest is not None:
-            node = item.scope.node(task.task_id)  # the item, or its map
-            inputs = self._maps[self._root.nodes[task.task_id]].inputs
-            of_item = inputs.fallback_arguments(node)
-            if isinstance(of_item, Skip):
-                return None
-            own = of_item if node is item else {**(own or {}), **of_item}
         if isinstance(values, Skip):
             return None
-        if item is not None and item.scope.before is not None:
-            carried = inputs.fallback_carried
-            values = {name: value for name, value in values.items() if name not in carried}
+        if item is not None and links.nest is not None:
+            scope = item.scope
+            if scope.node(task.task_id) is item:
+                own = {}
+            while scope.outer is not None:  # from inside to outside
+                node = scope.node(task.task_id)
+                inputs = self._maps[scope.outer.node(task.task_id)].inputs
+                of_item = inputs.fallback_arguments(node)
+                if isinstance(of_item, Skip):
+                    return None
+                own = {**(own or {}), **of_item}
+                if scope.before is not None:
+                    carried = inputs.fallback_carried
+                    values = {name: value for name, value in values.items() if name not in carried}
+                scope = scope.outer
         attempt = (item or task).attempt
         error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
         if own is None:
@@ -546,7 +565,7 @@ class RunGraph:
         for task, shared in opening:
             limit = task.links.max_parallel if self._plan.is_parallel else 1
             keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
-            inputs = ByItem(task, self._tasks, self._plan.goes_after(task) if run is not None else None)
+            inputs = ByItem(task, self._tasks, self._plan.goes_after(task, 0, self._tasks))
             items = ItemMap(task, inputs, shared, previous, limit, keep_going)
             self._maps[task] = items
             opened.append(items)
@@ -572,7 +591,7 @@ class RunGraph:
             task_id = items.task.task_id
             followers = self._item_followers.get(task_id, ())
             first = tasks[0].task_id if run is None else run.nest.tasks[0]
-            items.beside = [(one, one.task.task_id - first) for one in opened if one.task.task_id in followers]
+            items.beside = [(one, one.task.task_id - first) for one in opened if one.inputs.waits_for(task_id)]
             items.in_step = [self._root.nodes[one] for one in followers if run is None or one not in run.nest.tasks]
             if not self.is_stopping:
                 self._followers[task_id] = [other for other in self._followers[task_id] if other not in followers]
@@ -633,44 +652,106 @@ class RunGraph:
     def _open_inner(self, items: ItemMap, node: InnerMap) -> list[Decision]:
         """Makes the items of a map in a scope that has begun, or ends it where it has none.
 
+        Those of a workflow in the scope begin together, when the first of them is considered.
+
         Args:
             items: The map of its task.
             node: The map.
         """
-        task = items.task
-        if items.is_closed:
+        if items.is_closed or node in self._maps or is_over(node):
             return []
-        own: Arguments = {}  # if no item runs, a value that it would take may be missing
-        try:
-            if node.item not in items.whole_scopes:
-                got = items.inputs.gather(node, self._secrets.masks)
-                verdict = judge(node, got, items.inputs.unmet_need(node))
-                if verdict.kind is TypeDecision.SKIP:
-                    record_skipped(node, verdict.reason)
-                    return self._end_inner(items, node)
-                own = got.args
-            open_map(node, self._root, self._params)
-            restored = self.checkpoints.restore_items([node]).values.get(task.task_id, {})
-        except Exception as error:  # of values, which may be the user's own types, or of the storage
-            node._apply(TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic()))
-            is_lost = isinstance(error, LeaseLost)
-            stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
-            return [*stop, *self._end_inner(items, node)]
-        limit = task.links.max_parallel if self._plan.is_parallel else 1
-        shared = {**items.shared_by(node.scope), **own}
-        inner = ItemMap(node, ByItem(node, self._tasks), shared, items.previous, limit, items.keep_going)
-        self._maps[node] = inner
-        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic(), round=node.item)
-        node._apply(opened)
-        decisions: list[Decision] = [opened]
-        for item in node.items:
-            context = restored.get(item.item)
-            if context is None:
-                decisions += self._begin_or_skip(inner, item, None)
+        nest = node.nest
+        unit = [node] if nest is None else [node.scope.node(task_id) for task_id in nest.tasks]
+        decisions: list[Decision] = []
+        opening: list[tuple[ItemMap, InnerMap, Arguments]] = []
+        for one in unit:
+            of = self._maps.get(one.owner) if isinstance(one, InnerMap) else None
+            if of is None:  # it was skipped with all of its items
+                continue
+            try:
+                # If no item runs, a value that it would take may be missing.
+                got = NOTHING_TAKEN if one.item in of.whole_scopes else of.inputs.gather(one, self._secrets.masks)
+                verdict = judge(one, got, None if got is NOTHING_TAKEN else of.inputs.unmet_need(one))
+            except Exception as error:  # of values, which may be the user's own types
+                decisions += self._fail_inner(of, one, error)
+                continue
+            if verdict.kind is TypeDecision.SKIP:
+                record_skipped(one, verdict.reason)
+                decisions += self._end_inner(of, one)
             else:
-                event = TaskRestored(task.task_id, context, Context(), item.item, "checkpoint")
-                decisions.append(Ended(event, item, context))
-        return decisions + (self._continue(inner) if node.items else self._end_inner(items, node))
+                opening.append((of, one, got.args))
+        return decisions + (self._open_together(opening, nest) if opening else [])
+
+    def _open_together(
+        self, opening: Sequence[tuple[ItemMap, InnerMap, Arguments]], nest: Nest | None
+    ) -> list[Decision]:
+        """Makes the items of maps in a scope: of one, or of those of a workflow there, whose lists are known.
+
+        Args:
+            opening: The map of each one's task, the one, and the arguments that only its items share.
+            nest: The workflow.
+        """
+        try:
+            for _, node, _ in opening:
+                open_map(node, self._root, self._params)
+                node.add_items()
+            restored = self.checkpoints.restore_items([node for _, node, _ in opening])
+        except Exception as error:  # of lists, which may be the user's own types, or of the storage
+            decisions = self._fail_inner(*opening[0][:2], error)
+            for of, node, _ in opening[1:]:
+                record_skipped(node, f"it needs '{opening[0][1].name}', which failed")
+                decisions += self._end_inner(of, node)
+            return decisions
+        run = None
+        if nest is not None:
+            run = NestRun(nest, nest.limit if self._plan.is_parallel else 1, is_last_of_lane=False)
+            run.considers_once = True
+            run.open(opening[0][1].scopes, len(opening))
+        decisions = []
+        opened: list[ItemMap] = []
+        for of, node, own in opening:
+            task_id, level = node.task_id, node.level
+            limit = node.links.max_parallel if self._plan.is_parallel else 1
+            inputs = ByItem(node, self._tasks, self._plan.goes_after(node, level, self._tasks))
+            items = ItemMap(node, inputs, {**of.shared_by(node.scope), **own}, of.previous, limit, of.keep_going)
+            self._maps[node] = items
+            opened.append(items)
+            count = len(self._tasks[task_id].items)
+            event = MapOpened(task_id, count, clock.now(), clock.monotonic(), round=scope_of(node.scope, 1).index)
+            node._apply(event)
+            decisions.append(event)
+            values = {} if node.has_maps else restored.values.get(task_id, {})
+            items.run = run
+            items.settled = values.keys()
+            items.whole_scopes = restored.whole_scopes.get(task_id, ())
+            for scope in node.scopes if node.has_maps else ():
+                node.begin_in(scope)
+            for item in node.nodes:
+                context = values.get(item.item)
+                if context is not None:
+                    restoring = TaskRestored(task_id, context, Context(), item.item, "checkpoint")
+                    decisions.append(Ended(restoring, item, context))
+                elif run is None:
+                    decisions += self._begin_or_skip(items, item, None)
+                else:  # what it follows may have been skipped
+                    decisions += self._consider(items, item)
+        for items in opened:
+            first = items.task.task_id if nest is None else nest.tasks[0]
+            task_id = items.task.task_id
+            items.beside = [(one, one.task.task_id - first) for one in opened if one.inputs.waits_for(task_id)]
+        for items in opened:
+            decisions += self._continue(items)
+        if run is not None and run.scopes:
+            # It begins once all that is restored has been published.
+            decisions.append(NextItem(opened[0], self._lanes[opened[0].task.task_id], opened[0].task.step, 0))
+        return decisions
+
+    def _fail_inner(self, items: ItemMap, node: InnerMap, error: Exception) -> list[Decision]:
+        """Ends a map in a scope that can't open."""
+        node._apply(TaskFailed(node.task_id, 1, Failure.of(error), clock.now(), clock.monotonic()))
+        is_lost = isinstance(error, LeaseLost)
+        stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
+        return [*stop, *self._end_inner(items, node)]
 
     def _end_inner(self, items: ItemMap, node: InnerMap) -> list[Decision]:
         """Ends a map in a scope, all of whose items have ended, and continues what waits for it there."""
@@ -682,6 +763,8 @@ class RunGraph:
         decisions = self._follow(items, node, None)[0]
         if run.end(node):
             decisions += self._admit(run)
+        elif self.asked:
+            decisions += self._give_place(run, node.item)
         if not items.task.is_repeated:
             items.left -= 1
             decisions += self._continue(items)
@@ -794,7 +877,7 @@ class RunGraph:
         task = items.task
         if items.is_over:
             if isinstance(task, InnerMap):
-                return self._end_inner(self._maps[self._root.nodes[task.task_id]], task)
+                return self._end_inner(self._maps[task.owner], task) if task in self._maps else []
             if self._maps.pop(task, None) is None:  # it has ended before
                 return []
             run = items.run
@@ -856,7 +939,8 @@ class RunGraph:
 
     def _give_place(self, run: NestRun, index: int) -> list[Decision]:
         """Lets another item of an added workflow begin, if what is left of this one waits for approvals."""
-        waits = any((task_id, index) in self.asked for task_id in run.nest.tasks)
+        nodes = [node for node in run.scopes[index].nodes if isinstance(node, Item)]
+        waits = any((node.task_id, node.item) in self.asked for node in nodes)
         maps = self._maps_of(run)
         is_inside = any(node in self._maps for node in run.scopes[index].nodes if isinstance(node, InnerMap))
         if not waits or is_inside or any(index in items.in_flight or index in items.pending for items in maps):
@@ -878,7 +962,7 @@ class RunGraph:
     def _end_item(self, item: Item, context: Context | None) -> list[Decision]:
         """Continues its map, and those that wait for the item."""
         root = self._root.nodes[item.task_id]
-        items = self._maps.get(item.scope.node(item.task_id) if item.task_id in self._with_maps else root)
+        items = self._maps.get(map_of(item) if item.task_id in self._with_maps else root)
         if items is None:  # the map has ended without it
             return []
         decisions: list[Decision] = []
@@ -894,7 +978,7 @@ class RunGraph:
         if items.run is not None and items.run.end(item):
             decisions += self._admit(items.run)
         elif items.run is not None and self.asked:
-            decisions += self._give_place(items.run, item.item)
+            decisions += self._give_place(items.run, item.scope.index)
         if items.left and (items.is_waiting or not items.pending) and not items.has_stopped:
             return decisions  # nothing follows in its own map
         return decisions + self._continue(items)
@@ -982,7 +1066,9 @@ class RunGraph:
                 failed[items.task.task_id] = not_reached(run.nest, why) if why else None
             elif items.has_stopped or (items.task.has_maps and not items.keep_going):
                 failed[items.task.task_id] = map_failure(items.task)
-        inner = {items.task: [self._maps.pop(node) for node in items.task.maps if node in self._maps] for items in maps}
+        inner = {
+            items.task: [self._maps.pop(node) for node in items.task.inner_maps if node in self._maps] for items in maps
+        }
         for items in maps:
             for one in (items, *inner[items.task]):
                 yield from _stopped((one.task.items[index - one.first] for index in one.in_flight), stop)
@@ -999,7 +1085,7 @@ class RunGraph:
             if isinstance(run := items.run, LoopRun):
                 progress = f"{stop.reason}, after {max(run.round, 0)} of at most {run.nest.repeat} rounds"
             stopped = Failure(stop.exception, str(RunStopped(task.name, progress)))
-            for node in task.maps:
+            for node in task.inner_maps:
                 if node.status in UNFINISHED:
                     node._apply(self._map_ended(node, map_failure(node) or stopped))
             yield self._map_ended(task, failure or stopped)

@@ -72,11 +72,10 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         links = task.links or Links()
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
-        nest = links.nest
         lists = list(_lists(links.each, links.is_cross, links.max_parallel, tasks))
-        if nest and not (nest.each and links.is_map_inside):
+        if links.nests and not (links.nests[-1].each and links.has_own_lists):
             lists = []
-        if nest:
+        for nest in links.nests:
             depth = nest.name.count(".")  # in added workflows around it
             more = [_rounds(nest, tasks)] if nest.repeat else _lists(nest.each, nest.is_cross, nest.limit, tasks)
             boxes[depth] = (names[depth], *more)
@@ -144,13 +143,12 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
 
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
-    nest = links.nest
-    for link in links.lists:
-        is_of_item = nest is not None and bool(nest.each) and all(link is not one for one in nest.each)
-        if not isinstance(link.source, tuple) and (
-            nest is None or is_of_item or _first_taker(nest, link, tasks) == target
-        ):
-            is_cross = nest.is_cross if nest and nest.each and not is_of_item else links.is_cross
+    own_lists = [(link, links.is_cross) for link in links.each if links.has_own_lists]
+    for level, nest in enumerate(links.nests, 1):
+        taken = [link for link in nest.each if _first_taker(nest, Entry(link.parameter, level), tasks) == target]
+        own_lists += [(link, nest.is_cross) for link in taken]
+    for link, is_cross in own_lists:
+        if not isinstance(link.source, tuple | Entry):
             yield Arrow(link.source, target, THICK, _with_part("cross" if is_cross else "each", link.part))
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
@@ -170,12 +168,12 @@ def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterato
                 yield Arrow(source, target, style, label)
 
 
-def _first_taker(nest: Nest, link: Each, tasks: Sequence[Task]) -> int:
+def _first_taker(nest: Nest, entry: Entry, tasks: Sequence[Task]) -> int:
     """Returns the id of the task that the arrow of a list leads to: the first one that takes its items."""
     for task_id in nest.tasks:
         links = tasks[task_id].links or Links()
         taken: Sequence[Bind | Condition] = (*links.binds, *links.fallback_binds, *links.conditions)
-        if any(own.source == Entry(link.parameter) for own in taken):
+        if any(own.source == entry for own in taken):
             return task_id
     return nest.tasks[0]
 

@@ -4,6 +4,7 @@ A node is a task, an item of a mapped task, a round, or a map in a scope.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from dotflow.core.links import (
@@ -285,7 +286,7 @@ class ByItem:
     Args:
         task: The mapped task, or a map in a scope.
         tasks: The tasks of the run, with their records.
-        before: The task of the same workflow whose item goes first, where items run from end to end.
+        before: The tasks of the same workflow whose item goes first, where items run from end to end.
 
     Attributes:
         is_plain: Whether an item takes its entries only.
@@ -294,8 +295,9 @@ class ByItem:
         fallback_carried: Those of the fallback.
     """
 
-    def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
+    def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: Sequence[int] = ()) -> None:
         links, nest, self._tasks = task.links, task.nest, tasks
+        level = task.level + 1
         scope = task.scope if isinstance(task, InnerMap) else None
         parts = {link.parameter: link.part for link in task.lists}
         lists = [link.source for link in task.lists if isinstance(link.source, int)]
@@ -305,27 +307,42 @@ class ByItem:
         self._lists: list[Bind] = []  # of a map in each scope
         self._fallback_binds: Sequence[Bind] = ()
         self._needs: Sequence[Group] = ()
-        order: list[int] = [] if before is None else [before]
+        order = [*before]
         until: Sequence[tuple[str, Carried, None]] = ()
 
         def with_part(link: Any) -> Any:
             return link._replace(part=parts[link.source.parameter]) if isinstance(link.source, Entry) else link
 
-        if scope is None:
-            self._conditions = [with_part(one) for one in links.conditions if one.by_item]
+        def is_here(source: object) -> bool:
+            return nest is not None and links.level_of(source) == level
+
+        if scope is None and nest is None:
+            self._conditions = [one for one in links.conditions if one.by_item]
+        elif nest is not None:
+            decided = (one for one in links.conditions if one.by_item)
+            here = [one for one in decided if is_here(one.source) or (level == 1 and not nest.has(one.source))]
+            self._conditions = list(map(with_part, here))
         if nest is None:
             self._binds = [Bind(name, VALUE, Entry(name), True, part) for name, part in parts.items()]
         else:
-            self._binds = [with_part(bind) for bind in links.binds if nest.has(bind.source)]
-            self._fallback_binds = [with_part(bind) for bind in links.fallback_binds if nest.has(bind.source)]
-            self._needs = [group for group in links.needs if nest.has(group[-1])]
-            order += (source for source in links.order_sources() if nest.has(source))
+            self._binds = [with_part(bind) for bind in links.binds if is_here(bind.source)]
+            self._fallback_binds = [with_part(bind) for bind in links.fallback_binds if is_here(bind.source)]
+            self._needs = [group for group in links.needs if is_here(group[-1])]
+            order += (source for source in links.order_sources() if is_here(source))
             if nest.until is not None:  # a round begins for what this one of the round before was
                 until = [("until", Carried(nest.until), None)]
             if task.has_maps:
-                inside: list[Any] = [one for one in links.each if nest.has(one.source)]
+                further = [*chain.from_iterable(one.each for one in links.nests[level:])]
+                further += links.each if links.has_own_lists else ()
+                inside: list[Any] = [one for one in further if is_here(one.source)]
                 self._lists += [with_part(Bind(one.parameter, VALUE, one.source, True, one.part)) for one in inside]
-                self._lists += [one.carried for one in links.each if one.carried is not None]
+                carried = [one.carried for one in further if one.carried is not None]
+                self._lists += [one for one in carried if is_here(one.source)]
+                if len(links.inner) >= level:  # the tasks of a workflow in it begin together
+                    unit = links.inner[level - 1].tasks
+                    of_unit = (tasks[one].links for one in unit)
+                    order += (one for of in of_unit if of is not None for one in of.sources() if is_here(one))
+                    order = [one for one in order if one not in unit]
         self.carried = {bind.parameter for bind in self._binds if isinstance(bind.source, Carried)}
         self.fallback_carried = {bind.parameter for bind in self._fallback_binds if isinstance(bind.source, Carried)}
         labels = [
@@ -338,7 +355,7 @@ class ByItem:
         self._labels_before = [*of_before, *until]
         own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
         waits = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
-        self._waits_in_scope = [one for one in waits if nest is not None and nest.has(one)]
+        self._waits_in_scope = [one for one in waits if nest is not None and one in nest.tasks]
         self._waits_in_step = [one for one in waits if one not in self._waits_in_scope]
         self.is_plain = nest is None and not self._conditions
         self.follows = bool(self._waits_in_scope)
@@ -406,6 +423,10 @@ class ByItem:
     def unmet_need(self, item: ItemOrMap, ahead: Ahead | None = None) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
         return unmet_need(self._needs, item.scope.node, (), ahead) if self._needs else None
+
+    def waits_for(self, task_id: int) -> bool:
+        """Returns whether a node waits for that of another task in its scope."""
+        return task_id in self._waits_in_scope
 
     def has_conditions(self, item: ItemOrMap) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""

@@ -1,7 +1,7 @@
 """LinkedTask: a task with links; Item: one item of a mapped task; Scope: the tasks of an added workflow, once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # few tasks ask
     from dotflow.core.approval import Question
 
 ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
-#: The end of a key, of an item whose map stands in a scope.
-INNER_KEY: Final = re.compile(r"-((?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?)$")
+#: A part of the key of an item: of a round, or of an entry of a list.
+KEY_PART: Final = r"(r\d+|(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?)"
 
 
 class MapContext(Context):
@@ -80,9 +80,11 @@ class Scope:
         first: The id of the first task.
         outer: The scope in which the workflow stands; None for that of the run.
         index: The index of the item, or the number of the round.
-        key: The part of the keys of its checkpoints that shows it.
+        key: The part of the keys of its checkpoints that shows it, and those around it.
         entry: The entry of the list: as of an Item. None for a round.
         before: The scope of the round before; None for an item, and the first round.
+        own_key: The part of the key that shows its entry; "" for a round.
+        level: The number of scopes around it.
     """
 
     nodes: list[Any]
@@ -92,6 +94,8 @@ class Scope:
     key: str = ""
     entry: Any = None
     before: "Scope | None" = None
+    own_key: str = ""
+    level: int = 0
 
     def node(self, task_id: int) -> Any:
         """Returns the node of a task: its own, or that of a scope around it."""
@@ -138,6 +142,11 @@ class LinkedTask(_Record):
         return self.links.nest
 
     @property
+    def level(self) -> int:
+        """The number of the workflows for each item, or in rounds, whose scopes are around it."""
+        return 0
+
+    @property
     def lists(self) -> Sequence[Each]:
         """The lists through whose items it goes."""
         return self.links.each if self.nest is None else self.nest.each
@@ -162,7 +171,7 @@ class LinkedTask(_Record):
     @property
     def depth(self) -> int:  # type: ignore[override]
         """How many lists stand inside of each other in its value."""
-        return bool(self.links.each) + (self.has_maps and bool(self.lists))
+        return sum(bool(nest.each) for nest in self.links.nests[self.level :]) + self.links.has_own_lists
 
     @property
     def is_repeated(self) -> bool:
@@ -172,7 +181,8 @@ class LinkedTask(_Record):
     @property
     def has_maps(self) -> bool:
         """Whether its nodes in the scopes of its workflow are maps, each with a list of its own."""
-        return self.nest is not None and self.links.is_map_inside
+        nest = self.nest
+        return nest is not None and (self.links.has_own_lists or len(self.links.inner) > self.level)
 
     @property
     def maps(self) -> "Sequence[InnerMap]":
@@ -231,10 +241,12 @@ class LinkedTask(_Record):
         scope.nodes[self.task_id - scope.first] = node = InnerMap(self, scope)
         return node
 
-    def _add_items(self, node: "InnerMap", items: "Sequence[Item]") -> None:
-        """Sets the items of a map in a scope, which count on. MapOpened is applied right after it."""
-        node.items = [*items]
-        self.items += items
+    @property
+    def inner_maps(self) -> "Iterator[InnerMap]":
+        """Yields all maps in scopes of it that have begun, the innermost ones first."""
+        for node in self.maps:
+            yield from node.inner_maps
+            yield node
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
@@ -271,18 +283,40 @@ class InnerMap(LinkedTask):
         scope: The scope.
     """
 
-    __slots__ = ("scope",)
+    __slots__ = ("_nest", "scope")
 
     scope: Scope
+    _nest: Nest | None
 
     def __init__(self, task: LinkedTask, scope: Scope) -> None:
         fields = (task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         super().__init__(*fields, links=task.links)
         self.scope = scope
+        self._nest = task.links.inner[scope.level - 1] if len(task.links.inner) >= scope.level else None
 
     @property
-    def nest(self) -> None:
-        return None
+    def nest(self) -> Nest | None:
+        return self._nest
+
+    @property
+    def level(self) -> int:
+        return self.scope.level
+
+    @property
+    def owner(self) -> LinkedTask:
+        """The map of which it is a node: of the run, or in a scope around."""
+        assert self.scope.outer is not None
+        owner: LinkedTask = self.scope.outer.node(self.task_id)
+        return owner
+
+    def add_items(self) -> None:
+        """Adds its items to those of the maps of which it is a part, which count on. MapOpened follows."""
+        if self.has_maps:
+            return
+        scope = self.scope
+        while scope.outer is not None:
+            scope = scope.outer
+            scope.node(self.task_id).items += self.items
 
     @property
     def item(self) -> int:  # type: ignore[override]
@@ -291,7 +325,11 @@ class InnerMap(LinkedTask):
 
     @property
     def name(self) -> str:
-        return _name_in_nest(self.links, self.scope.index, super().name)
+        name, scope = super().name, self.scope
+        for nest in reversed(self.links.nests[: scope.level]):
+            name = f"{nest.name}[{scope.index}]{name.removeprefix(nest.name)}"
+            scope = scope.outer or scope
+        return name
 
     @property
     def entry(self) -> Any:
@@ -301,7 +339,7 @@ class InnerMap(LinkedTask):
     @property
     def entry_key(self) -> str:
         """The part of the keys that shows its scope."""
-        return self.scope.key
+        return self.scope.own_key or self.scope.key
 
     sources = _sources
 
@@ -355,7 +393,11 @@ class Item(_Record):
     @property
     def round(self) -> int | None:
         """The number of its round, from 0; None for an item of a list outside of rounds."""
-        return self.scope.index if self.task_links.nest is not None and self.task_links.nest.repeat else None
+        scope, nest = self.scope, self.task_links.nest
+        while scope.level > 1:
+            assert scope.outer is not None
+            scope = scope.outer
+        return scope.index if nest is not None and nest.repeat else None
 
     @property
     def input(self) -> Any:
@@ -384,12 +426,23 @@ def _name_in_nest(links: Links, index: int, name: str) -> str:
 
 def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
     """Returns a record that stands for the item whose key ends so: of its list nothing else need be known."""
-    inner = INNER_KEY.search(key_suffix) if task.has_maps else None
-    key = key_suffix if inner is None else key_suffix[: inner.start()]
+    nests, has_own = len(task.links.nests), task.links.has_own_lists
+    found = re.fullmatch("-".join([KEY_PART] * (nests + has_own)), key_suffix) if nests else None
+    key, entry_key = (key_suffix, "") if nests else ("", key_suffix)
+    if found is not None:
+        key, entry_key = found[1], found[found.re.groups] if has_own else ""
     number = int(key[1:]) if key.startswith(ROUND) and key[1:].isdecimal() else 0
-    scope = Scope([], index=number, key="" if task.nest is None else key)
-    entry_key = inner[1] if inner is not None else key_suffix if task.nest is None else ""
-    return Item(task, index, None, entry_key, scope, key_suffix)
+    return Item(task, index, None, entry_key, Scope([], index=number, key=key), key_suffix)
+
+
+def map_of(item: Item) -> LinkedTask:
+    """Returns the map of an item of a task that has maps in scopes."""
+    scope = item.scope
+    node: Any = scope.node(item.task_id)
+    if node is item and scope.outer is not None:
+        node = scope.outer.node(item.task_id)
+    assert isinstance(node, LinkedTask)
+    return node
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:

@@ -350,7 +350,7 @@ def _carrying(links: Links, taken: Carry) -> Links:
     if not taken:
         return links
     return links._replace(
-        each=tuple(map(with_list, links.each)),
+        each=tuple(map(with_list, links.each)) if links.has_own_lists else links.each,
         binds=with_carried(links.binds),
         fallback_binds=with_carried(links.fallback_binds),
     )
@@ -565,11 +565,13 @@ def copy_tasks(
         name = f"{options.name}.{name_of(task)}"
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
-        links = own_links.moved(lambda task_id: first + task_id, name)
-        own_each = tuple(map(fill, links.each))
-        if links.nest is not None:
-            of_nest = own_each if not links.is_map_inside else tuple(map(fill, links.nest.each))
-            links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}", each=of_nest))
+        links = own_links.moved(lambda task_id: first + task_id, name, int(nest is not None))
+        own_each, nests = tuple(map(fill, links.each)), links.nests
+        if nests:
+            has_own = links.has_own_lists
+            nests = tuple(_renamed(one, f"{options.name}.{one.name}", fill, carry) for one in nests)
+            own_each = own_each if has_own else nests[-1].each
+            links = links._replace(nest=nests[0], inner=nests[1:], each=own_each)
         if nest is not None:
             if nest.repeat:
                 _check_round(task.step, links, first + task.task_id, nest, carry, options, task.group_name)
@@ -577,7 +579,8 @@ def copy_tasks(
             else:
                 _check_inside(task.step, task.name, links, task.group_name, "each")
             links = _by_item(links, nest, lists, first + task.task_id)
-        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
+        own_lists = own_links.each if own_links.has_own_lists else ()
+        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *own_lists)
         by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
         carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
         in_lists = {link.parameter for link in links.each}
@@ -605,7 +608,7 @@ def copy_tasks(
         items = [
             lists[bind.source.parameter]._replace(parameter=bind.parameter)
             for bind in links.binds
-            if isinstance(bind.source, Entry) and bind.source.parameter in lists
+            if isinstance(bind.source, Entry) and bind.source.level == 1 and bind.source.parameter in lists
         ]
         if own_links.each:
             filled_lists = zip(own_links.each, links.each, strict=True)
@@ -621,6 +624,19 @@ def copy_tasks(
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
         copies.append((task, links, own if group_name == "default" else group_name))
     return copies
+
+
+def _renamed(nest: Nest, name: str, fill: Callable[[Any], Any], carry: Carry) -> Nest:
+    """Returns a workflow in an added one, with another name, and the sources of its lists in this one."""
+
+    def filled(link: Each) -> Each:
+        new: Each = fill(link)
+        if not isinstance(link.source, str) or link.source not in carry:
+            return new
+        task_id, part = carry[link.source]
+        return new._replace(carried=Bind(link.parameter, VALUE, Carried(task_id), True, part))
+
+    return nest._replace(name=name, each=tuple(map(filled, nest.each)))
 
 
 def _check_declared(option: str, names: Iterable[str], declared: Params) -> None:
@@ -705,7 +721,8 @@ def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task
         tasks: The tasks of the workflow.
         scope: The names that it may refer to.
     """
-    sources = [link.source for link in links.each if isinstance(link.source, int)]
+    outermost = () if links.nest is None else links.nest.each
+    sources = [link.source for link in links.lists[len(outermost) :] if isinstance(link.source, int)]
     steps = [step, *((tasks[one - first] if one >= first else scope.tasks[one]).step for one in sources)]
     unsaved = next((one for one in steps if not one.checkpoint), None)
     if unsaved is not None:
@@ -722,7 +739,7 @@ def _check_conditions(links: Links, scope: Scope) -> None:
     lists = {} if is_cross else {link.parameter: link.source for link in each}
     for condition in links.conditions:
         source = condition.source
-        over = lists.get(source.parameter) if isinstance(source, Entry) else source
+        over = lists.get(source.parameter) if isinstance(source, Entry) and source.level == 1 else source
         if not isinstance(over, int) or over >= len(scope.tasks):
             continue
         if over is source or scope.tasks[over].gives_list:  # an unsaved list is made anew before its items
@@ -732,16 +749,17 @@ def _check_conditions(links: Links, scope: Scope) -> None:
 def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
-    if links.nest is not None:
-        what = "repeat" if links.nest.repeat else "each"
-        hint = "Use one of them, and go through the other one in a step"
-        if option == "each":
-            hint = "Flatten the list in a step, or map each of the workflow's steps"
+    if any(nest.repeat for nest in links.nests):
+        what, hint = "repeat", "Use one of them, and go through the other one in a step"
+    elif links.nest is not None and links.always:
+        what, hint = "each and always", "Clean up in a step of the workflow around it"
+    elif links.nest is not None and step.approve is not None:
+        what, hint = "each and approve", "Ask in a step of the workflow around it"
     elif links.each and links.always:
         what, hint = "each and always", "Clean up in one step that takes the list"
     elif links.each and step.approve is not None:
         what, hint = "each and approve", "Ask in a step that takes the list"
-    elif links.each and any(condition.by_item for condition in links.conditions):
+    elif links.nest is None and links.each and any(condition.by_item for condition in links.conditions):
         what, hint = "a condition for each item", "Decide in the step, or in one that takes the list"
     elif any(PREVIOUS in step.context_params for step in steps):
         what, hint = PREVIOUS, "Name a parameter like the task whose value it takes"
@@ -763,7 +781,7 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
         link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link
         for link in links.conditions
     ]
-    return links._replace(nest=nest, max_parallel=limit, conditions=tuple(conditions), after=after)
+    return links._replace(nest=nest, inner=links.nests, max_parallel=limit, conditions=tuple(conditions), after=after)
 
 
 def _filler(

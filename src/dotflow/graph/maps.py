@@ -241,7 +241,7 @@ class NestRun:
 
     def may_begin(self, items: ItemMap, item: ItemOrMap, lane: int | None) -> bool:
         """Returns whether an item may begin now. Otherwise it is held until its index is inside."""
-        index = item.item
+        index = item.scope.index
         if index in self._inside:
             return True
         if self.is_open and len(self._inside) < self._limit and not self._waiting:
@@ -255,7 +255,7 @@ class NestRun:
 
     def end(self, item: ItemOrMap) -> bool:
         """Counts a node of one of the tasks that has ended. Returns whether its index is over."""
-        index = item.item
+        index = item.scope.index
         self._left_of[index] -= 1
         if self._left_of[index]:
             return False
@@ -354,6 +354,19 @@ def not_reached(nest: Nest, why: str) -> Failure:
     return Failure(NotReached.__name__, str(NotReached(nest.name, why)))
 
 
+def items_in_order(task: LinkedTask) -> Iterator[ItemOrMap]:
+    """Yields the items of a mapped task in the order of its lists, whichever of its maps opened first.
+
+    Of a map in a scope that has a value without items, the map.
+    """
+    for node in task.maps:
+        if not node.items and node.has_value:
+            yield node
+        yield from items_in_order(node)
+    if not task.has_maps:
+        yield from task.items
+
+
 def map_context(task: LinkedTask) -> MapContext:
     """Returns the context of a map that ends now, with the values, the entries and the errors of the items."""
     items: Sequence[Any] = task.items
@@ -449,32 +462,34 @@ def open_map(task: LinkedTask, root: Scope, params: Params) -> None:
     Raises NotAList or UnequalLists, or an error of the user's own list.
     """
     nest = task.nest
-    if isinstance(task, InnerMap):
-        root.nodes[task.task_id]._add_items(task, items_of(task, root, params))
-    elif nest is None:
+    if nest is None:
         task._open(items_of(task, root, params))
-    else:
-        made = [scopes for scopes in (root.nodes[one].scopes for one in nest.tasks) if scopes]
-        task.scopes = made[0] if made else _scopes_of(task, nest, root, params)  # the same list, and so the same keys
-        if not task.has_maps:
-            items, position, is_repeated = task.items, task.task_id - nest.tasks[0], bool(nest.repeat)
-            for one in task.scopes:
-                key = one.key
-                item = Item(task, one.index, one.entry, "" if is_repeated else key, one, key)
-                one.nodes[position] = item
-                items.append(item)
+        return
+    outer = task.scope if isinstance(task, InnerMap) else root
+    beside = (node for node in map(outer.node, nest.tasks) if isinstance(node, LinkedTask))
+    made = [node.scopes for node in beside if node.level == task.level and node.scopes]
+    task.scopes = made[0] if made else _scopes_of(task, nest, outer, params)  # the same list, and so the same keys
+    if not task.has_maps:
+        items, position = task.items, task.task_id - nest.tasks[0]
+        number = 0 if outer is root else len(root.nodes[task.task_id].items)
+        for one in task.scopes:
+            item = Item(task, number, one.entry, one.own_key, one, one.key)
+            one.nodes[position] = item
+            items.append(item)
+            number += 1
 
 
-def _scopes_of(task: LinkedTask, nest: Nest, root: Scope, params: Params) -> list[Scope]:
+def _scopes_of(task: LinkedTask, nest: Nest, outer: Scope, params: Params) -> list[Scope]:
     """Returns the scopes of an added workflow: for each item, or for all rounds that there may be."""
-    nodes, first = root.nodes[nest.tasks[0] : nest.tasks[-1] + 1], nest.tasks[0]
+    first, level = nest.tasks[0], outer.level + 1
+    nodes = [outer.node(task_id) for task_id in nest.tasks]
     scopes: list[Scope] = []
-    if not nest.repeat:
-        entries = _entries(task, lists_of(task, root, params))
-        return [Scope(nodes[:], root, first, index, key, entry) for index, (entry, key) in enumerate(entries)]
+    before = f"{outer.key}-" if outer.key else ""
+    for index, (entry, key) in enumerate(() if nest.repeat else _entries(task, lists_of(task, outer, params))):
+        scopes.append(Scope(nodes[:], outer, first, index, before + key, entry, None, key, level))
     for number in range(nest.repeat):
-        before = scopes[-1] if scopes else None
-        scopes.append(Scope(nodes[:], root, first, number, f"{ROUND}{number}", None, before))
+        last = scopes[-1] if scopes else None
+        scopes.append(Scope(nodes[:], outer, first, number, f"{before}{ROUND}{number}", None, last, "", level))
     return scopes
 
 
@@ -487,7 +502,7 @@ def lists_of(task: LinkedTask, root: Scope, params: Params) -> dict[str, Sequenc
     for link in task.lists:
         parameter = link.parameter
         source, part = source_of(task, link, root)
-        is_before = isinstance(source, InnerMap) and isinstance(task, InnerMap) and source.scope is not task.scope
+        is_before = isinstance(source, InnerMap) and isinstance(task, InnerMap) and source.scope.key != task.scope.key
         if type(source) is tuple:
             lists[parameter] = source
         elif isinstance(source, Task) and source.gives_items and not task.is_cross and not is_before:
@@ -513,16 +528,26 @@ def source_of(task: LinkedTask, link: Each, root: Scope) -> tuple[Task | str | t
     source = link.source
     if isinstance(task, InnerMap):
         scope = task.scope
-        if link.carried is not None and scope.before is not None:
+        if link.carried is not None:
             assert isinstance(link.carried.source, Carried)
-            return scope.before.node(link.carried.source.task), link.carried.part
+            if (before := scope_of(scope, link.carried.source.level).before) is not None:
+                return before.node(link.carried.source.task), link.carried.part
         if isinstance(source, Entry):
+            scope = scope_of(scope, source.level)
             entry = scope.entry[source.parameter] if type(scope.entry) is Row else scope.entry
-            lists = () if task.links.nest is None else task.links.nest.each
+            lists = task.links.nests[source.level - 1].each
             own = next(one.part for one in lists if one.parameter == source.parameter)
             return Constant(value_of_entry(entry, own)), link.part
         return scope.node(source) if isinstance(source, int) else source, link.part
     return root.nodes[source] if isinstance(source, int) else source, link.part
+
+
+def scope_of(scope: Scope, level: int) -> Scope:
+    """Returns the scope of a level, of those around a node."""
+    while scope.level > level:
+        assert scope.outer is not None
+        scope = scope.outer
+    return scope
 
 
 def items_of(task: LinkedTask, root: Scope, params: Params) -> list[Item]:

@@ -1,5 +1,6 @@
 """Scope: the tasks of a workflow by name or step."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -14,6 +15,7 @@ from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params, is_name, settings_of
 
+_INDEX: Final = re.compile(r"\[\d+\]")
 MAX_REF: Final = 60  # characters of a value in an error
 
 #: A reference to a task: its name or its step.
@@ -170,13 +172,14 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
 
     The address of an item means that: `page[3].fetch`. Raises UnknownTask or AmbiguousTask.
     """
+    if isinstance(ref, str) and "[" in ref:
+        plain = _INDEX.sub("", ref)
+        task, part = find_value(plain, tasks) if plain != ref else (None, None)
+        if isinstance(task, LinkedTask) and (node := _node_at(task, ref)) is not None:
+            return node, part
     if isinstance(ref, str) and (address := split_address(ref)):
         (task, part), index = find_value(address[0], tasks), address[1]
         nest, (before, _, after) = task.links and task.links.nest, ref.partition("[")
-        if nest is not None and before == nest.name and isinstance(task, LinkedTask) and task.has_maps:
-            found = next((node for node in task.nodes if node.item == index), None)
-            if found is not None:
-                return found, part
         is_inside = nest is not None and f"{before}.".startswith(f"{nest.name}.")
         is_own = after.endswith("]") or ref.rpartition("#")[0] == address[0]
         if index >= len(task.items) or not (is_inside or is_own):
@@ -184,6 +187,28 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
         return task.items[index], part
     scope = Scope(tasks, where="")
     return tasks[scope.task(ref)], scope.part(ref)
+
+
+def _node_at(task: LinkedTask, ref: str) -> Task | None:
+    """Returns the node of a task with an address such as `page[3].part[2].fetch`; None if there is none.
+
+    The indices of workflows go from outside to inside. One of the task's own, after theirs, counts the items there.
+    """
+    found: Task = task
+    plain = ""
+    for word in ref.split("."):
+        name, _, index = word.partition("[")
+        plain = f"{plain}.{name}" if plain else name
+        if not index:
+            continue
+        is_nest = isinstance(found, LinkedTask) and found.nest is not None and found.nest.name == plain
+        nodes: Sequence[Task] = found.items if found is not task else ()  # those of the whole task count otherwise
+        if is_nest and isinstance(found, LinkedTask):
+            nodes = [scope.node(task.task_id) for scope in found.scopes]
+        if int(index.removesuffix("]")) >= len(nodes):
+            return None
+        found = nodes[int(index.removesuffix("]"))]
+    return None if found is task else found
 
 
 def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:

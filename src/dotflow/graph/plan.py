@@ -72,7 +72,7 @@ class Plan:
             beside: list[Any] = []
             if links.nest is not None:
                 beside = [source for source in links.sources() if links.nest.has(source)]
-                beside += [source for source in [self.goes_after(task)] if source is not None]
+                beside += self.goes_after(task, 0, tasks)
             elif links.always or task.step.approve is not None:  # they begin after the last item
                 continue
             if self.is_parallel:
@@ -87,12 +87,23 @@ class Plan:
                     followers.setdefault(source, []).append(task.task_id)
         return followers
 
-    def goes_after(self, task: Task) -> int | None:
-        """Returns the task of the same workflow whose item goes before that of *task*, where items run one by one."""
-        nest = None if task.links is None else task.links.nest
-        if self.is_parallel or nest is None or task.task_id == nest.tasks[0]:
-            return None
-        return nest.tasks[nest.tasks.index(task.task_id) - 1]
+    def goes_after(self, task: Task, level: int = 0, tasks: Sequence[Task] = ()) -> Group:
+        """Returns the tasks of the same workflow whose item goes before that of *task*, where items run one by one.
+
+        Args:
+            task: The task.
+            level: The number of workflows around that one.
+            tasks: The tasks of the run.
+        """
+        nests = _links_of(task).nests
+        if self.is_parallel or len(nests) <= level:
+            return ()
+        nest = nests[level]
+        first = task.task_id if len(nests) == level + 1 else nests[level + 1].tasks[0]
+        if first == nest.tasks[0]:
+            return ()
+        before = _links_of(tasks[first - 1]).nests if tasks else ()
+        return before[level + 1].tasks if len(before) > level + 1 else (first - 1,)
 
     def last_of_lanes(self) -> dict[int, int]:
         """Returns for each lane its last task."""

@@ -15,7 +15,7 @@ from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, foresee, is_over, unmet_need
 from dotflow.graph.linked_task import ROUND, InnerMap, Item, LinkedTask, Scope
-from dotflow.graph.maps import open_map, record_ended, record_opened, record_skipped, round_end
+from dotflow.graph.maps import open_map, record_ended, record_opened, record_skipped, round_end, scope_of
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.choice import Resume
 from dotflow.resume.demand import Demand
@@ -126,7 +126,8 @@ class EarlierRuns:
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
         self._decided = RestoredItems()  # of the maps that decide() could open
-        self._listed: dict[int, dict[int, InnerMap]] = {}  # by task with maps in scopes, those whose items are decided
+        self._listed: dict[int, dict[str, InnerMap]] = {}  # by task with maps in scopes, those whose items are decided
+        self._known: dict[int, dict[str, Context]] = {}  # by such a task, what is restored of these, by their keys
         self._unsure: set[int] = set()  # the tasks that run, of which all may be restored in the run
         self._undecided: dict[int, Context] = {}  # of those among these without items, by task id
         self._demand: Demand | None = None  # of unsaved values; None where all are saved
@@ -177,6 +178,7 @@ class EarlierRuns:
         self._unsure.clear()
         self._undecided.clear()
         self._listed.clear()
+        self._known.clear()
         self._outdated.clear()
 
     def _decide_values(self) -> Restoration:
@@ -246,23 +248,17 @@ class EarlierRuns:
         Those on the items of a map in a scope are asked for there.
         """
         result = RestoredItems()
-        if isinstance(record := tasks[0], InnerMap):
-            known = self._decided.values.get(record.task_id, {})
-            judged = self._listed.get(record.task_id, {}).get(record.item)
-            if judged is not None:  # decided before, since their list was known; the scopes may open in another order
-                values = {one.key_suffix: known[one.item] for one in judged.items if one.item in known}
-                found = {one.item: values.get(one.key_suffix) for one in record.items}
-                result.values[record.task_id] = {item: value for item, value in found.items() if value is not None}
-            else:
-                root = self._tokens.tasks[record.task_id]
-                assert isinstance(root, LinkedTask)
-                void = self._why_failed(source for _, source, _ in ByItem(root, self._tokens.tasks).taken(record))
-                self._note_items(record, self._judge_items(record, void=void), result, has_records=False)
+        inner = [task for task in tasks if isinstance(task, InnerMap)]
+        if inner:
+            self._restore_in_scope(inner, result)
             self.look.raise_mismatches()
-            return result
         for task in tasks:
-            nodes = self._listed.get(task.task_id, {}).values()
-            result.whole_scopes[task.task_id] = {node.item for node in nodes if node.status in OVER}
+            key, level = (task.scope.key, task.level + 1) if isinstance(task, InnerMap) else ("", 1)
+            nodes = [node for node in self._listed.get(task.task_id, {}).values() if node.level == level]
+            whole = {node.item for node in nodes if node.status in OVER and _is_within(node.scope.key, key)}
+            result.whole_scopes[task.task_id] = whole
+        if inner:
+            return result
         open_tasks: list[LinkedTask] = []
         for task in tasks:
             if task.has_maps and (task.is_repeated or task.task_id in self._decided.values):
@@ -282,6 +278,36 @@ class EarlierRuns:
                 self._note_items(tasks[0], self._judge_items(tasks[0], void=void), result, has_records=False)
         self.look.raise_mismatches()
         return result
+
+    def _restore_in_scope(self, nodes: Sequence[InnerMap], result: RestoredItems) -> None:
+        """Notes which items of maps in one scope are restored, which have opened in the run."""
+        left = [node for node in nodes if node.scope.key not in self._listed.get(node.task_id, {})]
+        if left and nodes[0].nest is None:
+            judged_items = self._judge_items(nodes[0], void=self._why_failed(self._taken_by(nodes[0])))
+            self._note_items(nodes[0], judged_items, result, has_records=False)
+            return
+        if left:  # in records of their own, since each one depends on those before it
+            own = nodes[0].scope
+            scope = Scope([*own.nodes], own.outer, own.first, own.index, own.key, own.entry, own.before)
+            scope.own_key, scope.level = own.own_key, own.level
+            records: list[tuple[LinkedTask, InnerMap, Void | None]] = []
+            for node in nodes:
+                task = self._tokens.tasks[node.task_id]
+                assert isinstance(task, LinkedTask)
+                known_node = self._listed.get(node.task_id, {}).get(own.key)
+                if known_node is None:
+                    records.append((task, task.begin_in(scope), self._why_failed(self._taken_by(node))))
+                else:
+                    scope.nodes[node.task_id - scope.first] = known_node
+            judging = RestoredItems(void=result.void)
+            for task, judged, void in records:
+                open_map(judged, self._tokens.root, self._tokens.params)
+                saved = self._read_map(task).get(scope_of(scope, 1).key, {}) if leaves_checkpoint(task) else {}
+                self._restore_opened(judged, saved, judging, void)
+        for node in nodes:  # the scopes may open in another order than they were judged in
+            known = self._known.get(node.task_id, {})
+            found = {one.item: known[one.key_suffix] for one in node.items if one.key_suffix in known}
+            result.values[node.task_id] = found
 
     def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
         """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
@@ -578,27 +604,57 @@ class EarlierRuns:
             result: Where that is noted.
         """
         if void is not None:
-            result.void += [(item, void) for item, _ in saved.values()]
+            result.void += [(item, void) for item, _ in _within(saved, scope)]
             return
         node = task.begin_in(scope)
         got = inputs.foresee(node)
         skip = got.lack or inputs.unmet_need(node, BY_RECORD)
         if skip is not None:
             record_skipped(node, skip.reason)
-            result.void += [(item, Void(skip.reason)) for item, _ in saved.values()]
+            result.void += [(item, Void(skip.reason)) for item, _ in _within(saved, scope)]
         if skip is not None or got.made is not None or got.void:
             if asked := self._changes.why_asked_for(task):  # see _void_ahead
-                result.void += [(item, asked) for item, _ in saved.values()]
+                result.void += [(item, asked) for item, _ in _within(saved, scope)]
             return
         try:
             open_map(node, self._tokens.root, self._tokens.params)
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
             return
-        self._listed.setdefault(task.task_id, {})[scope.index] = node
+        node.add_items()
+        self._restore_opened(node, saved, result, None)
+
+    def _taken_by(self, node: InnerMap) -> Iterator[Task]:
+        """Yields what a map takes of the scopes around it."""
+        scope = node.scope
+        while scope.outer is not None:
+            of = ByItem(scope.outer.node(node.task_id), self._tokens.tasks)
+            yield from (source for _, source, _ in of.taken(scope.node(node.task_id)))
+            scope = scope.outer
+
+    def _restore_opened(
+        self,
+        node: InnerMap,
+        saved: Mapping[str, tuple[Item, Context]],
+        result: RestoredItems,
+        void: Void | None,
+    ) -> None:
+        """Notes which items of a map in a scope are restored, whose list is known: its own, or those of its maps."""
+        task = self._tokens.tasks[node.task_id]
+        assert isinstance(task, LinkedTask)
+        self._listed.setdefault(node.task_id, {})[node.scope.key] = node
         record_opened(node)
-        found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in node.items]
-        self._note_items(node, self._judge_items(node, found), result)
-        if all(item.status in OVER for item in node.items):
+        if node.has_maps:
+            inputs = ByItem(node, self._tokens.tasks)
+            for scope in node.scopes:
+                self._restore_inner_map(task, inputs, scope, saved, void, result)
+            records: Sequence[Task] = [scope.node(node.task_id) for scope in node.scopes]
+        else:
+            found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in node.items]
+            self._note_items(node, self._judge_items(node, found, void), result)
+            values, known = result.values[node.task_id], self._known.setdefault(node.task_id, {})
+            known.update((item.key_suffix, values[item.item]) for item in node.items if item.item in values)
+            records = node.items
+        if all(record.status in OVER for record in records):
             record_ended(node)
 
     def _read_map(self, task: LinkedTask) -> dict[str, dict[str, tuple[Item, Context]]]:
@@ -740,6 +796,16 @@ class EarlierRuns:
         if context is None and not item.step.checkpoint and got.lack is None and got.made is None:
             context = self.look.stand_in(item)
         return judge(item, got, unmet, context, self.look)
+
+
+def _is_within(key: str, around: str) -> bool:
+    """Returns whether a scope, by its key, stands in another one."""
+    return not around or key == around or key.startswith(f"{around}-")
+
+
+def _within(saved: Mapping[str, tuple[Item, Context]], scope: Scope) -> list[tuple[Item, Context]]:
+    """Returns those of the checkpoints of the items of a map that stand in a scope."""
+    return [found for key, found in saved.items() if _is_within(key, scope.key)]
 
 
 def _record(record: Task, verdict: Verdict) -> None:

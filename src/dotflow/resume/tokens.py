@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
@@ -12,8 +12,8 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
 from dotflow.graph.gather import ByItem
-from dotflow.graph.linked_task import NODES, InnerMap, Item, LinkedTask, MapContext, Row, Scope
-from dotflow.graph.maps import BY_INDEX, source_of
+from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, MapContext, Row, Scope
+from dotflow.graph.maps import BY_INDEX, items_in_order, source_of
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 
@@ -66,7 +66,7 @@ class Tokens:
         constants = [source.value for source in sources if isinstance(source, Constant)]
         self._constants = {id(value): f"={digest_of(value)}" for value in constants}
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
-        self._inputs: dict[int, ByItem] = {}  # by mapped task
+        self._inputs: dict[tuple[int, int], ByItem] = {}  # by mapped task and level
         # By mapped task: the own tokens of an item, those that it shares, and both.
         self._last: dict[int, tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]] = {}
 
@@ -143,12 +143,7 @@ class Tokens:
         if shared is None:
             shared = self._of_task(self.tasks[task.task_id], takes_previous)
             self._shared[task.task_id, takes_previous] = shared
-        inputs = self._inputs.get(task.task_id)
-        if inputs is None:
-            mapped = self.tasks[task.task_id]
-            assert isinstance(mapped, LinkedTask)
-            inputs = self._inputs[task.task_id] = ByItem(mapped, self.tasks)
-        own = self._of_item(task, inputs)
+        own = self._of_item(task)
         if not own:
             return shared
         last = self._last.get(task.task_id)
@@ -209,10 +204,12 @@ class Tokens:
         context = task.current_context
         if not isinstance(context, MapContext):
             return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
-        if not context.token:  # once: many tasks may take the values
+        if not context.token and isinstance(task, LinkedTask):  # once: many tasks may take the values
             items = hashlib.blake2b(digest_size=8)
-            for item in task.items:
-                if isinstance(item, Item) and item.status is TypeStatus.COMPLETED:
+            for item in items_in_order(task):
+                if isinstance(item, InnerMap):
+                    items.update(f"{item.scope.key}:\n".encode())
+                elif item.status is TypeStatus.COMPLETED:
                     items.update(f"{item.key_suffix}:{item.current_context._origin.run}\n".encode())
             context.token = f"{task.key_name}:{items.hexdigest()}"
         missing = []  # with their keys, since a Context has the entries of these, too
@@ -235,23 +232,52 @@ class Tokens:
             return token
         return f"{token}.{part.key_in(context.storage if task.step.checkpoint else None)}"  # else it may be unknown
 
-    def _of_item(self, item: Item, inputs: ByItem) -> Mapping[str, str]:
+    def _inputs_of(self, mapped: Any) -> ByItem:
+        """Returns what the nodes of a map take."""
+        inputs = self._inputs.get((mapped.task_id, mapped.level))
+        if inputs is None:
+            inputs = self._inputs[mapped.task_id, mapped.level] = ByItem(mapped, self.tasks)
+        return inputs
+
+    def _of_item(self, item: Item) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
-        mapped, owner, key, scope = self.tasks[item.task_id], item, item.key_suffix, item.scope
-        if scope.outer is not None and (node := scope.nodes[item.task_id - scope.first]) is not item:  # its own map
-            mapped = owner = node
-            key = item.entry_key
-        is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
-        is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
-        if is_shown and not inputs.takes_from_scope(owner):
-            return NO_TOKENS
+        mapped, scope, task_id = self.tasks[item.task_id], item.scope, item.task_id
+        if scope.outer is None:
+            return self._of_node(item, mapped, item.entry_key)
+        node = scope.nodes[task_id - scope.first]
+        if node is item and scope.level == 1:
+            return self._of_node(item, mapped, item.entry_key)
+        tokens = {} if node is item else {**self._of_entries(item, node, item.entry_key)}
+        while scope.outer is not None:
+            node, outer = scope.nodes[task_id - scope.first], scope.outer
+            tokens |= self._of_node(node, outer.node(task_id), scope.own_key)
+            scope = outer
+        return tokens
+
+    def _of_node(self, node: ItemOrMap, mapped: Any, key: str) -> Mapping[str, str]:
+        """Returns the tokens of what a node takes of its scope, and of its entries as far as a key does not show them.
+
+        Args:
+            node: The item, or the map in a scope.
+            mapped: The map of which it is a node.
+            key: The part of the key that shows its entry.
+        """
+        inputs = self._inputs.get((node.task_id, mapped.level)) or self._inputs_of(mapped)
+        if not inputs.takes_from_scope(node):
+            return self._of_entries(node, mapped, key)
         tokens: dict[str, str] = {}
-        for label, record, part in inputs.taken(owner):
+        for label, record, part in inputs.taken(node):
             has_value = record.status is TypeStatus.COMPLETED or record.has_value
             tokens[label] = self._of_value(record, part) if has_value else NOTHING
-        if is_shown:
-            return tokens
-        assert isinstance(mapped, LinkedTask)
+        tokens.update(self._of_entries(node, mapped, key))
+        return tokens
+
+    def _of_entries(self, item: ItemOrMap, mapped: Any, key: str) -> Mapping[str, str]:
+        """Returns the tokens of the entries of a node, as far as a key does not show them."""
+        is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
+        if not is_known_by_index and type(item.entry) not in (*NODES, Row):
+            return NO_TOKENS
+        tokens: dict[str, str] = {}
         for link in mapped.lists:
             entry = item.entry[link.parameter] if type(item.entry) is Row else item.entry
             if type(entry) in NODES:

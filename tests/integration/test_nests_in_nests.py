@@ -1,0 +1,300 @@
+"""A workflow for each item inside of another one, or of rounds: in every mode, with failures and edits."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.errors import InvalidLink, UnknownTask
+from dotflow.providers import HistorySQLite, LogDefault
+from tests.integration.modes import COMPLETED, FAILED, MODES, SKIPPED, StepsLab, start
+from tests.plan_fuzz import ThreeMethods
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+class Sites(StepsLab):
+    """Sites with pages, and two steps for each page."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.given: Any = ["ab", "", "c"]
+
+    def sites(self) -> Any:
+        self.note("sites")
+        return self.given
+
+    def pages(self, site: str) -> list[str]:
+        self.note(f"pages {site}")
+        return [f"{site}/{name}" for name in site]
+
+    def fetch(self, page: str, site: str) -> str:
+        self.note(f"fetch {page} of {site}")
+        return page.upper()
+
+    def size(self, fetch: str, page: str) -> int:
+        self.note(f"size {page}")
+        return len(fetch)
+
+    def total(self, page: list[int], site: str) -> str:
+        self.note(f"total {site}")
+        return f"{site}: {sum(page)}"
+
+    def report(self, site: list[str]) -> list[str]:
+        self.note("report")
+        return site
+
+    def page(self) -> DotFlow:
+        """The steps of a page."""
+        page = DotFlow(params={"page": ..., "site": ...})
+        page.task.add(action(self.fetch), name="fetch").add(action(self.size), name="size")
+        return page
+
+    def site(self, **options: Any) -> DotFlow:
+        """The steps of a site: its pages, the workflow for each of them, and what takes all of their values."""
+        site = DotFlow(params={"site": ...})
+        site.task.add(action(self.pages), name="pages")
+        site.task.add(self.page(), name="page", **{"each": {"page": "pages"}, **options})
+        site.task.add(action(self.total), name="total")
+        return site
+
+    def workflow(self, options: Any = (), **more: Any) -> DotFlow:
+        workflow = self.new()
+        workflow.task.add(action(self.sites), name="sites")
+        workflow.task.add(self.site(**dict(options)), name="site", **{"each": {"site": "sites"}, **more})
+        workflow.task.add(action(self.report), name="report")
+        return workflow
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Sites:
+    return Sites(tmp_path)
+
+
+FIRST = ["pages ab", "fetch ab/a of ab", "size ab/a", "fetch ab/b of ab", "size ab/b", "total ab"]
+THIRD = ["pages c", "fetch c/c of c", "size c/c", "total c"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_item_has_the_workflow_for_each_of_its_own(sites: Sites, mode: str) -> None:
+    """Its steps take entries of both lists, and what takes the workflow takes the values of the item."""
+    run = sites.start(sites.workflow(), mode)
+
+    assert run.status == COMPLETED
+    assert run.value("report") == ["ab: 8", ": 0", "c: 3"]
+    assert run.value("site.page.size") == [[4, 4], [], [3]]
+    assert sorted(sites.ran) == sorted(["sites", *FIRST, "pages ", "total ", *THIRD, "report"])
+
+
+def test_in_order_an_inner_item_runs_from_end_to_end(sites: Sites) -> None:
+    """Then the next one, and then the next outer item."""
+    sites.start(sites.workflow())
+
+    assert sites.ran == ["sites", *FIRST, "pages ", "total ", *THIRD, "report"]
+
+
+def test_nodes_are_named_by_both_items(sites: Sites) -> None:
+    """The task has all items. An address goes from outside to inside; keys have both entries."""
+    run = sites.start(sites.workflow())
+
+    assert [item.value for item in run["site.page.fetch"].items] == ["AB/A", "AB/B", "C/C"]
+    assert run.value("site[0].page[1].fetch") == "AB/B"
+    assert run.value("site[2].page[0].size") == 3
+    assert run.value("site[0].page") == [4, 4]
+    assert run["site[0].page.fetch"].name == "site[0].page.fetch"
+    with pytest.raises(UnknownTask):
+        run["site[2].page[1].fetch"]
+    keys = {key.removeprefix("w/site.page.fetch-") for key in sites.storage.list_keys("w/site.page.fetch-")}
+    assert len(keys) == 3
+    assert all(len(key) == 41 and key[20] == "-" for key in keys)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resume_runs_what_has_failed(sites: Sites, mode: str) -> None:
+    """Only the inner item runs again, and what takes it, of its outer item."""
+    sites.red = {"fetch ab/b of ab"}
+    failed = sites.start(sites.workflow(keep_going=True), mode)
+    assert failed["site.page.fetch"].status == FAILED
+    assert failed.value("report") == ["ab: 4", ": 0", "c: 3"]
+    sites.red = set()
+
+    run = sites.start(sites.workflow(keep_going=True), mode, resume=True)
+
+    assert sites.ran == ["fetch ab/b of ab", "size ab/b", "total ab", "report"]
+    assert run.value("report") == ["ab: 8", ": 0", "c: 3"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_stops_the_run(sites: Sites, mode: str) -> None:
+    """The maps fail with their items; a resume goes on."""
+    sites.red = {"fetch ab/a of ab"}
+    failed = sites.start(sites.workflow(), mode)
+    error = failed["site.page.fetch"].error
+    assert error is not None
+    assert "ItemsFailed" in error.exception
+    assert failed["report"].status != COMPLETED
+    sites.red = set()
+
+    run = sites.start(sites.workflow(), mode, resume=True)
+
+    assert "fetch ab/a of ab" in sites.ran
+    assert run.value("report") == ["ab: 8", ": 0", "c: 3"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_an_edit_of_a_list_keeps_what_is_known(sites: Sites, mode: str) -> None:
+    """Items are known by their values, at both levels."""
+    sites.start(sites.workflow(), mode)
+    sites.given = ["c", "ab", "d"]
+
+    run = sites.start(sites.workflow(), mode, resume=True, rerun=["sites"])
+
+    assert sites.ran == ["sites", "pages d", "fetch d/d of d", "size d/d", "total d", "report"]
+    assert run.value("report") == ["c: 3", "ab: 8", "d: 3"]
+
+
+def test_the_plan_has_a_row_for_each_task(sites: Sites) -> None:
+    """Items of all inner lists are counted together; nothing is left over."""
+    sites.red = {"fetch ab/b of ab"}
+    sites.start(sites.workflow(keep_going=True))
+
+    plan = sites.workflow(keep_going=True).plan(resume=True)
+
+    rows = {task.name: (str(task.decision), task.items, task.items_done) for task in plan.tasks}
+    assert rows["site.pages"] == ("restore", 3, 3)
+    assert rows["site.page.fetch"] == ("run", 3, 2)
+    assert rows["site.total"] == ("run", 3, 2)
+    assert plan.removed == []
+
+
+def test_max_parallel_counts_the_items_of_each_inner_workflow(sites: Sites) -> None:
+    """With one at a time the pages of a site go one after the other, while sites go side by side."""
+    run = sites.start(sites.workflow({"max_parallel": 1}, max_parallel=2), "parallel")
+
+    assert run.value("report") == ["ab: 8", ": 0", "c: 3"]
+    assert [step for step in sites.ran if "ab/" in step] == FIRST[1:-1]
+
+
+def test_three_levels(make_workflow: MakeWorkflow) -> None:
+    """Entries of all levels are there at the innermost one."""
+    cell = DotFlow(params={"cell": ..., "row": ..., "table": ...})
+    cell.task.add(action(lambda cell, row, table: (cell, len(row), len(table))), name="seen")
+    row = DotFlow(params={"row": ..., "table": ...})
+    row.task.add(cell, name="cell", each={"cell": "row"})
+    table = DotFlow(params={"table": ...})
+    table.task.add(row, name="row", each={"row": "table"})
+    workflow = make_workflow()
+    workflow.task.add(table, name="table", each=[[[1, 2]], [[3], []]]).add(action(lambda table: table), name="end")
+
+    run = workflow.start()
+
+    assert run.value("end") == [[[(1, 2, 1), (2, 2, 1)]], [[(3, 1, 2)], []]]
+    assert run.value("table[1].row[0].cell[0].seen") == (3, 1, 2)
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_workflow_for_each_item_in_rounds(make_workflow: MakeWorkflow, mode: str) -> None:
+    """Each round has items of its own, over the list that the round before has made."""
+    cell = DotFlow(params={"cell": ...})
+    cell.task.add(action(lambda cell: cell + 1), name="more").add(action(lambda more: more * 2), name="twice")
+    inner = DotFlow(params={"cells": ...})
+    inner.task.add(cell, name="cell", each={"cell": "cells"})
+    workflow = make_workflow()
+    workflow.task.add(inner, name="round", repeat=2, params={"cells": [1, 2]}, carry={"cells": "cell"})
+
+    run = start(workflow, mode)
+
+    assert run.value("round") == [10, 14]
+    assert run.value("round[0].cell") == [4, 6]
+    assert run.value("round[1].cell[1].more") == 7
+
+
+def test_a_condition_skips_an_inner_item(make_workflow: MakeWorkflow) -> None:
+    """It is decided by the inner item, or once for all of them by a step of the outer one."""
+    cell = DotFlow(params={"cell": ...})
+    cell.task.add(action(lambda cell: cell > 1), name="is_big")
+    cell.task.add(action(lambda cell: cell), name="kept", when="is_big")
+    row = DotFlow(params={"row": ...})
+    row.task.add(action(lambda row: len(row) > 1), name="is_long")
+    row.task.add(cell, name="cell", each={"cell": "row"}, when="is_long")
+    row.task.add(action(lambda cell: sum(cell)), name="total")
+    workflow = make_workflow()
+    workflow.task.add(row, name="table", each=[[1, 2, 3], [4]])
+
+    run = workflow.start()
+
+    assert [item.status for item in run["table.cell.kept"].items] == [SKIPPED, COMPLETED, COMPLETED]
+    assert [item.status for item in run["table.total"].items] == [COMPLETED, SKIPPED]
+    assert run.value("table") == [5]
+
+
+def test_a_fallback_takes_the_entries_of_both_levels(make_workflow: MakeWorkflow) -> None:
+    """As the step itself does."""
+
+    def fails(cell: int, row: list[int]) -> int:
+        raise ValueError
+
+    cell = DotFlow(params={"cell": ..., "row": ...})
+    cell.task.add(action(fails), name="x", fallback=action(lambda cell, row: cell * len(row)))
+    row = DotFlow(params={"row": ...})
+    row.task.add(cell, name="cell", each={"cell": "row"})
+    workflow = make_workflow()
+    workflow.task.add(row, name="table", each=[[1, 2], [3]])
+
+    assert workflow.start().value("table") == [[2, 4], [3]]
+
+
+@pytest.mark.parametrize("kind", ["file", "three methods"])
+def test_a_new_start_leaves_nothing_of_the_items(sites: Sites, kind: str) -> None:
+    """A resume restores them before, in a storage of three methods, too."""
+    files = sites.storage
+    sites.storage = ThreeMethods(files) if kind == "three methods" else files
+    sites.start(sites.workflow())
+    assert sites.start(sites.workflow(), resume=True).status == COMPLETED
+    assert sites.ran == []
+    sites.given = ["d"]
+
+    sites.start(sites.workflow())
+
+    keys = [key for key in files.list_keys("w/site.page.fetch-") if not key.endswith("-items")]
+    values = [files.get(key).storage for key in keys]
+    assert [value for value in values if value is not None] == ["D/D"]
+
+
+def test_the_history_has_the_inner_items_of_an_item(tmp_path: Path) -> None:
+    """`site[2]` has its tasks, those of the workflow in it with all of their items."""
+    sites, history = Sites(tmp_path / "values"), HistorySQLite(tmp_path / "history.db")
+    workflow = DotFlow(Config(storage=sites.storage, history=history, log=LogDefault(output="none")), workflow_id="w")
+    workflow.task.add(action(sites.sites), name="sites")
+    workflow.task.add(sites.site(), name="site", each={"site": "sites"})
+    workflow.start(mode="parallel")
+    record = history.load()
+
+    task, item = record.find("site[2].page.fetch")
+    assert (item, task.count, [len(one) for one in task.items.values()]) == (None, 1, [1])
+    assert record.find("site[2].pages")[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "options", "message"),
+    [
+        (action(lambda x: x), {"always": True}, "has each and always"),
+        (action(lambda x: x, approve="Go on?"), {}, "has each and approve"),
+        (action(lambda x: x, checkpoint=False), {}, "each for each item can't use"),
+        (action(lambda x: x), {"repeat": 2}, "has repeat"),
+    ],
+)
+def test_refused_inside(make_workflow: MakeWorkflow, step: Any, options: dict[str, Any], message: str) -> None:
+    """What the steps of an inner workflow can't be is refused when it is added."""
+    inner = DotFlow(params={"x": ...})
+    inner.task.add(step, name="x_" if "repeat" in options else "step", **options)
+    middle = DotFlow(params={"row": ...})
+
+    def add() -> None:
+        middle.task.add(inner, name="cell", each={"x": "row"})
+        make_workflow().task.add(middle, name="table", each=[[1]])
+
+    with pytest.raises(InvalidLink, match=message):
+        add()
