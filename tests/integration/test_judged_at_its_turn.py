@@ -207,3 +207,26 @@ def test_items_of_a_source_that_fails_again_are_made_anew(is_list_new: bool, tmp
     night.run()
 
     assert night.run(rerun=["entries"] if is_list_new else []) == ["read-1", "read-2"]
+
+
+def test_a_completed_run_with_an_unsaved_map_is_finished(tmp_path: Path) -> None:
+    """A value without a checkpoint has no time of its own that what was made from it could be compared with."""
+
+    def build(workflow: DotFlow, ran: Callable[..., None], n: int) -> None:
+        @action(checkpoint=False)
+        def connect(i: int) -> int:
+            ran("connect", i)
+            return i
+
+        @action
+        def total(connect: list[int]) -> int:
+            ran("total")
+            return sum(connect)
+
+        workflow.task.add(connect, name="connect", each={"i": [1, 2]})
+        workflow.task.add(total, name="total")
+
+    night = Night(build, tmp_path)
+    night.run()
+
+    assert night.run(resume="unfinished") == ["connect-1", "connect-2", "total"]

@@ -342,8 +342,9 @@ def leaves_checkpoint(task: Task) -> bool:
 
 
 def _is_later(value: Context, other: Context) -> bool:
-    """Returns whether a later run than that of another value has made a value."""
-    return value.time > other.time and value._origin.run != other._origin.run
+    """Returns whether a later run than that of another value has made a value. One without a checkpoint has no run."""
+    run = value._origin.run
+    return value.time > other.time and run != other._origin.run and RUN_TOKEN.fullmatch(run) is not None
 
 
 def _has_later_run(was: str, now: str) -> bool:
