@@ -230,3 +230,27 @@ def test_a_completed_run_with_an_unsaved_map_is_finished(tmp_path: Path) -> None
     night.run()
 
     assert night.run(resume="unfinished") == ["connect-1", "connect-2", "total"]
+
+
+def test_items_that_take_a_map_of_which_an_item_fails_again_are_restored(tmp_path: Path) -> None:
+    """The values that came are the same ones, and their token shows it."""
+
+    def build(workflow: DotFlow, ran: Callable[..., None], n: int) -> None:
+        @action
+        def fetch(i: int) -> int:
+            if i == 2:
+                raise ValueError
+            return i
+
+        @action
+        def read(entry: int, other: int, fetch: list[int]) -> int:
+            ran("read", entry)
+            return entry
+
+        workflow.task.add(fetch, name="fetch", each={"i": [1, 2]})
+        workflow.task.add(read, name="read", cross={"entry": "fetch", "other": [5]}, needs={"fetch": "fetch"})
+
+    night = Night(build, tmp_path)
+    assert night.run() == ["read-1"]
+
+    assert night.run() == []

@@ -419,9 +419,9 @@ class EarlierRuns:
         context = self._undecided.pop(task.task_id, None)
         if context is None or task.links is None:  # it has waited for an approval since
             return None, None
-        failed = self._why_failed(self._tasks_of(self._needs_of_value(task, context)))
-        if failed is not None:
-            return None, failed
+        for source in self._tasks_of(self._needs_of_value(task, context)):
+            if source.status is FAILED:
+                return None, Void(f"{TAKES} task {source.task_id} {source.name}, which failed", Cause.SOURCE)
         verdict = judge(task, self._foresee(task.links), None, context, self.look)
         self.look.raise_mismatches()
         return (context if verdict.void is None else None), verdict.void
@@ -430,9 +430,12 @@ class EarlierRuns:
         return map(self._tokens.tasks.__getitem__, ids)
 
     def _why_failed(self, sources: Iterable[Task]) -> Void | None:
-        """Returns that a source has failed in this run, which its token does not show; None if none has."""
+        """Returns that a source of all items of a map has no value, since it failed in this run; None if none has.
+
+        Its token is the same as that of an earlier failure. That of a map shows the items that came.
+        """
         for task in sources:
-            if task.status is FAILED:
+            if task.status is FAILED and not task.has_value:
                 return Void(f"{TAKES} task {task.task_id} {task.name}, which failed", Cause.SOURCE)
         return None
 
