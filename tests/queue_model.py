@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
@@ -98,11 +99,24 @@ class _Database:
     """What the queue needs of a database, in memory; and which processes live."""
 
     store = "history.db"
+    patience = 0.0
 
     def __init__(self, connection: sqlite3.Connection, is_alive: Callable[[int], bool]) -> None:
         self.connection = connection
         self.presence = self
         self.is_held = is_alive
+
+    def is_dead(self, connection: sqlite3.Connection, lock: int) -> bool:
+        return not self.is_held(lock)
+
+    def bury(self, connection: sqlite3.Connection, lock: int) -> None:
+        """Nothing is left of a dead process."""
+
+    def may_begin(self) -> bool:
+        return True
+
+    def may_claim(self, connection: sqlite3.Connection) -> bool:
+        return True
 
     def transact(self, work: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
         self.connection.execute("SAVEPOINT work")
@@ -150,7 +164,7 @@ class World:
             _presence=self.queue.database.presence,
             _workflows=(NAME,),
             _server=f"server {lock}",
-            _lock=lock,
+            _watch=SimpleNamespace(lock=lock),
             _dead={},
         )
         return server
@@ -427,7 +441,7 @@ def moves(world: World, troubles: int, submissions: int) -> Iterator[tuple[str, 
         yield f"one takes {run} over", partial(world.take_over, "one", run)
     by_hand = world.rows("SELECT lock FROM runs WHERE state = 'Running' AND run NOT IN (SELECT run FROM wanted)")
     if not all(world.is_alive(lock) for (lock,) in by_hand):
-        yield "one finds a run by hand dead", partial(queue.mark_ended, world.connection, world.queue.database.presence)
+        yield "one finds a run by hand dead", partial(_mark_ended, world.connection, world.queue.database.presence)
     if state.submissions < submissions:
         yield "submit", world.submit
     if state.troubles >= troubles:
@@ -508,7 +522,7 @@ def explore(troubles: int, submissions: int) -> int:
     connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1_000)
     with (
         contextlib.closing(connection),
-        mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended, BETWEEN_LOOKS=0),
+        mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended),
     ):
         world = World(connection)
         with mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"):

@@ -211,7 +211,7 @@ def kill_a_run(house: House, workflow_id: str) -> None:
     fired = "schedule = (SELECT schedule FROM schedules WHERE workflow = ?), planned = ?"
     house.write(f"UPDATE wanted SET {fired} WHERE workflow = ?", workflow_id, micro(at(12)), workflow_id)
     house.write("UPDATE schedules SET settled = ? WHERE workflow = ?", micro(at(12)), workflow_id)
-    dead._presence.release(dead._lock)  # type: ignore[attr-defined]
+    dead._presence.release(dead._watch.lock)  # type: ignore[attr-defined]
 
 
 def pause(house: House, workflow_id: str) -> None:
@@ -423,7 +423,7 @@ def test_a_run_that_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -
     house.write("UPDATE wanted SET tries = 2")
     dead = house.history.operations().open_server(["nightly"])
     assert take(dead, "nightly") is not None
-    dead._presence.release(dead._lock)  # type: ignore[attr-defined]
+    dead._presence.release(dead._watch.lock)  # type: ignore[attr-defined]
 
     house.serve(at(12, 5), workflow)
 

@@ -38,7 +38,15 @@ from dotflow.errors import (
     UnknownParam,
     WorkflowBusy,
 )
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, NotifyDefault, StorageFile, sqlite_file
+from dotflow.providers import (
+    ExecutorThread,
+    HistoryPostgres,
+    HistorySQLite,
+    LogDefault,
+    NotifyDefault,
+    StorageFile,
+    sqlite_file,
+)
 from dotflow.providers.histories.sql.queue import SQLQueue, SQLQueueServer
 from dotflow.records.record import RunSummary
 from dotflow.serving import Server, serve
@@ -63,11 +71,19 @@ def add_one(double: int) -> int:
     return double + 1
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    found = HistorySQLite(tmp_path / "history.db")
-    yield found
-    found.close()
+@pytest.fixture(params=["sqlite", "postgres"])
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistorySQLite]:
+    """A history without runs, on both databases."""
+    if request.param == "sqlite":
+        found: Any = HistorySQLite(tmp_path / "history.db")
+    else:
+        found = HistoryPostgres(request.getfixturevalue("postgres_history"), late=0)
+    with closing(found):
+        yield found
+
+
+#: It opens the file, or its locks.
+on_sqlite = pytest.mark.parametrize("history", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -124,6 +140,7 @@ def test_a_submission_is_a_queued_run(make: Make, history: HistorySQLite) -> Non
     assert history.load(run).steps == []
 
 
+@on_sqlite
 def test_a_submission_uses_the_open_file(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a process serves the workflow is looked up there, too: to open it takes longer than all the rest."""
     opened: list[Any] = []
@@ -214,6 +231,7 @@ def test_other_arguments_are_checked(make: Make, arguments: dict[str, Any], acce
         make().submit(**arguments)
 
 
+@on_sqlite
 def test_what_can_not_be_served_is_refused(make: Make, tmp_path: Path, history: HistorySQLite) -> None:
     """A generated id, no history, and two histories; the error says what to write."""
     with pytest.raises(NotServable, match="DotFlow\\(workflow_id='nightly'\\)"):
@@ -313,6 +331,7 @@ def test_values_of_classes_are_listed_where_the_class_is_unknown(
     assert workflow.value(run, "add_one") == 5
 
 
+@on_sqlite
 def test_what_is_damaged_in_parameters_is_shown(make: Make, history: HistorySQLite) -> None:
     """A list of runs never fails for it."""
     workflow = make()
@@ -842,6 +861,7 @@ def test_a_claim_takes_as_many_runs_as_there_is_room_for(make: Make, open_server
     assert claimed(9) == ["report@customer=6", "report@customer=7"]
 
 
+@on_sqlite
 def test_a_claim_waits_for_no_disk_and_the_beginning_of_its_run_does(
     make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1062,9 +1082,10 @@ def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkey
 
 def kill(server: Any) -> None:
     """Ends a server as a kill does: its byte is free."""
-    server._presence.release(server._lock)
+    server._presence.release(server._watch.lock)
 
 
+@on_sqlite
 def test_the_run_of_a_killed_process_is_continued(
     make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1102,6 +1123,7 @@ def take_all(server: SQLQueueServer) -> list[str]:
     return names
 
 
+@on_sqlite
 @pytest.mark.parametrize("at", [None, datetime(2026, 1, 1, tzinfo=UTC)], ids=["as submitted", "at one moment"])
 @pytest.mark.parametrize("how", ["stopped", "killed", "given up"])
 def test_a_run_whose_server_ended_keeps_its_place(
@@ -1150,6 +1172,7 @@ def test_a_clock_that_is_set_back_delays_no_submission(
         assert server.next_due() == datetime(2026, 11, 25, 14, tzinfo=UTC)
 
 
+@on_sqlite
 def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: OpenServer) -> None:
     """Though nothing is queued when it begins: a job that works a queue off continues what the last one left."""
     workflow = make()
@@ -1164,6 +1187,7 @@ def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: 
     assert ended.run_id != run
 
 
+@on_sqlite
 def test_a_run_that_ends_its_process_each_time_fails(
     make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1186,6 +1210,7 @@ def test_a_run_that_ends_its_process_each_time_fails(
     assert "its process ended 3 times before anything was saved" in found.error
 
 
+@on_sqlite
 @pytest.mark.parametrize(("order", "state"), [("cancel", "Cancelled"), ("pause", "Paused")])
 def test_an_order_to_a_killed_process_is_carried_out(
     make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, order: str, state: str
@@ -1209,6 +1234,7 @@ def test_an_order_to_a_killed_process_is_carried_out(
     assert take(server, "report") is None
 
 
+@on_sqlite
 def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) -> None:
     """No server has to live: the order itself ends the run."""
     workflow = make()
@@ -1220,6 +1246,7 @@ def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) ->
     assert Control(workflow).cancel(run, by="ann").state is TypeRunState.CANCELLED
 
 
+@on_sqlite
 def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenServer) -> None:
     """Its run was taken over: the newer one's state stays."""
     workflow = make()
@@ -1234,6 +1261,7 @@ def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenSe
     assert Control(workflow).run(run).state is TypeRunState.CANCELLED
 
 
+@on_sqlite
 def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite) -> None:
     """Its server asks once a second. What its steps return afterwards is not saved, and no message has its end."""
     sent: list[str] = []
@@ -1348,6 +1376,7 @@ def test_the_rules_hold_whatever_comes_between_two_steps(troubles: int, submissi
 # The file
 
 
+@on_sqlite
 def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: HistorySQLite) -> None:
     """The first one is found by steps through an index, not by reading what waits: SQLite's own plan shows it."""
     from dotflow.providers.histories.sql import queue
@@ -1371,6 +1400,7 @@ def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: Hi
             assert "FOR ORDER BY" not in plan, (statement, plan)
 
 
+@on_sqlite
 def test_a_slow_disk_delays_only_what_waits_for_it(
     make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1402,6 +1432,7 @@ def test_a_slow_disk_delays_only_what_waits_for_it(
     assert (history.summary(run.run_id).completed, len(history.runs())) == (2, 3)
 
 
+@on_sqlite
 def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
     make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1420,6 +1451,7 @@ def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
         server.check()
 
 
+@on_sqlite
 def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
     """It can't know what other processes have done."""
     make().submit()
@@ -1450,6 +1482,7 @@ def damage(path: Path, how: str) -> None:
         path.with_name(f"{path.name}-live").unlink()
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", ["overwritten", "cut off", "emptied", "without -live"])
 def test_a_damaged_history_ends_its_server_and_its_steps(
     make: Make, history: HistorySQLite, open_server: OpenServer, tmp_path: Path, how: str
@@ -1476,6 +1509,7 @@ def test_a_damaged_history_ends_its_server_and_its_steps(
     open_server().check()  # in the same process
 
 
+@on_sqlite
 def test_an_emptied_history_that_is_opened_again_ends_its_server(
     make: Make, history: HistorySQLite, open_server: OpenServer
 ) -> None:
@@ -1493,6 +1527,7 @@ def test_an_emptied_history_that_is_opened_again_ends_its_server(
         server.check()
 
 
+@on_sqlite
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_history_that_goes_on_in_its_log_alone_ends_its_server(
     make: Make, history: HistorySQLite, open_server: OpenServer, suffix: str
@@ -1577,6 +1612,7 @@ def dying_claims(
         server.take_over()
 
 
+@on_sqlite
 def test_what_no_later_run_restores_is_no_progress(
     make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1694,6 +1730,7 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     assert (again.state, again.continues) == (TypeRunState.COMPLETED, run)
 
 
+@on_sqlite
 def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(
     make: Make, history: HistorySQLite, open_server: OpenServer
 ) -> None:
@@ -1753,6 +1790,7 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
     assert [line for line in lines if "A schedule of its own runs 'report', too" in line] == lines[:1]
 
 
+@on_sqlite
 def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
     make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1802,6 +1840,7 @@ def written(history: HistorySQLite) -> str:
         return "\n".join(connection.iterdump())
 
 
+@on_sqlite
 @pytest.mark.parametrize("given", [True, False], ids=["as a parameter", "in the environment"])
 @pytest.mark.parametrize("how", ["resume", "approve"])
 def test_a_run_goes_on_with_the_secret_that_it_was_given(
@@ -1871,6 +1910,7 @@ def test_a_secret_is_refused_where_it_is_submitted_by_an_id(
     assert history.runs() == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("is_declared", [True, False])
 @pytest.mark.parametrize("name", ["day", "key"])
 def test_a_server_conceals_a_secret_that_was_submitted(
@@ -1899,6 +1939,7 @@ def test_a_server_conceals_a_secret_that_was_submitted(
     assert not [file.name for file in files if STRIPE.encode() in file.read_bytes()]
 
 
+@on_sqlite
 def test_who_orders_what_and_why_is_masked(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
     """The history keeps it: with the secrets of the environment, and those of a workflow that is there."""
     monkeypatch.setenv("SHOP_TOKEN", "another-1234567")
@@ -1913,6 +1954,7 @@ def test_who_orders_what_and_why_is_masked(make: Make, history: HistorySQLite, m
     assert not [secret for secret in ("another-1234567", "tok-1234567") if secret in kept]
 
 
+@on_sqlite
 def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the log and in the history: of a storage, of the workflow, and of a name that can't be made."""
     workflow = make()

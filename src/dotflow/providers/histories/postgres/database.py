@@ -103,7 +103,7 @@ class PostgresDatabase(Database):
             connection.native(FREEZE)
 
     def watch(self) -> Watch:
-        return PostgresWatch(self.presence, self.revision)
+        return PostgresWatch(self.presence, self.revision, self.schema.title)
 
     def revision(self) -> str:
         """Returns a text that changes with each commit of the server; "" where there is no history."""

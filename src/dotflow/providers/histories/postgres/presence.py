@@ -6,41 +6,52 @@ import secrets
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
+from dotflow import clock
 from dotflow.errors import HistoryError
+from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
 from dotflow.providers.histories.postgres.link import HistorySchema, Link, PostgresConnection
-from dotflow.providers.histories.sql.database import Presence, Watch
+from dotflow.providers.histories.sql.database import Connection, Presence, Watch
 from dotflow.records.environment import process_name
 from dotflow.worker.interrupts import in_forked_child
 
-INTERVAL: Final = 10.0  # seconds between two beats
-JITTER: Final = 0.1  # of that
-AFTER_FAILURE: Final = 2.0  # seconds
+T = TypeVar("T")
+
+JITTER: Final = 0.1  # of the time between two beats
 SILENCE: Final = 60  # seconds without a beat, by the clock of the database, after which a process is shown as dead
+BETWEEN_LOOKS: Final = 0.5  # seconds; several servers of a process share what they see
 
 LOCK_SIZE: Final = 7  # bytes of a number that no two processes have
 BEAT_SIZE: Final = 6
 
 #: The clock of the database: it is the same for all that read a row.
 CLOCK: Final = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT"
-#: Again where the row is missing: somebody took the process for dead.
-BEAT: Final = f"""INSERT INTO "{{schema}}".beats AS own (lock, beat, at, process, host)
-    VALUES (%s, %s, {CLOCK}, %s, %s) ON CONFLICT (lock) DO UPDATE SET beat = excluded.beat, at = excluded.at"""
-LIVES: Final = f"""SELECT 1 FROM "{{schema}}".beats WHERE lock = %s AND at > {CLOCK} - {SILENCE} * 1000000"""
+FIRST_BEAT: Final = f"""INSERT INTO "{{schema}}".beats (lock, beat, at, process, host)
+    VALUES (%s, %s, {CLOCK}, %s, %s) ON CONFLICT (lock) DO NOTHING"""
+BEAT: Final = f"""UPDATE "{{schema}}".beats SET beat = %s, at = {CLOCK} WHERE lock = %s AND beat = %s"""
+BEAT_OF: Final = 'SELECT beat FROM "{schema}".beats WHERE lock = %s'
+BEATS: Final = 'SELECT lock, beat FROM "{schema}".beats'
+LIVES: Final = f"""SELECT beat, at > {CLOCK} - {SILENCE} * 1000000 FROM "{{schema}}".beats WHERE lock = %s"""
 LEAVE: Final = 'DELETE FROM "{schema}".beats WHERE lock = %s'
+BURY: Final = """DELETE FROM "{schema}".beats WHERE lock = %s
+    AND NOT EXISTS (SELECT 1 FROM "{schema}".runs WHERE runs.lock = beats.lock AND state = 'Running')"""
 
 
 class PostgresPresence(Presence):
     """The row of this process. Its lock is a number at random, and all runs of the process hold the same.
 
-    A process is dead where its row is gone, or has not changed for SILENCE.
+    A process that serves watches the beats of the others; `beats` has the rules. Others call a process dead whose row
+    is gone, or has not changed for SILENCE, and decide nothing by it before they have watched it for `patience`.
 
     Args:
         schema: The schema of the history.
         events: The connection that a run has anyway. Beats have one of their own.
     """
+
+    patience = 12.0
+    rhythm = RHYTHM
 
     def __init__(self, schema: HistorySchema, events: Link) -> None:
         self._schema, self._events = schema, events
@@ -51,53 +62,118 @@ class PostgresPresence(Presence):
 
     def _reset(self) -> None:
         self._mutex = threading.Lock()
-        self._lock: int | None = None
+        self._heart: Heartbeat | None = None
+        self._own: set[int] = set()  # the keys that its row had
         self._holders = 0
         self._stop = threading.Event()
+        self._watches = 0
+        self._watcher = Watcher(rhythm=self.rhythm)
+        self._suspects: dict[int, int] = {}  # beats that looked old to a process that does not watch
+        self.has_twin = False
+
+    @property
+    def lock(self) -> int | None:
+        """The key of the row; None while nothing holds it."""
+        return None if self._heart is None else self._heart.lock
 
     def hold(self, lock: int | None = None) -> int | None:
         with self._mutex:
             if lock is not None:
-                return lock if lock == self._lock else None
-            if self._lock is None:
-                number = int.from_bytes(secrets.token_bytes(LOCK_SIZE), "big") or 1
-                self._beat(self._events, number)
-                self._lock = number
+                return self.lock if lock in self._own else None
+            if self._heart is None:
+                self._heart = self._first_beat(self._events)
                 self._stop = threading.Event()
                 beating = threading.Thread(
                     target=_beat_on, args=(weakref.ref(self), self._stop), name="dotflow-beat", daemon=True
                 )
                 beating.start()
             self._holders += 1
-            return self._lock
+            return self._heart.lock
 
     def release(self, lock: int) -> None:
         with self._mutex:
-            if lock != self._lock:
+            if lock not in self._own or self._heart is None:
                 return
             self._holders -= 1
             if self._holders > 0:
                 return
-            self._lock = None
+            last = self._heart.lock
+            self._heart = None
+            self._own.clear()
             self._stop.set()
         with contextlib.suppress(HistoryError):  # it is shown as dead after SILENCE
-            self._execute(self._events, LEAVE, (lock,))
+            self._call(self._events, lambda connection: connection.native(LEAVE.format(schema=self._name), (last,)))
         self._link.close()
 
     def is_held(self, lock: int) -> bool:
         if not self.is_lock(lock):
             return False
-        if lock == self._lock:
+        if lock == self.lock:
             return True
-        return self._looks.use(lambda connection: self._lives(connection, lock), is_repeated=True)
-
-    def _lives(self, connection: PostgresConnection, lock: int) -> bool:
-        if self._schema.history_id is None:
+        row = self._looks.use(lambda connection: self._find(connection, lock), is_repeated=True)
+        if row is None:
             return False
-        return bool(connection.native(LIVES.format(schema=self._schema.name), (lock,)).fetchall())
+        beat, is_young = row
+        if self._watches:
+            return self._watcher.dead().get(lock) != beat
+        if not is_young:
+            self._suspects[lock] = beat
+        return bool(is_young)
+
+    def _find(self, connection: PostgresConnection, lock: int) -> tuple[int, bool] | None:
+        if self._schema.history_id is None:
+            return None
+        found: tuple[int, bool] | None = connection.native(LIVES.format(schema=self._name), (lock,)).fetchone()
+        return found
 
     def is_lock(self, value: object) -> bool:
         return type(value) is int and 0 < value < 256**LOCK_SIZE
+
+    def find_dead(self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]) -> tuple[list[T], dict[T, float]]:
+        """Returns whose beat stood still for 45 answered seconds, or is gone, and whose may be dead."""
+        self._look()
+        heart, watcher = self._heart, self._watcher
+        if heart is None or not heart.may_take_over(clock.elapsed()):
+            return [], {}
+        silent, dead, doubtful = watcher.dead(), list[T](), dict[T, float]()
+        for holder, lock in holders:
+            still = watcher.beats.get(lock)
+            if lock == heart.lock:
+                continue
+            if still is None or lock in silent:
+                dead.append(holder)
+            elif still.seconds > self.rhythm.beat + self.rhythm.delay:
+                doubtful[holder] = still.seconds
+        return dead, doubtful
+
+    def _look(self) -> None:
+        looked = self._watcher.looked
+        sent = clock.elapsed()
+        if looked is not None and sent - looked[0] < BETWEEN_LOOKS:
+            return
+        rows = self._looks.use(
+            lambda connection: connection.native(BEATS.format(schema=self._name), ()).fetchall(), is_repeated=True
+        )
+        self._watcher = self._watcher.look(dict(rows), sent, clock.elapsed())
+
+    def is_dead(self, connection: Connection, lock: int) -> bool:
+        """Returns whether the row is gone, or has the very beat that was watched: a thawed process has changed it."""
+        if lock == self.lock:
+            return False
+        row = _native(connection, f"{BEAT_OF.format(schema=self._name)} FOR UPDATE", (lock,))
+        return row is None or row[0] in (self._watcher.dead().get(lock), self._suspects.get(lock))
+
+    def bury(self, connection: Connection, lock: int) -> None:
+        assert isinstance(connection, PostgresConnection)
+        connection.native(BURY.format(schema=self._name), (lock,))
+
+    def may_claim(self, connection: Connection) -> bool:
+        """Returns whether its own row is there, which stays until the transaction ends."""
+        return _native(connection, f"{BEAT_OF.format(schema=self._name)} FOR SHARE", (self.lock,)) is not None
+
+    def may_begin(self) -> bool:
+        heart = self._heart
+        return heart is None or heart.may_begin(clock.elapsed())
 
     def note_end(self, lock: int) -> None:
         """Does nothing: the database that can't take the end can't take a note."""
@@ -108,25 +184,63 @@ class PostgresPresence(Presence):
     def forget_ends(self, locks: Iterable[int]) -> None:
         """Does nothing."""
 
+    @property
+    def _name(self) -> str:
+        return self._schema.name
+
     def beat(self) -> float:
         """Changes the number of this process. Returns the seconds until the next time."""
-        lock = self._lock
-        if lock is None:
-            return INTERVAL
+        heart = self._heart
+        if heart is None:
+            return self.rhythm.beat
+        heart = self._heart = heart.sending(_number(BEAT_SIZE), clock.elapsed())
         try:
-            self._beat(self._link, lock, patience=0)
+            heart = self._beat(heart)
         except HistoryError:  # the events of the runs say it
-            return AFTER_FAILURE
-        return INTERVAL * random.uniform(1 - JITTER, 1 + JITTER)
+            return self.rhythm.retry
+        with self._mutex:
+            if self._heart is not None:  # it was not released meanwhile
+                self._heart = heart
+                self._own.add(heart.lock)
+        return max(heart.due - clock.elapsed(), 0.0) * random.uniform(1 - JITTER, 1)
 
-    def _beat(self, link: Link, lock: int, patience: float = 5.0) -> None:
-        number = int.from_bytes(secrets.token_bytes(BEAT_SIZE), "big")
-        self._execute(link, BEAT, (lock, number, process_name(), socket.gethostname()), patience)
+    def _beat(self, heart: Heartbeat) -> Heartbeat:
+        def work(connection: PostgresConnection) -> tuple[bool, int | None]:
+            assert heart.pending is not None
+            values = (heart.pending.beat, heart.lock, heart.beat)
+            if connection.native(BEAT.format(schema=self._name), values).rowcount:
+                return True, None
+            row = connection.native(BEAT_OF.format(schema=self._name), (heart.lock,)).fetchone()
+            return False, None if row is None else row[0]
 
-    def _execute(self, link: Link, statement: str, values: tuple[Any, ...], patience: float = 5.0) -> None:
+        is_changed, row = self._call(self._link, work, patience=0)
+        if is_changed:
+            return heart.changed()
+        found, heart = heart.unchanged(row, clock.elapsed())
+        self.has_twin = self.has_twin or found is Found.TWIN
+        return self._first_beat(self._link) if found is Found.NONE else heart
+
+    def _first_beat(self, link: Link) -> Heartbeat:
+        """Makes the row, with a new key: the watchers of an old one go on with what they know of it."""
+        heart = Heartbeat.new(_number(LOCK_SIZE) or 1, _number(BEAT_SIZE), clock.elapsed(), self.rhythm)
+        values = (heart.lock, heart.beat, process_name(), socket.gethostname())
+        self._call(link, lambda connection: connection.native(FIRST_BEAT.format(schema=self._name), values))
+        self._own.add(heart.lock)
+        return heart
+
+    def _call(self, link: Link, work: Callable[[PostgresConnection], T], patience: float = 5.0) -> T:
         self._schema.prepare(link)
-        text = statement.format(schema=self._schema.name)
-        link.transact(lambda connection: connection.native(text, values), None, durable=False, patience=patience)
+        return link.transact(work, None, durable=False, patience=patience)
+
+    def begin_watch(self) -> None:
+        """Begins to watch the others."""
+        if not self._watches:
+            self._watcher = Watcher(rhythm=self.rhythm)
+        self._watches += 1
+
+    def end_watch(self) -> None:
+        """Ends that."""
+        self._watches -= 1
 
     def close(self) -> None:
         """Closes its connections. The next use opens them again."""
@@ -140,8 +254,20 @@ class PostgresPresence(Presence):
         self._reset()
 
 
+def _number(size: int) -> int:
+    return int.from_bytes(secrets.token_bytes(size), "big")
+
+
+def _native(connection: Connection, text: str, values: tuple[object, ...]) -> Any:
+    """Returns the first row of a statement of Postgres, in the transaction of the queue."""
+    assert isinstance(connection, PostgresConnection)
+    return connection.native(text, values).fetchone()
+
+
 def _beat_on(of: "weakref.ref[PostgresPresence]", stop: threading.Event) -> None:
-    pause = INTERVAL
+    presence = of()
+    pause = 0.0 if presence is None else presence.rhythm.beat
+    del presence
     while not stop.wait(pause):
         presence = of()
         if presence is None:
@@ -153,18 +279,28 @@ def _beat_on(of: "weakref.ref[PostgresPresence]", stop: threading.Event) -> None
 class PostgresWatch(Watch):
     """What a server looks at: the number of the last commit, and whether the tables are still those of its start."""
 
-    def __init__(self, presence: PostgresPresence, revision: Callable[[], str]) -> None:
-        self._presence, self._find_revision = presence, revision
+    goes_on = True
+
+    def __init__(self, presence: PostgresPresence, revision: Callable[[], str], title: str) -> None:
+        self._presence, self._find_revision, self._title = presence, revision, title
         lock = presence.hold()
         assert lock is not None
-        self.lock = lock
+        self._held = lock
         self._revision = ""
+        presence.begin_watch()
+
+    @property
+    def lock(self) -> int:
+        """The key of its beats: a process that was taken over, and goes on, has another one."""
+        return self._held if self._presence.lock is None else self._presence.lock
 
     def begin(self) -> None:
         """Does nothing: each connection looks whether it is the same history."""
 
     def check(self) -> None:
-        self._find_revision()  # raises
+        if self._presence.has_twin:
+            reason = "another process beats as this one: its machine was cloned while it ran. Start the server again"
+            raise HistoryError(self._title, reason)
 
     def has_news(self) -> bool:
         revision = self._find_revision()
@@ -175,7 +311,8 @@ class PostgresWatch(Watch):
         """Does nothing: a thread does."""
 
     def close(self) -> None:
-        self._presence.release(self.lock)
+        self._presence.end_watch()
+        self._presence.release(self._held)
 
 
 _presences: Final[weakref.WeakSet[PostgresPresence]] = weakref.WeakSet()

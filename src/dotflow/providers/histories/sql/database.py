@@ -45,7 +45,13 @@ class Connection(Protocol):
 
 
 class Presence(ABC):
-    """Which processes live: each active run, and each server, has a lock that ends with its process."""
+    """Which processes live: each active run, and each server, has a lock that ends with its process.
+
+    Attributes:
+        patience: Seconds after which a second look shows for sure that a process is dead.
+    """
+
+    patience: float = BETWEEN_LOOKS
 
     @abstractmethod
     def hold(self, lock: int | None = None) -> int | None:
@@ -78,6 +84,22 @@ class Presence(ABC):
     def forget_ends(self, locks: Iterable[int]) -> None:
         """Removes notes, once the rows say how the runs have ended."""
 
+    def is_dead(self, connection: Connection, lock: int) -> bool:
+        """Returns whether a process is dead that was found so, within the transaction that takes its runs over."""
+        return not self.is_held(lock)
+
+    @abstractmethod
+    def bury(self, connection: Connection, lock: int) -> None:
+        """Removes what is left of a dead process, once none of its runs is Running."""
+
+    def may_claim(self, connection: Connection) -> bool:
+        """Returns whether this process is still known to live, until the transaction ends."""
+        return True
+
+    def may_begin(self) -> bool:
+        """Returns whether this process may claim a run, or begin a step of one: others don't take it for dead."""
+        return True
+
     def find_dead(self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]) -> tuple[list[T], dict[T, float]]:
         """Returns whose lock was free at two looks, and since when it is of others: a step may have closed its file.
 
@@ -95,10 +117,15 @@ class Watch(ABC):
     """What a server looks at: whether others have written, and whether the database is still that of its start.
 
     Attributes:
-        lock: The lock of the server.
+        goes_on: Whether the server may go on when it was taken for dead, with a new lock.
     """
 
-    lock: int
+    goes_on: bool = False
+
+    @property
+    @abstractmethod
+    def lock(self) -> int:
+        """The lock of the server."""
 
     @abstractmethod
     def begin(self) -> None:

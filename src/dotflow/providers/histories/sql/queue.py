@@ -45,7 +45,7 @@ from dotflow.providers.histories.sql.crashed import (
     ended_of,
     mark_ended,
 )
-from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Database
+from dotflow.providers.histories.sql.database import Connection, Database
 from dotflow.providers.histories.sql.reading import (
     LATEST,
     PAUSES,
@@ -308,7 +308,7 @@ class SQLQueue(Operations):
         def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, order.what), _now()
             in_orders = (found.run, order.what, order.by, now, order.comment)
-            is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found)
+            is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found, connection)
             waiting = _open_orders(connection, found.run) if found.state is TypeRunState.RUNNING else ()
             match rules.effect_of(order, found, waiting, is_dead=is_dead):
                 case Effect.IS_TAKEN_OVER:
@@ -339,7 +339,7 @@ class SQLQueue(Operations):
 
         def work(connection: Connection) -> str:
             found, now = self._as_seen(connection, run, seen, "resume"), _now()
-            if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
+            if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found, connection):
                 taken_over = _take_over(connection, found.run, now, settings=settings)
                 if taken_over.continued_by is not None:
                     return taken_over.continued_by
@@ -392,7 +392,7 @@ class SQLQueue(Operations):
         found = self._look_for(run)
         if found.state != TypeRunState.RUNNING or not self._is_dead(found):
             return False
-        time.sleep(BETWEEN_LOOKS)  # a step may have closed the live file: its process locks its byte again
+        time.sleep(self._presence.patience)  # a step may have closed the live file: its process locks its byte again
         return True
 
     def _look_for(self, run: str) -> FoundRun:
@@ -401,9 +401,11 @@ class SQLQueue(Operations):
             return FoundRun._make(row)
         raise self._unknown(run)
 
-    def _is_dead(self, found: FoundRun) -> bool:
-        """Returns whether the process of a running run has ended."""
-        return found.lock is not None and not self._presence.is_held(found.lock)
+    def _is_dead(self, found: FoundRun, connection: Connection | None = None) -> bool:
+        """Returns whether the process of a running run has ended; with a transaction, to take it over."""
+        if found.lock is None or connection is None:
+            return found.lock is not None and not self._presence.is_held(found.lock)
+        return self._presence.is_dead(connection, found.lock)
 
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{self.database.place} has no run with this id")
@@ -510,7 +512,7 @@ class SQLQueueServer(QueueServer):
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
         self._watch = self._database.watch()
-        self._lock = self._watch.lock
+        self._registered = 0  # the lock that the others know
         queue.transact(self._register)
         self._watch.begin()
         self._wake = wake
@@ -518,8 +520,10 @@ class SQLQueueServer(QueueServer):
             _wakes.setdefault(self._database.store, []).append(wake)
 
     def _register(self, connection: Connection) -> None:
+        self._registered = self._watch.lock
         if self._workflows:
-            values = (self._server, process_name(), self._lock, json.dumps(list(self._workflows)), _now())
+            connection.execute(REMOVE_SERVER, (self._server,))
+            values = (self._server, process_name(), self._registered, json.dumps(list(self._workflows)), _now())
             connection.execute(ADD_SERVER, values)
 
     def check(self) -> None:
@@ -620,16 +624,27 @@ class SQLQueueServer(QueueServer):
         self._fail_strays()
         self._watch.renew()
         if self._workflows:  # SQLite makes a new database in a file that was emptied
-            self._is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
+            is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
+            if self._watch.goes_on and (is_unknown or self._registered != self._watch.lock):
+                self._queue.transact(self._register)
+            else:
+                self._is_unknown = is_unknown
         if ended_of(self._database.run(FIND_PLAIN), self._presence):  # they are in the way of others of their name
             self._queue.transact(lambda connection: mark_ended(connection, self._presence))
         gone, self._gone = self._presence.find_dead(self._database.run(SERVERS, (self._server,)), self._gone)
         if gone:
-            self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
+            self._queue.transact(partial(self._remove, gone))
         dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
         self.may_take_over = bool(self._dead)
         taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
+
+    def _remove(self, gone: Sequence[str], connection: Connection) -> None:
+        """Removes servers whose process is dead."""
+        for server, lock in connection.execute(SERVERS, (self._server,)).fetchall():
+            if server in gone and self._presence.is_dead(connection, lock):
+                connection.execute(REMOVE_SERVER, (server,))
+                self._presence.bury(connection, lock)
 
     def _fail_strays(self) -> None:
         def work(connection: Connection) -> None:
@@ -643,8 +658,10 @@ class SQLQueueServer(QueueServer):
     def _take_over(self, run: int, connection: Connection) -> TakenOver | None:
         """Takes a run over, unless another server has been faster."""
         for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
-            if not self._presence.is_held(lock):
-                return _take_over(connection, run, _now())
+            if self._presence.is_dead(connection, lock):
+                taken = _take_over(connection, run, _now())
+                self._presence.bury(connection, lock)
+                return taken
         return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
@@ -657,10 +674,14 @@ class SQLQueueServer(QueueServer):
         room: int,
         names: Collection[str] | None = None,
     ) -> Sequence[Claim]:
+        if not self._presence.may_begin():
+            return ()
         now = _now()
         due = [one for one in workflows if self._database.run(IS_DUE, {"workflow": one, "now": now})]
 
         def work(connection: Connection) -> list[Claim]:
+            if not self._presence.may_claim(connection):
+                return []
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
             rooms = {}
             for one in (one for one in due if one not in stopped):
@@ -723,7 +744,7 @@ class SQLQueueServer(QueueServer):
         if not (is_ours and isinstance(steps, list) and all(isinstance(step, str) for step in steps)):
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
             return None
-        connection.execute(TAKE, (self._lock, process_name(), run))
+        connection.execute(TAKE, (self._watch.lock, process_name(), run))
         connection.execute(DEQUEUE, (self._server, run))
         return Claim._make((*first, bool(continues), bool(has_begun), steps))
 

@@ -152,13 +152,17 @@ class SQLiteWatch(Watch):
         if lock is None:
             reason = "it can't show whether a process lives: this needs POSIX locks and a folder of this user's own"
             raise NotServable(f"The history {database.place} has no queue", reason)
-        self.lock = lock
+        self._lock = lock
         # What ended a server before: its file may be mended.
         database.is_damaged, database.queue.sync_error = False, None
         self._files: tuple[object, ...] = ()
 
     def _file_ids(self) -> tuple[object, ...]:
         return file_id_of(str(self._database.path)), self._database.presence.file_id()
+
+    @property
+    def lock(self) -> int:
+        return self._lock
 
     def begin(self) -> None:
         self._files = self._file_ids()
@@ -190,11 +194,11 @@ class SQLiteWatch(Watch):
         return is_new
 
     def renew(self) -> None:
-        self._database.presence.hold(self.lock)
+        self._database.presence.hold(self._lock)
         self._database.run("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
 
     def close(self) -> None:
-        self._database.presence.release(self.lock)
+        self._database.presence.release(self._lock)
         self._file.close()
 
 

@@ -1,0 +1,214 @@
+"""The queue in Postgres: who is taken over, and who goes on; each history here is that of a machine of its own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, action, clock
+from dotflow.abc.operations import Claim, Ending, RunLost
+from dotflow.control import Control
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError
+from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
+from dotflow.providers.histories.sql.queue import SQLQueueServer
+from tests.histories import take
+
+
+@action
+def double(customer: int) -> int:
+    return 2 * customer
+
+
+class Machine:
+    """A process on a machine of its own: a history, a server and beats, which are sent when a test wants them."""
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        self.history = HistoryPostgres(dsn, late=0)
+        config = Config(
+            history=self.history,
+            storage=StorageFile(folder),
+            executor=ExecutorThread(),
+            log=LogDefault(output="none"),
+        )
+        self.workflow = DotFlow(config, workflow_id="report", params={"customer": 1})
+        self.workflow.task.add(double)
+        self.presence = self.history.database.presence
+        server = self.history.operations().open_server(["report"])
+        assert isinstance(server, SQLQueueServer)
+        self.server = server
+        self.presence._stop.set()
+
+    def take(self) -> Claim:
+        claim = take(self.server, "report")
+        assert claim is not None
+        return claim
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Lets seconds pass, each with a look of a machine that beats. Returns what it has taken over."""
+    now = 1_000.0
+    monkeypatch.setattr(clock, "elapsed", lambda: now)
+
+    def pass_time(seconds: int, machine: Machine | None = None, *others: Machine) -> list[Any]:
+        nonlocal now
+        taken: list[Any] = []
+        for second in range(seconds):
+            now += 1
+            for one in (machine, *others) if second % 10 == 0 else ():
+                if one is not None:
+                    one.presence.beat()
+            if machine is not None:
+                taken += machine.server.take_over()
+        return taken
+
+    return pass_time
+
+
+@pytest.fixture
+def machines(
+    postgres_history: str, tmp_path: Path, pass_time: Callable[..., list[Any]]
+) -> Iterator[tuple[Machine, Machine]]:
+    """Two of them, with one database and one storage."""
+    with ExitStack() as stack:
+        found = []
+        for _ in range(2):
+            machine = Machine(postgres_history, tmp_path / "values")
+            stack.enter_context(closing(machine.history))
+            stack.callback(machine.server.close)
+            found.append(machine)
+        yield found[0], found[1]
+
+
+PassTime = Callable[..., list[Any]]
+Machines = tuple[Machine, Machine]
+
+
+def test_a_process_whose_beat_stands_still_for_45_seconds_is_taken_over(
+    machines: Machines, pass_time: PassTime
+) -> None:
+    """Not before; its run is Crashed and continued, its server and its row are gone."""
+    dead, server = machines
+    run = dead.workflow.submit()
+    dead.take()
+
+    assert pass_time(45, server) == []
+    (taken,) = pass_time(2, server)
+    assert (taken.run_id, taken.state) == (run, TypeRunState.CRASHED)
+    assert server.take().run_id == taken.continued_by
+    assert len(server.history.database.run("SELECT lock FROM beats")) == 1
+    assert len(server.history.database.run("SELECT server FROM servers")) == 1
+
+
+def test_a_process_that_beats_keeps_its_runs(machines: Machines, pass_time: PassTime) -> None:
+    """However long they take."""
+    one, server = machines
+    run = one.workflow.submit()
+    one.take()
+
+    assert pass_time(200, server, one) == []
+    assert Control(one.workflow).run(run).state is TypeRunState.RUNNING
+
+
+def test_a_thawed_process_keeps_what_was_not_taken_yet(
+    machines: Machines, pass_time: PassTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It beats between the decision of another process and its transaction, which finds another number."""
+    one, server = machines
+    run = one.workflow.submit()
+    claim = one.take()
+    pass_time(45, server)
+    find_dead = type(server.presence).find_dead
+
+    def thaw_then(*given: Any) -> Any:
+        found = find_dead(*given)
+        one.presence.beat()
+        return found
+
+    monkeypatch.setattr(type(server.presence), "find_dead", thaw_then)
+
+    assert pass_time(2, server) == []
+    one.server.begin(claim)
+    assert Control(one.workflow).run(run).state is TypeRunState.RUNNING
+
+
+def test_a_process_that_was_taken_over_serves_on_with_a_new_row(machines: Machines, pass_time: PassTime) -> None:
+    """What it writes of the run is refused, it claims nothing by its old row, and others know its new one."""
+    one, server = machines
+    one.workflow.submit()
+    claim = one.take()
+    lock = one.presence.lock
+    pass_time(47, server)
+    taken = server.take()
+
+    with pytest.raises(RunLost):
+        one.server.begin(claim)
+    assert one.server.end(claim, Ending(TypeRunState.COMPLETED)) is None
+    server.server.end(taken, Ending(TypeRunState.COMPLETED))
+    again = one.workflow.submit()
+    assert take(one.server, "report") is None
+
+    pass_time(1, one)
+
+    assert one.presence.lock != lock
+    assert one.take().run_id == again
+    one.server.check()
+    assert pass_time(40, server) == []
+    assert len(server.history.database.run("SELECT server FROM servers")) == 2
+
+
+def test_a_process_without_an_answered_beat_for_30_seconds_claims_nothing(
+    machines: Machines, pass_time: PassTime
+) -> None:
+    """And one for 15 s takes no run over: it may be the one that is cut off."""
+    one, server = machines
+    one.workflow.submit()
+    assert one.presence.may_begin()
+
+    pass_time(30)
+
+    assert not one.presence.may_begin()
+    assert take(one.server, "report") is None
+    one.presence.beat()
+    assert one.take()
+    assert server.server.take_over() == []
+
+
+def test_an_answer_that_was_lost_ends_no_server(machines: Machines, pass_time: PassTime) -> None:
+    """The row has a beat that this process has sent: it goes on from there."""
+    one, _ = machines
+    heart = one.presence._heart
+    assert heart is not None
+    one.presence.beat()
+    newer = one.presence._heart
+    assert newer is not None
+    one.presence._heart = heart.sending(newer.beat, clock.elapsed())  # as if no answer had come
+    one.presence.beat()
+    one.presence.beat()
+
+    one.server.check()
+    assert one.presence.lock == heart.lock
+
+
+def test_a_cloned_process_ends_its_server(machines: Machines, pass_time: PassTime) -> None:
+    """Its row has a beat that it has not sent: both would run the same."""
+    one, _ = machines
+    one.history.database.run("UPDATE beats SET beat = 5 WHERE lock = ?", (one.presence.lock,))
+    one.presence.beat()
+
+    with pytest.raises(HistoryError, match="another process beats as this one"):
+        one.server.check()
+
+
+def test_a_row_that_is_gone_is_that_of_a_dead_process(machines: Machines, pass_time: PassTime) -> None:
+    """At once: a process removes its row when it ends, and a take-over does."""
+    one, server = machines
+    run = one.workflow.submit()
+    one.take()
+    server.history.database.run("DELETE FROM beats WHERE lock = ?", (one.presence.lock,))
+
+    (taken,) = pass_time(1, server)
+    assert taken.run_id == run
