@@ -14,6 +14,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import SQLQueueServer
+from dotflow.serving import Server
 from tests.histories import take
 
 
@@ -212,3 +213,49 @@ def test_a_row_that_is_gone_is_that_of_a_dead_process(machines: Machines, pass_t
 
     (taken,) = pass_time(1, server)
     assert taken.run_id == run
+
+
+def test_a_claim_whose_answer_was_lost_is_taken_over_by_its_own_server(machines: Machines, pass_time: PassTime) -> None:
+    """At once: the history has the run as this server's, which does not have it. What it has, it keeps."""
+    one, _ = machines
+    run = one.workflow.submit()
+    claim = one.take()
+
+    assert one.server.take_over(lambda: [run]) == []
+    (taken,) = one.server.take_over(list)
+    assert (taken.run_id, taken.state) == (claim.run_id, TypeRunState.CRASHED)
+    assert one.take().run_id == taken.continued_by
+
+
+def test_a_run_of_a_process_that_is_cut_off_ends_after_its_step(machines: Machines, pass_time: PassTime) -> None:
+    """Another process may have the run: its running step is saved, the next one begins in a run that continues it."""
+    one, _ = machines
+    one.presence._stop.set()
+
+    @action
+    def lose_contact() -> str:
+        if one.presence.may_begin() and not began:
+            pass_time(31)
+        began.append("first")
+        return "saved"
+
+    @action
+    def go_on(lose_contact: str) -> str:
+        began.append("second")
+        return lose_contact
+
+    began: list[str] = []
+    workflow = DotFlow(one.workflow.config, workflow_id="cut-off")
+    workflow.task.add([lose_contact, go_on])
+    run = workflow.submit()
+
+    with Server([workflow], options={}).start():
+        while len(one.history.runs(workflow="cut-off")) < 2:
+            clock.sleep(0.01)
+        first = list(began)
+        one.presence.beat()
+        ended = Control(workflow).wait(run, "60s")
+
+    assert first == ["first"]
+    assert (ended.state, began) == (TypeRunState.COMPLETED, ["first", "second"])
+    assert one.history.summary(run).reason == "its process could not reach the history for too long"

@@ -549,8 +549,17 @@ class QueueServer(ABC):
         """
 
     @abstractmethod
-    def take_over(self) -> Sequence[TakenOver]:
-        """Takes over the runs of this history whose process has ended, in two looks. Called about once a second."""
+    def take_over(self, held: Callable[[], Collection[str]] | None = None) -> Sequence[TakenOver]:
+        """Takes over the runs of this history whose process has ended, in two looks. Called about once a second.
+
+        Args:
+            held: Returns the runs that this server has, or whose end it has yet to write. One that the history has as
+                this server's, and that is none of them, is taken over, too: the answer of its claim was lost.
+        """
+
+    @abstractmethod
+    def may_begin(self) -> bool:
+        """Returns whether this server may claim a run, or begin a step: others don't take its process for dead."""
 
     def scheduled_elsewhere(self) -> Collection[str]:
         """Returns those of its workflows that a schedule of their own, outside of the queue, is running now.

@@ -24,12 +24,14 @@ class ClaimedRun:
         chain: What its checkpoints need to know.
         has_begun: Whether the values of its name are its own: it can't go back to the queue any more.
         is_alone: Whether the server has taken no other run, and ends with it.
+        was_cut_off: Whether it has ended since others may take its process for dead.
     """
 
     def __init__(self, server: QueueServer, claim: Claim, *, is_alone: bool = False) -> None:
         self.claim = claim
         self.chain = Chain(claim.origin, claim.continues, claim.has_begun, lambda: server.supersede(claim))
         self.has_begun = False
+        self.was_cut_off = False
         self.is_alone = is_alone
         self._server = server
 
@@ -41,6 +43,11 @@ class ClaimedRun:
     def is_mine(self) -> bool:
         """Returns whether it is still this process's run."""
         return self._server.is_mine(self.claim)
+
+    def may_begin(self) -> bool:
+        """Returns whether a step of it may begin: no other process may take its own for dead."""
+        self.was_cut_off = self.was_cut_off or not self._server.may_begin()
+        return not self.was_cut_off
 
     def conceal(self, name: str) -> None:
         """Takes what has a secret out of the queue: the parameters and the key. *name* is its name without one."""

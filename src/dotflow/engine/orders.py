@@ -20,6 +20,7 @@ def watch_orders(
     obey: Callable[[Order], None],
     history: History,
     check: Callable[[], object],
+    check_contact: Callable[[], object],
     log_line: Callable[..., None],
 ) -> Callable[[str, bool], float | None]:
     """Returns what looks for orders to a run, in its thread, before attempts begin and while it waits.
@@ -31,6 +32,7 @@ def watch_orders(
         obey: Carries out an order.
         history: Where the orders are.
         check: Called at each look, before.
+        check_contact: Called before each attempt too, without a look: it asks no history.
         log_line: Writes a line into the log.
     """
     look_at = clock.ticks() + INTERVAL
@@ -39,6 +41,7 @@ def watch_orders(
 
     def look(run_id: str, begins: bool) -> float | None:
         nonlocal look_at, trouble
+        check_contact()
         now = clock.ticks()
         if clock.source is None and now < look_at:
             return look_at - now

@@ -42,6 +42,7 @@ from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import (
     CANCELLED,
+    CUT_OFF,
     INTERRUPTED,
     LOST,
     PAUSED,
@@ -360,6 +361,11 @@ class Run:
             self._log_line(f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more.", None)
             self.cancel_for(LOST)
 
+    def _check_contact(self) -> None:
+        """Pauses a claimed run whose process may be taken for dead: running steps end and are saved."""
+        if self._claimed is not None and not self._claimed.may_begin():
+            self.pause_for(CUT_OFF)
+
     @property
     def reason(self) -> str:
         """The reason why it was stopped, such as "the run was cancelled by ann"; "" if it was not."""
@@ -486,7 +492,7 @@ class Run:
         history = providers.history
         look = None
         if history is not None and has_queue(history):
-            look = watch_orders(self._obey, history, self._check_claim, log_line)
+            look = watch_orders(self._obey, history, self._check_claim, self._check_contact, log_line)
         publisher = Publisher(
             self.run_id,
             tasks,

@@ -30,6 +30,8 @@ FAILED: Final = Stop("RunStopped", "the run was stopped by a failure", TypeRunSt
 PAUSED: Final = Stop("RunPaused", "the run was paused", TypeRunState.PAUSED)
 #: Of the process that has the run: another one goes on with it.
 SHUTDOWN: Final = PAUSED._replace(reason="its process was shut down")
+#: Of a process that the history has no sign of: another one may go on with it.
+CUT_OFF: Final = PAUSED._replace(reason="its process could not reach the history for too long")
 SHUTDOWN_NOW: Final = CANCELLED._replace(reason=SHUTDOWN.reason)
 LOST: Final = Stop("RunCancelled", "another process has the run", TypeRunState.CANCELLED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)

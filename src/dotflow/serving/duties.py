@@ -106,13 +106,14 @@ class Claims:
 class TakeOvers:
     """Continues the runs whose process has ended."""
 
-    def __init__(self, server: QueueServer, reports: Reports) -> None:
+    def __init__(self, server: QueueServer, runs: Runs, reports: Reports) -> None:
         self._server = server
+        self._runs = runs
         self._reports = reports
 
     def look(self) -> None:
         """Takes them over, and reports what becomes of them."""
-        for taken in self._server.take_over():
+        for taken in self._server.take_over(self._runs.held):
             what = f"The process of the run {taken.run_id} of {taken.title!r} has ended"
             if taken.state is TypeRunState.FAILED:
                 what += f" {MAX_TRIES} times before anything was saved: it is given up."

@@ -28,11 +28,15 @@ class Ends:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self._unwritten: list[Callable[[], object]] = []
+        self._unwritten: list[tuple[str, Callable[[], object]]] = []
 
     def __len__(self) -> int:
         """The number of those that the history has refused."""
         return len(self._unwritten)
+
+    def runs(self) -> list[str]:
+        """Returns the ids of the runs of which they are."""
+        return [run_id for run_id, _ in tuple(self._unwritten)]
 
     def write(self, work: Callable[[], object], run_id: str) -> bool:
         """Writes one. Returns False where the run is another process's."""
@@ -42,7 +46,7 @@ class Ends:
             self._report(str(error))
             return False
         except HistoryError as error:
-            self._unwritten.append(work)
+            self._unwritten.append((run_id, work))
             self._report(f"The end of the run {run_id} waits: {error}")
         return True
 
@@ -50,7 +54,7 @@ class Ends:
         """Writes those that the history has refused. Raises HistoryError if it still does."""
         while self._unwritten:
             with contextlib.suppress(RunLost):
-                self._unwritten[0]()
+                self._unwritten[0][1]()
             self._unwritten.pop(0)
 
 
@@ -100,6 +104,10 @@ class Runs:
     def names(self) -> list[str]:
         """Returns the names that run here."""
         return [claimed.claim.name for claimed in tuple(self.active.values())]
+
+    def held(self) -> set[str]:
+        """Returns the ids of those that are here, and of those whose end is not written."""
+        return {*tuple(self.active), *self.ends.runs()}
 
     def begin(self, claimed: ClaimedRun) -> None:
         """Begins a run in a thread of its own: a storage that is slow, or hangs, keeps no other run waiting."""
@@ -182,7 +190,7 @@ class Runs:
         ordered: list[Order] = []
         history = workflow.config.history
         assert history is not None, "a server has one"
-        look = watch_orders(ordered.append, history, lambda: None, self._reports.report)
+        look = watch_orders(ordered.append, history, lambda: None, lambda: None, self._reports.report)
 
         def is_stopping() -> bool:
             look(run_id, False)
@@ -210,7 +218,10 @@ class Runs:
     def _on_end(self, claimed: ClaimedRun) -> None:
         """Called at the end of a run, in its thread."""
         run = self.begun[claimed.claim.run_id]
-        goes_on = bool(self.stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
+        goes_on = bool(self.stops or claimed.was_cut_off) and run.state not in (
+            TypeRunState.COMPLETED,
+            TypeRunState.FAILED,
+        )
         self._end(claimed, run.ending(goes_on=goes_on))
         self._leave(claimed)
 

@@ -142,7 +142,7 @@ class Server:
         seldom = [
             Duty(one.look, report)
             for one in (
-                TakeOvers(server, self._reports),
+                TakeOvers(server, self._runs, self._reports),
                 Answers(server, report),
                 Neighbours(server, report),
                 Pauses(self._queue, self._workflows, report),

@@ -167,6 +167,8 @@ END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE
 #: Claimed runs; those that an earlier dotflow has called Crashed included.
 TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
     WHERE server IS NOT NULL AND server <> ? AND state IN ('Running', 'Crashed')"""
+#: The runs that the history has as those of a server.
+OWN: Final = "SELECT run_id FROM runs JOIN wanted USING (run) WHERE server = ? AND state = 'Running'"
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
@@ -618,7 +620,10 @@ class SQLQueueServer(QueueServer):
             return ()
         return [run_id for run_id in self._queue.transact(work) if run_id]
 
-    def take_over(self) -> Sequence[TakenOver]:
+    def may_begin(self) -> bool:
+        return self._presence.may_begin()
+
+    def take_over(self, held: Callable[[], Collection[str]] | None = None) -> Sequence[TakenOver]:
         if self._workflows and self._database.run(AHEAD, {"now": _now()}):
             self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": _now()}))
         self._fail_strays()
@@ -637,7 +642,22 @@ class SQLQueueServer(QueueServer):
         dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
         self.may_take_over = bool(self._dead)
         taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
+        if held is not None:
+            taken += self._reconcile(held)
         return [one for one in taken if one is not None]
+
+    def _reconcile(self, held: Callable[[], Collection[str]]) -> list[TakenOver]:
+        """Takes over from itself what it does not know to have: an answer was lost, or a failover has lost an end."""
+        rows = self._database.run(OWN, (self._server,))  # before the others are asked for: one may end meanwhile
+
+        def work(connection: Connection, run_id: str) -> TakenOver | None:
+            for (run,) in connection.execute(MINE, (run_id, self._server)).fetchall():
+                return _take_over(connection, run, _now())
+            return None
+
+        unknown = {run_id for (run_id,) in rows}.difference(held() if rows else ())
+        found = [self._queue.transact(partial(work, run_id=run_id)) for run_id in unknown]
+        return [one for one in found if one is not None]
 
     def _remove(self, gone: Sequence[str], connection: Connection) -> None:
         """Removes servers whose process is dead."""
@@ -674,14 +694,12 @@ class SQLQueueServer(QueueServer):
         room: int,
         names: Collection[str] | None = None,
     ) -> Sequence[Claim]:
-        if not self._presence.may_begin():
+        if not self.may_begin():
             return ()
         now = _now()
         due = [one for one in workflows if self._database.run(IS_DUE, {"workflow": one, "now": now})]
 
         def work(connection: Connection) -> list[Claim]:
-            if not self._presence.may_claim(connection):
-                return []
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
             rooms = {}
             for one in (one for one in due if one not in stopped):
@@ -700,6 +718,8 @@ class SQLQueueServer(QueueServer):
                     if not firings[schedule].may_begin(found):
                         continue
                     del firings[schedule]  # this run changes it
+                if not (claims or self._presence.may_claim(connection)):
+                    return []  # it was taken over, and finds out with its next beat
                 if (claim := self._take(connection, found.run)) is not None:
                     claims.append(claim)
                     begun.add(claim.name)
