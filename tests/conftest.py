@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # what only some tests need, their fixtures import: unit test
     from distributed import Client
     from xdist.scheduler import LoadScopeScheduling
 
-    from tests.clouds.postgres import PostgresProcess
+    from tests.clouds.postgres import Database, PostgresProcess
+    from tests.clouds.tcp_proxy import TcpProxy
     from tests.clusters.dask import DaskProcesses
     from tests.clusters.ray import RayProcesses
     from tests.integration.children import Command, End
@@ -321,6 +322,23 @@ def empty_history(server: "PostgresProcess", dsn: str) -> None:
 
     names = ", ".join(f"dotflow.{name}" for name in NAMES if name != "meta")
     server.run(f"TRUNCATE {names} RESTART IDENTITY", dsn=dsn)
+
+
+@pytest.fixture
+def database(postgres_server: "PostgresProcess") -> "Iterator[Database]":
+    """A database with nothing in it, of a role of its own."""
+    postgres_server.order("start")
+    with postgres_server.database() as made:
+        yield made
+
+
+@pytest.fixture
+def proxy(postgres_server: "PostgresProcess") -> "Iterator[TcpProxy]":
+    """A network in front of the server, which the test delays and cuts."""
+    from tests.clouds.tcp_proxy import TcpProxy
+
+    with TcpProxy(postgres_server.port) as made:
+        yield made
 
 
 @pytest.fixture

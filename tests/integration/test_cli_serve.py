@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, StorageFile, StorageSQLite
 from tests.integration.children import PATIENCE, Command, Script, Scripts
 
 pytestmark = pytest.mark.processes
@@ -204,3 +204,51 @@ def test_a_run_by_hand_that_is_paused_ends_with_3(
     with scripts.command("serve", "jobs:ten", "--once") as server:
         assert server.end().code == 0
     assert done(folder) == TEN
+
+
+SCHEDULED = """
+import os
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, SchedulerCron, StorageFile, StorageSQLite
+
+@action
+def step():
+    return 1
+
+made = {"file": lambda: StorageFile("values"), "sqlite": lambda: StorageSQLite("values.db")}[os.environ["VALUES"]]
+nightly = DotFlow(
+    Config(history=HistorySQLite(os.environ["DOTFLOW_HISTORY"]), storage=made(), scheduler=SchedulerCron("0 3 1 1 *")),
+    workflow_id="nightly",
+)
+nightly.task.add(step)
+"""
+SHARED = "which serves it from another history"
+
+
+@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.parametrize("values", ["file", "sqlite"])
+def test_two_servers_with_a_history_each_and_one_storage_are_reported(
+    scripts: Scripts, folder: Path, values: str
+) -> None:
+    """The second one names the other process and its history; not beside its own history, nor behind a kill."""
+    (folder / "nightly.py").write_text(SCHEDULED)
+    storage = StorageFile(folder / "values") if values == "file" else StorageSQLite(folder / "values.db")
+
+    def once(history: str) -> str:
+        end = scripts.command(
+            "serve", "nightly:nightly", "--once", DOTFLOW_HISTORY=str(folder / history), VALUES=values
+        ).end()
+        assert end.code == 0, end.err
+        return end.err
+
+    place = folder / "one.db"
+    with scripts.command("serve", "nightly:nightly", DOTFLOW_HISTORY=str(place), VALUES=values) as first:
+        wait_until(lambda: storage.get("@serve:nightly/@server").storage is not None)
+        reported = once("two.db")
+        assert f"the same storage in process {first.process.pid} on " in reported
+        assert SHARED in reported
+        assert str(place) in reported
+        assert SHARED not in once("one.db")
+        first.send(signal.SIGKILL)
+        first.end()
+    assert SHARED not in once("two.db")

@@ -478,13 +478,19 @@ class QueueServer(ABC):
     """A process that takes runs from a queue. It writes the states of these runs only while they are its own.
 
     Attributes:
+        server_id: What the history calls it; no other history has a server of this id.
         may_take_over: Whether the last look has found a process dead for the first time.
     """
 
+    server_id: str
     may_take_over: bool = False
 
     def check(self) -> None:  # noqa: B027 (optional)
         """Raises HistoryError if the history was deleted or replaced: what other processes have done is unknown."""
+
+    @abstractmethod
+    def knows(self, server_id: str) -> bool:
+        """Returns whether a server of this id is one of this history."""
 
     def has_news(self) -> bool:
         """Returns whether another connection may have written since the last call, quickly. By default it may have."""

@@ -20,6 +20,7 @@ from dotflow.serving.duties import Answers, Claims, Duty, Neighbours, Pauses, Re
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 from dotflow.serving.schedules import Schedules
+from dotflow.serving.storages import Storages
 from dotflow.worker.waiting import WakeupEvent
 
 MAX_RUNS: Final = 4
@@ -124,8 +125,10 @@ class Server:
             for workflow in self._workflows.values():
                 if not workflow.config.storage.outlives_process:
                     self._reports.report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
-            with triggered_by("queue"), clock.join():
-                self._serve(server)
+            fired = () if self._names is not None else tuple(self._workflows.values())
+            storages = Storages(fired, self._history, server, self._reports.report)
+            with triggered_by("queue"), clock.join(), contextlib.closing(storages):
+                self._serve(server, storages)
         finally:
             try:
                 self._runs.end_all()
@@ -136,7 +139,7 @@ class Server:
                     server.close()
                 self._reports.close()
 
-    def _serve(self, server: QueueServer) -> None:
+    def _serve(self, server: QueueServer, storages: Storages) -> None:
         runs, report = self._runs, self._reports.report
         alarms = Alarms(self._queue, self._reports)
         seldom = [
@@ -145,6 +148,7 @@ class Server:
                 TakeOvers(server, self._runs, self._reports),
                 Answers(server, report),
                 Neighbours(server, report),
+                storages,
                 Pauses(self._queue, self._workflows, report),
                 Retention(self._history, report),
                 runs.ends,

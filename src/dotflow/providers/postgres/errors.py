@@ -19,15 +19,18 @@ TRANSIENT: Final = frozenset(
     }
 )
 CONNECTION_CLASS: Final = "08"  # the class of connection exceptions
+STATEMENT_MODE: Final = "0A000"  # feature_not_supported
 
 UNREACHABLE: Final = "Check host, port, database, user and password, and that the server runs and accepts this machine"
 
-#: A refused connection has no SQLSTATE: libpq keeps the text alone.
+#: A refused connection has no SQLSTATE: libpq keeps the text alone. pgbouncer gives 08P01 to everything.
 TOO_MANY: Final = re.compile(r"too many (?:connections|clients)|remaining connection slots")
 
 
 def state_of(error: Any) -> str:
     """Returns the SQLSTATE of a psycopg.Error; "" for none."""
+    if "statement pooling mode" in str(error):
+        return STATEMENT_MODE
     return error.sqlstate or ("53300" if TOO_MANY.search(str(error)) else "")
 
 
@@ -38,7 +41,9 @@ def is_transient(error: Any, connection: Any) -> bool:
         error: A psycopg.Error.
         connection: The connection that raised it.
     """
-    state = error.sqlstate or ""
+    state = state_of(error)
+    if state == STATEMENT_MODE:  # the pooler closes the connection, and will do so again
+        return False
     return bool(connection.closed) or state in TRANSIENT or state.startswith(CONNECTION_CLASS)
 
 

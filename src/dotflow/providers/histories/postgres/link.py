@@ -17,10 +17,10 @@ from dotflow.providers.histories.postgres.dialect import (
     schema_statements,
     translate,
 )
-from dotflow.providers.histories.sql.database import CLAIMS, Cursor, Values
+from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Cursor, Values
 from dotflow.providers.postgres.connection import abandon, close, connect
 from dotflow.providers.postgres.dsn import Dsn
-from dotflow.providers.postgres.errors import explain, is_transient, state_of
+from dotflow.providers.postgres.errors import STATEMENT_MODE, explain, is_transient, state_of
 from dotflow.providers.postgres.watchdog import Watched
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "25006": "It is read-only: connect to the primary, or name all hosts",
     "42501": "Grant the role USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables. Without the "
     "right to create the schema, its owner runs what `dotflow history upgrade --sql` prints",
-    "42601": "It can't be used behind a pooler in statement mode: use session or transaction mode",
+    STATEMENT_MODE: "It can't be used behind a pooler in statement mode: use session or transaction mode",
     "42P01": "Its tables were dropped while they were in use. Start again",
     "53100": "Free some space on the server's disk",
     "53300": "Raise the server's limit of connections, or close some",
@@ -81,12 +81,10 @@ class PostgresFailed(HistoryError):
     Attributes:
         state: The SQLSTATE; "" for none.
         is_passing: Whether it may succeed later, on another connection.
-        is_unknown: Whether the transaction may have been committed: its answer was lost.
     """
 
     state: str = ""
     is_passing: bool = False
-    is_unknown: bool = False
 
 
 class PostgresConnection:
@@ -174,9 +172,9 @@ class Link:
                 is_committing = True
                 connection.native("COMMIT")
             except PostgresFailed as failed:
-                failed.is_unknown = is_committing and bool(connection.raw.closed)
-                failed.is_passing = failed.is_passing and not failed.is_unknown
                 self._undo(connection)
+                if is_committing and connection.raw.closed:
+                    raise AnswerLost(failed.what, failed.reason) from None
                 raise
             except BaseException:  # also Ctrl-C, which leaves the state of the connection unknown
                 self._undo(connection)

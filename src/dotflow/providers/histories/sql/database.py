@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
 
 from dotflow import clock
+from dotflow.errors import HistoryError
 
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -32,6 +33,10 @@ class Cursor(Protocol):
         """Returns all of them."""
 
     def __iter__(self) -> Iterator[Any]: ...
+
+
+class AnswerLost(HistoryError):
+    """The connection was lost while a transaction was committed: it may have been."""
 
 
 class Connection(Protocol):

@@ -45,7 +45,7 @@ from dotflow.providers.histories.sql.crashed import (
     ended_of,
     mark_ended,
 )
-from dotflow.providers.histories.sql.database import Connection, Database
+from dotflow.providers.histories.sql.database import AnswerLost, Connection, Database
 from dotflow.providers.histories.sql.reading import (
     LATEST,
     PAUSES,
@@ -195,6 +195,7 @@ ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN ru
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done, id) VALUES (?, ?, ?, ?, ?, ?, ?)"
 ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done, id)
     SELECT run, 'submit', ?, ?, '', ?, ? FROM runs WHERE run_id = ?"""
+HAS_ORDER: Final = "SELECT 1 FROM orders WHERE id = ?"
 NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params,
     run IN (SELECT run FROM wanted)
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
@@ -210,28 +211,52 @@ class SQLQueue(Operations):
         self.database = database
         self._presence = database.presence
 
-    def transact(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """Calls *work* in a transaction, and wakes the servers of this process in virtual time."""
-        result = self.database.transact(work, durable=durable)
+    def transact(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        durable: bool = True,
+        again: Callable[[Connection], T] | None = None,
+    ) -> T:
+        """Calls *work* in a transaction, and wakes the servers of this process in virtual time.
+
+        Args:
+            work: What is done.
+            durable: As for the database.
+            again: What is done instead after the answer was lost, since *work* may have been; None raises AnswerLost.
+        """
+        try:
+            result = self.database.transact(work, durable=durable)
+        except AnswerLost:
+            if again is None:
+                raise
+            result = self.database.transact(again, durable=durable)
         for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
             wake()
         return result
 
     def submit(self, submission: Submission) -> str:
-        order = _new_id()
+        own, order = _new_id(), _new_id()
 
         def work(connection: Connection) -> str:
-            run_id, now = _submit(connection, submission), _now()
-            if submission.by:
+            run_id, now = _submit(connection, submission, own), _now()
+            if submission.by and not connection.execute(HAS_ORDER, (order,)).fetchone():
                 connection.execute(ADD_SUBMIT, (submission.by, now, now, order, run_id))
             return run_id
 
-        return self.transact(work)
+        def again(connection: Connection) -> str:
+            return own if connection.execute(FIND_RUN, (own,)).fetchone() else work(connection)
+
+        return self.transact(work, again=again)
 
     def declare(self, workflows: Sequence[Declared]) -> None:
         rows = [(workflow, params, _now()) for workflow, params in workflows]
-        self.transact(lambda connection: connection.executemany(DECLARE, rows))
+
+        def work(connection: Connection) -> None:
+            connection.executemany(DECLARE, rows)
+
+        self.transact(work, again=work)
 
     def declared(self, workflow: str) -> str | None:
         rows = self.database.run(DECLARED, (workflow,))
@@ -509,7 +534,7 @@ class SQLQueueServer(QueueServer):
         self._database = queue.database
         self._presence = self._database.presence
         self._workflows = workflows
-        self._server = _new_id()
+        self._server = self.server_id = _new_id()
         self._is_unknown = False  # whether the database has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
@@ -534,6 +559,9 @@ class SQLQueueServer(QueueServer):
             reason = "it was emptied, or another server has taken this one for dead, so the runs of other processes are"
             reason += " unknown. Start the server again"
             raise HistoryError(f"The history {self._database.place} can't be used", reason)
+
+    def knows(self, server_id: str) -> bool:
+        return bool(self._database.run(IS_REGISTERED, (server_id,)))
 
     def has_news(self) -> bool:
         return self._watch.has_news()
@@ -842,7 +870,8 @@ def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[
             is_last, size = len(rows) < size, min(2 * size, MAX_CANDIDATES)
 
 
-def _submit(connection: Connection, wanted: Submission, trigger: str = "submit") -> str:
+def _submit(connection: Connection, wanted: Submission, own: str | None = None, trigger: str = "submit") -> str:
+    """Queues a run, with an id of its own if it gets one. Returns the id of the run that waits now."""
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
     if wanted.key is not None:
@@ -861,7 +890,7 @@ def _submit(connection: Connection, wanted: Submission, trigger: str = "submit")
                 connection.execute(SET_PARAMS, (wanted.params, run))
                 return str(run_id)
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-    run_id, title = _new_id(), wanted.title and escape_surrogates(wanted.title)
+    run_id, title = own or _new_id(), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
     run = _add_run(connection, in_list)

@@ -1,0 +1,283 @@
+"""HistoryPostgres and StoragePostgres behind poolers, in networks that swallow and cut, and with defaults of a role."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.errors import HistoryError, InvalidArgument
+from dotflow.providers import HistoryPostgres, StoragePostgres
+from dotflow.providers.histories.postgres import link
+from tests.clouds.pgbouncer import BINARY, PgBouncer, PoolMode
+from tests.clouds.postgres import Database, PostgresProcess
+from tests.clouds.tcp_proxy import TcpProxy
+
+POOL_MODES: tuple[PoolMode, ...] = ("session", "transaction") if BINARY else ()
+#: What administrators give a role: www.postgresql.org/docs/current/runtime-config-client.html
+DEFAULTS = {
+    "default_transaction_isolation": "repeatable read",
+    "statement_timeout": "2s",
+    "lock_timeout": "100ms",
+    "idle_in_transaction_session_timeout": "1s",
+    "synchronous_commit": "off",
+    "standard_conforming_strings": "on",
+    "search_path": "pg_catalog",
+    "DateStyle": "German",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kathmandu",
+    "bytea_output": "escape",
+    "extra_float_digits": "0",
+}
+
+
+@action
+def one() -> list[int]:
+    return [1]
+
+
+@action
+def two(previous_context: Context) -> list[int]:
+    return [*previous_context.storage, 2]
+
+
+def flow(history: HistoryPostgres | None, storage: StoragePostgres | None = None, **given: object) -> DotFlow:
+    made = DotFlow(config=Config(history=history, storage=storage), workflow_id="report", **given)
+    made.task.add(one)
+    made.task.add(two)
+    return made
+
+
+@pytest.fixture
+def history(database: Database) -> Iterator[HistoryPostgres]:
+    with contextlib.closing(HistoryPostgres(database.dsn())) as made:
+        yield made
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may take 0.3 seconds in place of 15."""
+    monkeypatch.setattr(link, "PATIENCE", 0.3)
+    monkeypatch.setattr(link.Link.transact, "__kwdefaults__", {"patience": 0.3})
+    monkeypatch.setattr(link.Link.use, "__kwdefaults__", {"patience": 0.3})
+
+
+class TestNetwork:
+    """The proxy of these tests, with a client of psycopg alone."""
+
+    def test_it_forwards_and_delays(self, database: Database, proxy: TcpProxy) -> None:
+        with psycopg.connect(database.dsn(proxy.port), autocommit=True) as connection:
+            proxy.delay = 0.02
+            before = database.run("SELECT clock_timestamp()")
+            assert connection.execute("SELECT clock_timestamp() - %s > '0.02s'", before[0]).fetchone() == (True,)
+        assert proxy.accepted == 1
+
+    def test_it_swallows(self, database: Database, proxy: TcpProxy) -> None:
+        """A statement gets no answer, neither a new connection."""
+        with psycopg.connect(database.dsn(proxy.port), autocommit=True) as connection:
+            proxy.mode = "swallow"
+
+            def wait() -> None:
+                with pytest.raises(psycopg.Error):
+                    connection.execute("SELECT 1")
+
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            with pytest.raises(psycopg.OperationalError, match="timeout"):
+                psycopg.connect(database.dsn(proxy.port, connect_timeout="2"))
+            assert waiting.is_alive()
+            proxy.cut()
+            waiting.join()
+
+    def test_it_cuts_behind_a_commit(self, database: Database, proxy: TcpProxy) -> None:
+        """What was committed is there, and the client has no answer. The next connection works."""
+        with psycopg.connect(database.dsn(proxy.port), autocommit=True) as connection:
+            connection.execute("CREATE TABLE rows (number INTEGER)")
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            connection.execute("INSERT INTO rows VALUES (1)")
+            proxy.mode = "cut behind commit"
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("COMMIT")
+        assert database.run("SELECT number FROM rows") == [(1,)]
+        assert proxy.cuts == 1
+        with psycopg.connect(database.dsn(proxy.port)) as connection:
+            assert connection.execute("SELECT number FROM rows").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("mode", POOL_MODES)
+class TestPoolers:
+    """pgbouncer, in both modes that can be used."""
+
+    @pytest.fixture
+    def pooled(self, postgres_server: PostgresProcess, database: Database, mode: PoolMode) -> Iterator[str]:
+        with PgBouncer(postgres_server, mode) as pooler:
+            pooler.admit(database.name, database.name)
+            yield database.dsn(pooler.port)
+
+    def test_a_storage_and_a_history_keep_a_run(self, pooled: str) -> None:
+        with (
+            contextlib.closing(HistoryPostgres(pooled)) as history,
+            contextlib.closing(StoragePostgres(pooled)) as storage,
+        ):
+            flow(history, storage).start()
+            flow(history, storage).start(resume=True)
+            first, second = history.runs()[::-1]
+            assert [task.name for task in history.load(first.run_id).steps] == ["one", "two"]
+            assert [task.name for task in history.load(second.run_id).steps] == ["one", "two"]
+
+    def test_twelve_submissions_at_once_are_twelve_runs(self, pooled: str) -> None:
+        def submit(number: int) -> None:
+            with contextlib.closing(HistoryPostgres(pooled)) as history:
+                flow(history, params={"number": 0}).submit(params={"number": number})
+
+        threads = [threading.Thread(target=submit, args=(number,)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with contextlib.closing(HistoryPostgres(pooled)) as history:
+            assert len(history.runs()) == 12
+
+
+@pytest.mark.parametrize("mode", ("statement",) if BINARY else ())
+def test_a_pooler_in_statement_mode_is_refused(
+    postgres_server: PostgresProcess, database: Database, mode: PoolMode
+) -> None:
+    """In words that name the mode."""
+    with PgBouncer(postgres_server, mode) as pooler:
+        pooler.admit(database.name, database.name)
+        history = HistoryPostgres(database.dsn(pooler.port))
+        with contextlib.closing(history), pytest.raises(HistoryError, match="a pooler in statement mode"):
+            flow(history).submit()
+
+
+def test_defaults_of_the_role_change_nothing(postgres_server: PostgresProcess) -> None:
+    """Isolation, timeouts, search path and formats."""
+    with (
+        postgres_server.database(**DEFAULTS) as database,
+        contextlib.closing(HistoryPostgres(database.dsn())) as history,
+    ):
+        submitted = flow(history).submit()
+        flow(history).start()
+        assert {run.run_id for run in history.runs()} >= {submitted}
+        ended = next(run for run in history.runs() if run.run_id != submitted)
+        assert [task.name for task in history.load(ended.run_id).steps] == ["one", "two"]
+
+
+class TestLostAnswers:
+    """After a lost answer it looks before it repeats."""
+
+    @pytest.fixture
+    def far(self, database: Database, proxy: TcpProxy) -> Iterator[HistoryPostgres]:
+        with contextlib.closing(HistoryPostgres(database.dsn(proxy.port))) as made:
+            made.database.transact(lambda connection: None)
+            yield made
+
+    def test_a_submission_whose_answer_is_lost_is_there_once(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
+        proxy.mode = "cut behind commit"
+        submitted = flow(far).submit()
+        assert proxy.cuts == 1
+        assert [run.run_id for run in far.runs()] == [submitted]
+
+    def test_a_run_whose_commits_are_cut_is_recorded_once(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
+        proxy.mode = "cut behind commit"
+        flow(far).start()
+        (run,) = far.runs()
+        assert [task.name for task in far.load(run.run_id).steps] == ["one", "two"]
+        assert proxy.cuts == 1
+
+    def test_a_network_that_never_answers_is_an_error_in_time(
+        self, far: HistoryPostgres, proxy: TcpProxy, patience: None
+    ) -> None:
+        far.close()
+        far.database.transact(lambda connection: None)
+        proxy.mode = "swallow"
+        with pytest.raises(HistoryError, match="can't be used"):
+            flow(far).submit()
+        proxy.mode = "forward"
+        proxy.cut()
+        assert flow(far).submit() in [run.run_id for run in far.runs()]
+
+    def test_connections_that_are_cut_are_opened_again(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
+        submitted = [flow(far).submit()]
+        proxy.cut()
+        submitted.append(flow(far, params={"number": 0}).submit(params={"number": 1}))
+        assert sorted(run.run_id for run in far.runs()) == sorted(submitted)
+
+
+class TestRefusals:
+    """What a server refuses, with what to do."""
+
+    def test_a_read_only_server(self, history: HistoryPostgres, database: Database) -> None:
+        history.database.transact(lambda connection: None)
+        history.close()
+        database.alter("DATABASE SET default_transaction_read_only = on")
+        assert history.runs() == []
+
+    def test_too_many_connections(self, history: HistoryPostgres, database: Database, patience: None) -> None:
+        database.alter("ROLE CONNECTION LIMIT 0")
+        with pytest.raises(HistoryError, match="Raise the server's limit of connections, or close some"):
+            flow(history).submit()
+        database.alter("ROLE CONNECTION LIMIT 10")
+        flow(history).submit()
+
+    def test_a_role_without_rights(self, history: HistoryPostgres, database: Database) -> None:
+        database.server.run(f"ALTER DATABASE {database.name} OWNER TO postgres")
+        with pytest.raises(HistoryError, match="Grant the role USAGE"):
+            flow(history).submit()
+
+    def test_dropped_tables(self, history: HistoryPostgres, database: Database) -> None:
+        """Its process does not make new ones: what it knew would be gone without a word."""
+        flow(history).submit()
+        database.run("DROP SCHEMA dotflow CASCADE")
+        with pytest.raises(HistoryError, match="Its tables were dropped while they were in use"):
+            flow(history).submit()
+
+    def test_another_history_of_the_same_name(self, history: HistoryPostgres, database: Database) -> None:
+        flow(history).submit()
+        database.run("UPDATE dotflow.meta SET id = 'another'")
+        database.cut()
+        with pytest.raises(HistoryError, match="is another history than at the start"):
+            flow(history).submit()
+
+
+class TestValues:
+    """Texts that Postgres can't keep as they are."""
+
+    def test_a_key_of_3000_bytes_is_refused(self, history: HistoryPostgres) -> None:
+        """An index takes less. It is no fault of the server."""
+        with pytest.raises(InvalidArgument, match="bytes"):
+            flow(history).submit(key="k" * 3000)
+        assert history.runs() == []
+
+    @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\uffff"], ids=["NUL", "surrogate", "U+FFFF"])
+    def test_what_is_no_text_of_postgres_is_kept(self, history: HistoryPostgres, text: str) -> None:
+        made = flow(history, params={"text": ""})
+        submitted = made.submit(params={"text": text})
+        assert made.submit(params={"text": text}) == submitted, "the same text is the same name"
+        assert made.submit(params={"text": f"{text}."}) != submitted
+        assert len(history.runs()) == 2
+
+
+def test_a_restart_of_the_server_loses_no_row(history: HistoryPostgres, postgres_server: PostgresProcess) -> None:
+    """Its steps go on while it is away, and what they did is written when it is back."""
+    starting: list[threading.Thread] = []
+
+    @action
+    def restart() -> list[int]:
+        postgres_server.order("stop")
+        starting.append(threading.Thread(target=postgres_server.order, args=("start",)))
+        starting[0].start()
+        return [1]
+
+    made = DotFlow(config=Config(history=history), workflow_id="report")
+    made.task.add(restart)
+    made.task.add(two)
+    made.start()
+    starting[0].join()
+    (run,) = history.runs()
+    states = [(task.name, task.state) for task in history.load(run.run_id).steps]
+    assert states == [("restart", TypeAttemptState.COMPLETED), ("two", TypeAttemptState.COMPLETED)]
