@@ -12,7 +12,7 @@ from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.database import PostgresDatabase
 from dotflow.providers.histories.postgres.link import DATA, SHARED, PostgresConnection, PostgresFailed
 from dotflow.providers.histories.sql.crashed import mark_ended
-from dotflow.providers.histories.sql.database import Connection
+from dotflow.providers.histories.sql.database import AnswerLost, Connection
 from dotflow.providers.histories.sql.output_rows import OutputRows, save_output
 from dotflow.providers.histories.sql.rows import HANDLERS, RunRows, widened
 from dotflow.providers.histories.sql.tables import FIND_RUN
@@ -130,7 +130,8 @@ class RunWriter:
 
     def _handle(self, error: HistoryError) -> None:
         self._retry_at = clock.ticks() + RETRY_DELAY
-        self.is_hopeless = not isinstance(error, PostgresFailed) or not error.is_passing
+        is_passing = isinstance(error, AnswerLost) or (isinstance(error, PostgresFailed) and error.is_passing)
+        self.is_hopeless = not is_passing
         self._cause = error.reason
         if isinstance(error, PostgresFailed) and error.state.startswith(DATA):
             self._drop(error.reason)

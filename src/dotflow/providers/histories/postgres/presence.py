@@ -13,7 +13,7 @@ from dotflow import clock
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
 from dotflow.providers.histories.postgres.link import HistorySchema, Link, PostgresConnection
-from dotflow.providers.histories.sql.database import Connection, Presence, Watch
+from dotflow.providers.histories.sql.database import AnswerLost, Connection, Presence, Watch
 from dotflow.records.environment import process_name
 from dotflow.worker.interrupts import in_forked_child
 
@@ -230,7 +230,10 @@ class PostgresPresence(Presence):
 
     def _call(self, link: Link, work: Callable[[PostgresConnection], T], patience: float = 5.0) -> T:
         self._schema.prepare(link)
-        return link.transact(work, None, durable=False, patience=patience)
+        try:
+            return link.transact(work, None, durable=False, patience=patience)
+        except AnswerLost:  # done twice, it is the same
+            return link.transact(work, None, durable=False, patience=patience)
 
     def begin_watch(self) -> None:
         """Begins to watch the others."""
