@@ -250,6 +250,8 @@ class TestFaults:
 
         monkeypatch.setattr(late, "LAST_PATIENCE", 0.3)
         begin(history)
+        writer = history._late.get("4f0c9a21")
+        assert writer is not None
         postgres_server.order("stop")
         try:
             with contextlib.suppress(HistoryError):  # of the other thread, if it has tried meanwhile
@@ -260,7 +262,6 @@ class TestFaults:
             assert PASSWORD not in str(raised.value)
         finally:
             postgres_server.order("start")
-        writer = history._late._ending[0]
         with history._late._written:
             assert history._late._written.wait_for(lambda: writer.is_over, 30)
         assert history.load("4f0c9a21").state == "Completed"
