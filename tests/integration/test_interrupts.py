@@ -22,6 +22,7 @@ import pytest
 from dotflow import DotFlow, action
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import forkserver
+from dotflow.processes.process_session import ProcessSession
 from dotflow.processes.start import Fork
 from dotflow.providers import StorageFile
 from dotflow.worker import deadline_thread, interrupts
@@ -110,6 +111,28 @@ def test_long_calls_let_signals_through(raising: None) -> None:
         lines.append(blocked() >= {signal.SIGUSR1, signal.SIGINT})
 
     assert lines == [True]
+
+
+def test_an_exception_at_the_first_moment_of_a_long_call_leaves_interrupts_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may raise it right after this one allows it: what is closed then must not be interrupted."""
+
+    class Raising(dict[int, set[int]]):
+        def pop(self, *given: Any) -> Any:
+            super().pop(*given)
+            if next(raises):
+                raise Boom
+
+    raises = iter([True, False])
+    monkeypatch.setattr(interrupts, "_held", Raising())
+    with interrupts_held():
+        with pytest.raises(Boom), interrupts_let_through():
+            pytest.fail("the block was entered")
+        assert interrupts.are_held()
+        assert blocked() >= {signal.SIGUSR1, signal.SIGINT}
+
+    assert not interrupts.are_held()
 
 
 def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
@@ -204,6 +227,26 @@ def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
     assert len(me.children(recursive=True)) <= children  # one of another test may have ended meanwhile
     # Python may raise the exception in a finalizer, which ignores it.
     assert [error for error in ignored if not isinstance(error, DeadlinePassed)] == []
+
+
+@pytest.mark.processes
+def test_a_run_whose_wait_for_outcomes_is_interrupted_again_and_again_leaves_nothing(
+    make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may take long to send what its step has returned, and a deadline raises until the run has ended."""
+
+    def waits(*_: object) -> NoReturn:
+        raise Boom
+
+    before = open_descriptors()
+    workflow = make_workflow()
+    workflow.task.add([action(os.getpid)] * 2)
+    monkeypatch.setattr(ProcessSession, "_wait_for_returned", waits)
+    with pytest.raises(Boom) as raised:
+        workflow.start(mode="parallel")
+
+    assert raised.traceback  # which holds the frames that had them open
+    assert open_descriptors() == before
 
 
 # What fails halfway

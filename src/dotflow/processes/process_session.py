@@ -133,26 +133,32 @@ class ProcessSession(ExecutorSession, CapturingSession):
 
     def close(self) -> None:
         """Idle workers run their exit handlers, busy ones are killed; but one whose step has returned ends first."""
-        self._wait_for_returned()
         with interrupts_held():
             try:
-                for worker in self._workers:
-                    if worker.call is None:
-                        self._unregister(worker.process.channel)
-                        worker.process.channel.close()
-                    else:
-                        worker.process.kill()
                 with interrupts_let_through():
-                    self._wait_for_ends(clock.ticks() + GRACE)
+                    self._wait_for_returned()
             finally:
-                for worker in self._workers:
-                    worker.process.reap()
-                self._workers.clear()
-                for start, _ in self._starts.values():
-                    start.close()
-                self._outputs.close()
-                self._selector.close()
-                self._wakeup.close()
+                self._end_workers()
+
+    def _end_workers(self) -> None:
+        try:
+            for worker in self._workers:
+                if worker.call is None:
+                    self._unregister(worker.process.channel)
+                    worker.process.channel.close()
+                else:
+                    worker.process.kill()
+            with interrupts_let_through():
+                self._wait_for_ends(clock.ticks() + GRACE)
+        finally:
+            for worker in self._workers:
+                worker.process.reap()
+            self._workers.clear()
+            for start, _ in self._starts.values():
+                start.close()
+            self._outputs.close()
+            self._selector.close()
+            self._wakeup.close()
 
     def last_outcomes(self) -> Sequence[CompletedCall]:
         return self._completed

@@ -49,11 +49,12 @@ def interrupts_held() -> Iterator[None]:
 def interrupts_let_through() -> Iterator[None]:
     """Allows interrupts within `interrupts_held`, for what takes long."""
     ident = threading.get_ident()
-    before = _held.pop(ident, None)
+    before = _held.get(ident)
     if before is None:
         yield
         return
     try:
+        _held.pop(ident)  # one may come right after it
         set_mask(signal.SIG_SETMASK, before)
         yield
     finally:
