@@ -111,6 +111,14 @@ test-oldest: .venv/$(oldest)/.ready
 	@$(call pytest,$(oldest)) $(EXECUTORS_ON_OLDEST)
 	@$(call pytest,$(oldest)) $(ON_OLDEST) --start-method forkserver
 
+# As root the machines are network namespaces, else two proxies.
+.PHONY: test-machines
+ALL_SUITES += test-machines
+test-machines: .venv/$(newest)/.ready  ## Kill, freeze and cut off two machines with one Postgres: ten minutes
+	$(heading) 'Python $(newest): two machines, 1,000 runs, 40 kills, and 8,000 claims of four processes'
+	@.venv/$(newest)/bin/python tests/machines_table.py
+	@.venv/$(newest)/bin/python tests/machines_table.py claims
+
 test-browser: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): the page of a run in a browser'
 	@$(call pytest,$(newest)) tests/browser
