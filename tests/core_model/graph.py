@@ -151,7 +151,7 @@ class Wiring:
         self.by_item: dict[str, list[str]] = {task.name: [] for task in graph.tasks}  # maps that go over it by item
         for index, task in enumerate(graph.tasks):
             whole, single = dict.fromkeys(task.sources()), graph.by_item(task)
-            if task.always and not task.needs:
+            if task.always and not (task.needs or task.after):
                 whole |= dict.fromkeys(other.name for other in graph.tasks[:index])
             if not side_by_side and index:
                 whole[graph.tasks[index - 1].name] = None

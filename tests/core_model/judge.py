@@ -4,6 +4,7 @@ The run asks it when a node may begin. A resume and a plan ask it before, in the
 run makes anew is MADE, and one that it may make is MAYBE.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.core_model.graph import Const, Graph, Source, Task, digest
@@ -100,6 +101,14 @@ class Scope:
         self.nodes = {
             task.name: Node(task, self, f"{prefix}{task.name}{end}", at) for at, task in enumerate(graph.tasks)
         }
+
+    def entries(self) -> "Iterator[tuple[str, Ref]]":
+        """The items of other maps that it goes over, and the scopes around it; each with a name of its own."""
+        for name, (how, ref, _) in self.env.items():
+            if how == "entry" and ref.__class__ is Ref:
+                yield f"{self.prefix}{name}", ref
+        if self.owner is not None:
+            yield from self.owner.scope.entries()
 
     def read(self, source: Source) -> tuple[str, Any, str]:
         """What a source has: `Node.cell`."""
@@ -230,13 +239,12 @@ def gather(task: Task, scope: Scope) -> Got:
     if task.body is None:
         for name, source in task.takes.items():
             got.take(name, scope.read(source), name not in task.optional)
-    for name, (how, ref, _) in scope.env.items() if scope.owner is not None else ():
-        if how == "entry" and ref.__class__ is Ref:  # all tasks of an item depend on the item that it goes over
-            whole = Got()
-            whole.take(f"item of {name}", ref.kid.cell(ref.part), True)
-            got.tokens.update(whole.tokens)
-            got.made, got.held, got.lack = got.made or whole.made, got.held or whole.held, got.lack or whole.lack
-            got.open = got.open or whole.open
+    for name, ref in scope.entries():  # all tasks of an item depend on the item that it goes over
+        whole = Got()
+        whole.take(f"item of {name}", ref.kid.cell(ref.part), True)
+        got.tokens.update(whole.tokens)
+        got.made, got.held, got.lack = got.made or whole.made, got.held or whole.held, got.lack or whole.lack
+        got.open = got.open or whole.open
     tokens, made = scope.tokens
     if tokens or made:
         got.tokens.update(tokens)

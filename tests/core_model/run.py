@@ -173,6 +173,8 @@ class Run:
             kind = CACHED
         cells = [kid.cell() for kid in kids]
         verdict = Verdict(kind, "", items=len(kids), done=done)
+        if not kids and self._takes_made(node):  # if that fails, it has no value
+            return verdict
         if any(cell[0] in (MADE, MAYBE, UNSURE) for cell in cells):
             return verdict._replace(is_unsure=not any(cell[0] in (MADE, MAYBE) for cell in cells))
         value, token, _ = self._ended(node)
@@ -266,7 +268,7 @@ class Run:
         sources = [*task.takes.values(), *(one for one, _ in task.when), *(() if task.always else task.needs)]
         if node.entry is None:
             sources += task.each.values()
-        entries = [*(node.entry or {}).values(), *(what for how, what, _ in scope.env.values() if how == "entry")]
+        entries = [*(node.entry or {}).values(), *(ref for _, ref in scope.entries())]
         for entry in entries:  # it depends on the item that it goes over, also where it does not take it
             if entry.__class__ is Ref:
                 self._need(entry.kid)
@@ -611,6 +613,16 @@ class Run:
             if outer is not None and parameter not in one.optional and node.scope.read(outer)[0] is LACK:  # type: ignore[union-attr]
                 return True
         return False
+
+    def _takes_made(self, node: Node) -> bool:
+        """Whether its items would take, for its value, what is made in this run, as far as all of them share it."""
+        body = node.task.body
+        if node.fan.shared.made or body is None:
+            return bool(node.fan.shared.made)
+        one = body.by_name[node.task.result]
+        outer = [source[1:] for source in (*one.takes.values(), *one.each.values()) if isinstance(source, str) and source[0] == "$"]
+        taken = [node.task.takes[name] for name in outer if name in node.task.takes]
+        return any(node.scope.read(source)[0] in (MADE, MAYBE) for source in taken)
 
     def _gives_items(self, scope: Scope, source: str, task: Task) -> bool:
         """Whether it goes over a map item by item; not over one that was skipped as a whole, so that none has begun."""
@@ -1048,8 +1060,9 @@ def _left_out(graph: Graph, only: Collection[str]) -> set[str]:
             before = order[: order.index(name)]
             if place.owners:
                 before = [one for one in before if one.startswith(f"{place.owners[-1].name}.")]
-            needed = [one for need in place.task.needs for one in _below(place, need)]
-            if not asked.isdisjoint([*_sources_of(place), *needed] if place.task.needs else before):
+            waits = (*place.task.needs, *place.task.after)
+            needed = [one for need in waits for one in _below(place, need)]
+            if not asked.isdisjoint([*_sources_of(place), *needed] if waits else before):
                 asked.add(name)
     return places.keys() - asked
 

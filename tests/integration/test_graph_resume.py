@@ -641,3 +641,32 @@ def test_the_needs_of_a_map_over_a_map_are_made(storage: Storage) -> None:
     ran.clear()
     assert build(2).start(resume=True).task("write").current_context.storage == [1, 2]
     assert ran == ["connection", "fetch 1", "write 1"]
+
+
+def test_combinations_with_later_entries_are_not_unfinished(storage: Storage) -> None:
+    """The values of older combinations count, though a later run has made an entry of the same list."""
+    ran: list[Any] = []
+
+    def build(letters: list[str]) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        def letter(name: str) -> str:
+            ran.append(name)
+            return name
+
+        def pair(a: str, b: str) -> str:
+            ran.append(a + b)
+            return a + b
+
+        workflow.task.add(action(letter), each=letters)
+        workflow.task.add(action(pair), cross={"a": "letter", "b": "letter"})
+        return workflow
+
+    build(["a"]).start()
+    build(["a", "b"]).start(resume=True)
+    assert ran == ["a", "aa", "b", "ab", "ba", "bb"]
+    ran.clear()
+
+    build(["a", "b"]).start(resume="unfinished")
+
+    assert ran == ["a", "b", "aa", "ab", "ba", "bb"]

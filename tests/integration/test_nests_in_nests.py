@@ -194,6 +194,26 @@ def test_three_levels(make_workflow: MakeWorkflow) -> None:
     assert run.value("table[1].row[0].cell[0].seen") == (3, 1, 2)
 
 
+def test_a_resume_has_each_innermost_item_once(make_workflow: MakeWorkflow) -> None:
+    """Also where the list of the middle level is known only in the run."""
+    cell = DotFlow(params={"cell": ...})
+    cell.task.add(action(lambda cell: cell + 1), name="more")
+    row = DotFlow(params={"row": ...})
+    row.task.add(cell, name="cell", each={"cell": "row"})
+    table = DotFlow(params={"table": ...})
+    table.task.add(action(lambda table: [[one] for one in table]), name="rows")
+    table.task.add(row, name="row", each={"row": "rows"})
+    workflow = make_workflow()
+    workflow.task.add(table, name="table", each=[[1, 2], [3]])
+    workflow.start()
+
+    run = workflow.start(resume=True, rerun=["table.rows"])
+
+    items = run["table.row.cell.more"].items
+    assert [(item.value, item.status) for item in items] == [(2, COMPLETED), (3, COMPLETED), (4, COMPLETED)]
+    assert run.value("table[1].row[0].cell[0].more") == 4
+
+
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_workflow_for_each_item_in_rounds(make_workflow: MakeWorkflow, mode: str) -> None:
     """Each round has items of its own, over the list that the round before has made."""

@@ -309,14 +309,19 @@ class InnerMap(LinkedTask):
         owner: LinkedTask = self.scope.outer.node(self.task_id)
         return owner
 
-    def add_items(self) -> None:
-        """Adds its items to those of the maps of which it is a part, which count on. MapOpened follows."""
-        if self.has_maps:
-            return
+    @property
+    def owners(self) -> "Iterator[LinkedTask]":
+        """Yields the maps of which it is a part, the innermost one first; the last one is that of the run."""
         scope = self.scope
         while scope.outer is not None:
             scope = scope.outer
-            scope.node(self.task_id).items += self.items
+            yield scope.node(self.task_id)
+
+    def add_items(self) -> None:
+        """Adds its items to those of the maps of which it is a part, which count on. MapOpened follows."""
+        if not self.has_maps:
+            for owner in self.owners:
+                owner.items += self.items
 
     @property
     def item(self) -> int:  # type: ignore[override]

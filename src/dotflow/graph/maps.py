@@ -344,7 +344,7 @@ def why_failed(nest: Nest, scope: Scope) -> str:
         is_cleanup = record.task_links.always if isinstance(record, Item) else record.is_cleanup
         if has_failed and not is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
-            why = f": {record.error.message}" if is_mapped and record.error and not items else ""
+            why = f": {record.error.message.rstrip('.')}" if is_mapped and record.error and not items else ""
             return f"after {scope.index} of {nest.rounds}: '{record.name}' failed{why}"
     return ""
 

@@ -300,10 +300,14 @@ class EarlierRuns:
                 else:
                     scope.nodes[node.task_id - scope.first] = known_node
             judging = RestoredItems(void=result.void)
+            around = [owner.items for _, judged, _ in records for owner in judged.owners]
+            counts = [len(items) for items in around]
             for task, judged, void in records:
                 open_map(judged, self._tokens.root, self._tokens.params)
                 saved = self._read_map(task).get(scope_of(scope, 1).key, {}) if leaves_checkpoint(task) else {}
                 self._restore_opened(judged, saved, judging, void)
+            for items, count in zip(around, counts, strict=True):  # the run adds its own
+                del items[count:]
         for node in nodes:  # the scopes may open in another order than they were judged in
             known = self._known.get(node.task_id, {})
             found = {one.item: known[one.key_suffix] for one in node.items if one.key_suffix in known}

@@ -258,7 +258,7 @@ class Look:
                 return True
         if links is None or context._links is None:
             return False
-        is_listed, whole = False, links.whole_value_sources()
+        is_listed, whole = False, links.whole()._replace(each=()).value_sources()  # entries are known by value
         for source in map(tasks.__getitem__, links.value_sources()):
             if source.is_mapped and source.links is not None:
                 lists = lists_behind(source.links.each, tasks)
