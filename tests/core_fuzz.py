@@ -556,8 +556,6 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
         return "6 in rounds dotflow restores what takes a list of which an item has failed again; the model runs it"
     is_empty = "ran" in model and any(n.task.each and n.fan and not n.fan.kids for n in every_node(model["ran"].root))
     is_empty = is_empty or any(t.is_mapped and not t.items for t in tasks)
-    if more and not less and {call[0] for call in more} <= in_rounds and more.keys() <= maker.calls.returned:
-        return "20 of a later round, the model restores by its token what takes a value of this run, which is wrong"
     if not more and not less and model.get("plan") and model["keys"] != engine["keys"]:
         left = {key for key in [*model["keys"], *engine["keys"]] if (key in model["keys"]) != (key in engine["keys"])}
         if all("-r" in key for key in left):
@@ -567,8 +565,6 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if any(one != two and one in ([], None) and two in ([], None) for one, two in pairs):
         return "9 [] or no value for a workflow whose unsaved result is not needed: no matter"
     is_mapped = any(task.each for task in [*maker.tasks, *every])
-    if is_restored and is_mapped:
-        return "11 what takes a map whose list is made anew: dotflow looks at its turn, the model runs it"
     if is_killed[0] is not is_killed[1] and is_mapped:
         return "12 one was killed before a write that the other does not need: see 6 and 11"
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):

@@ -89,18 +89,26 @@ class Node:
 class Scope:
     """One instance of a graph: the run itself, an item of an added workflow, or a round."""
 
-    __slots__ = ("env", "graph", "index", "key", "left", "nodes", "owner", "path", "prefix", "tokens")
+    __slots__ = ("env", "graph", "index", "key", "left", "made", "nodes", "owner", "path", "prefix", "tokens")
 
     def __init__(self, graph: Graph, prefix: str, path: str, index: int = 0, owner: Node | None = None) -> None:
         self.graph, self.prefix, self.path, self.index, self.owner = graph, prefix, path, index, owner
         self.env: dict[str, tuple[str, Any, Any]] = {}  # how its parameters are filled
         self.tokens: tuple[dict[str, str], bool] = {}, False  # of the conditions of its owner; whether one is MADE
+        self.made: frozenset[str] = frozenset()  # of a later round: the parameters whose values this run has made
         self.left = len(graph.tasks)
         self.key = ""
         end = f"-{path}" if path else ""
         self.nodes = {
             task.name: Node(task, self, f"{prefix}{task.name}{end}", at) for at, task in enumerate(graph.tasks)
         }
+
+    def is_made(self, source: Source) -> bool:
+        """Whether a later round takes what this run has made: all rounds are judged by that, also if it is equal."""
+        if isinstance(source, Const) or source[0] != "$":
+            return False
+        how, what, more = self.env[source[1:]]
+        return source[1:] in self.made or (how == "up" and what.is_made(more))
 
     def entries(self) -> "Iterator[tuple[str, Ref]]":
         """The items of other maps that it goes over, and the scopes around it; each with a name of its own."""
@@ -239,6 +247,7 @@ def gather(task: Task, scope: Scope) -> Got:
     if task.body is None:
         for name, source in task.takes.items():
             got.take(name, scope.read(source), name not in task.optional)
+            got.made = got.made or scope.is_made(source)
     for name, ref in scope.entries():  # all tasks of an item depend on the item that it goes over
         whole = Got()
         whole.take(f"item of {name}", ref.kid.cell(ref.part), True)

@@ -66,7 +66,7 @@ class Options:
 class Fan:
     """The child scopes of a mapped or repeated node, while they run."""
 
-    __slots__ = ("failure", "inside", "is_closed", "is_open", "kids", "limit", "pending", "round", "shared")
+    __slots__ = ("failure", "inside", "is_closed", "is_open", "kids", "limit", "made", "pending", "round", "shared")
 
     def __init__(self, kids: list[Any], shared: Got, limit: int) -> None:
         self.kids, self.shared, self.limit = kids, shared, limit
@@ -75,6 +75,7 @@ class Fan:
         self.round = -1
         self.failure = ""
         self.is_open = self.is_closed = False
+        self.made: frozenset[str] = frozenset()  # of rounds: the parameters whose values this run makes
 
 
 class Run:
@@ -142,6 +143,8 @@ class Run:
             )
         node.fan = Fan(kids, got, 1)
         if node.task.repeat:
+            read = node.scope.read
+            node.fan.made = frozenset(n for n, one in node.task.takes.items() if read(one)[0] in (MADE, MAYBE))
             return self._foresee_rounds(node, whole)
         for kid in kids:
             self._foresee_kid(kid, got)
@@ -620,7 +623,8 @@ class Run:
         if node.fan.shared.made or body is None:
             return bool(node.fan.shared.made)
         one = body.by_name[node.task.result]
-        outer = [source[1:] for source in (*one.takes.values(), *one.each.values()) if isinstance(source, str) and source[0] == "$"]
+        sources = (*one.takes.values(), *one.each.values())
+        outer = [source[1:] for source in sources if isinstance(source, str) and source[0] == "$"]
         taken = [node.task.takes[name] for name in outer if name in node.task.takes]
         return any(node.scope.read(source)[0] in (MADE, MAYBE) for source in taken)
 
@@ -697,6 +701,8 @@ class Run:
         scope = self._child(node, f"{outer.path}-r{number}" if outer.path else f"r{number}", number)
         if number:
             before = fan.kids[number - 1]
+            scope.made = fan.made.difference(task.carry)
+            scope.tokens = scope.tokens[0], scope.tokens[1] or (bool(task.when) and fan.shared.made)
             for name, source in task.carry.items():
                 scope.env[name] = "up", before, source
             if task.until:

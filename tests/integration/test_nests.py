@@ -33,7 +33,7 @@ class Lab(StepsLab):
         """Makes a step that takes these parameters; the first one says which item it is."""
 
         def run(**values: Any) -> str:
-            first = values[parameters[0].partition("=")[0]]
+            first = values[parameters[0].partition("=")[0]] if parameters else None
             url = first if isinstance(first, str) else "none"
             self.note(f"{name} {url}")
             return f"{name}({url}){self.salt if name == 'fetch' else ''}"
@@ -595,6 +595,27 @@ def test_a_new_item_opens_and_closes_what_only_its_cleanup_takes(lab: Lab, mode:
 
     ran = [text for text in lab.ran if text.endswith(" d")]
     assert (sorted(ran), ran[-1]) == (["close d", "open d", "use d"], "close d")
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_task_that_needs_the_whole_opens_and_closes_no_finished_item(lab: Lab, mode: str) -> None:
+    """What it needs has completed: the cleanups of items are not repeated, so nothing is opened for them."""
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"url": ...})
+        page.task.add(lab.step("open", "url", checkpoint=False)).add(lab.step("use", "open", "url"))
+        page.task.add(lab.step("close", "open", "url"), always=True)
+        workflow = lab.workflow(page, keep_going=True)
+        workflow.task.add(lab.step("publish"), needs=["page"])
+        return workflow
+
+    lab.red = {"publish none"}
+    lab.start(workflow(), mode)
+    lab.red = set()
+
+    run = lab.start(workflow(), mode, resume=True)
+
+    assert (lab.ran, run.status) == (["publish none"], COMPLETED)
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])

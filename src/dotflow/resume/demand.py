@@ -108,16 +108,25 @@ class Demand:
             takers = [taker for taker in takers if not self._tokens.tasks[taker].is_cleanup]
         return not takers or self._changes.is_rerun(task)
 
-    def _is_taken_within(self, task_id: int, group: Collection[int]) -> bool:
-        """Returns whether another task of an added workflow takes or needs it, and so demands it if it runs."""
-        takers = self._takers.get(task_id, ()) if len(group) > 1 else ()
-        return any(taker in group and not self._tokens.tasks[taker].is_cleanup for taker in takers)
+    def _goes_with(self, task_id: int, group: Collection[int]) -> bool:
+        """Returns whether a task of an added workflow runs only with others of it, which demand it if they run.
+
+        They take or need it, or it cleans up after an item of theirs.
+        """
+        if len(group) == 1:
+            return False
+        task = self._tokens.tasks[task_id]
+        if task.is_cleanup and task.links is not None and task.links.nest is not None:
+            return True
+        return any(
+            taker in group and not self._tokens.tasks[taker].is_cleanup for taker in self._takers.get(task_id, ())
+        )
 
     def _demand(self, task: Task, indices: Collection[int] | None) -> None:
         """Marks what a task, or some items of it, take and need; without items, what a map takes to open."""
         links = task.links or NO_LINKS
         whole = links.whole()
-        needed = {one for group in links.needs for one in group if not self._is_taken_within(one, group)}
+        needed = {one for group in links.needs for one in group if not self._goes_with(one, group)}
         self._whole.update(whole.value_sources())
         if indices is ALL or indices:
             self._whole.update(needed.intersection(chain.from_iterable(whole.needs)))
