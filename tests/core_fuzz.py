@@ -556,6 +556,8 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
         return "6 in rounds dotflow restores what takes a list of which an item has failed again; the model runs it"
     is_empty = "ran" in model and any(n.task.each and n.fan and not n.fan.kids for n in every_node(model["ran"].root))
     is_empty = is_empty or any(t.is_mapped and not t.items for t in tasks)
+    if is_restored and is_empty and {call[0] for call in less} <= in_rounds:
+        return "7 in rounds dotflow looks at its turn at an empty map whose argument is made anew; the model runs on"
     if not more and not less and model.get("plan") and model["keys"] != engine["keys"]:
         left = {key for key in [*model["keys"], *engine["keys"]] if (key in model["keys"]) != (key in engine["keys"])}
         if all("-r" in key for key in left):

@@ -268,6 +268,8 @@ class Run:
         if task.always and task.name not in self.journal.cleanups and task.name not in self.waited:
             return
         self.waited.update(task.needs)
+        for name in () if task.always else task.needs:
+            self._need_all(scope.nodes[name])
         sources = [*task.takes.values(), *(one for one, _ in task.when), *(() if task.always else task.needs)]
         if node.entry is None:
             sources += task.each.values()
@@ -302,6 +304,22 @@ class Run:
         for kid in node.fan.kids if node.fan is not None else ():
             self._need(kid)
 
+    def _need_all(self, owner: Node) -> None:
+        """Demands all that is to complete of an added workflow: what others of it take, these demand."""
+        for kid in owner.fan.kids if owner.fan is not None and owner.task.body is not None else ():
+            for node in kid.nodes.values():
+                if node.task.always or any(n.task.is_taker(node.task.name) for n in kid.nodes.values()):
+                    continue
+                self.needed.add(node)
+                self._need_all(node)
+
+    def _is_needed_whole(self, owner: Node) -> bool:
+        """Whether a task outside needs all of an added workflow."""
+        nodes = [node for node in owner.scope.nodes.values() if not self._is_left_out(node) and not node.task.always]
+        if any(owner.task.name in node.task.needs for node in nodes):
+            return True
+        return owner.scope.owner is not None and self._is_needed_whole(owner.scope.owner)
+
     def _is_asked_for(self, node: Node) -> bool:
         """Whether it runs for its own sake: nobody takes it, or `rerun` names it."""
         task, scope = node.task, node.scope
@@ -313,7 +331,7 @@ class Run:
             takers = [one for one in takers if not one.always]
             if scope.owner is not None and task.name == scope.owner.task.result and self._is_taken(scope.owner):
                 return scope.owner in self.needed
-        return not takers
+        return not takers and not (scope.owner is not None and self._is_needed_whole(scope.owner))
 
     def _is_taken(self, owner: Node) -> bool:
         """Whether somebody outside takes the value of an item or a round."""
@@ -352,8 +370,8 @@ class Run:
                 journal.floors[name] = options.run
         if options.resume == "changed":
             for task, prefix in _tasks(self.graph):
-                if self._is_unknown(prefix + task.name) and self._has_other_code(prefix + task.name, task):
-                    journal.floors[prefix + task.name] = options.run
+                if self._is_unknown(prefix + task.name):
+                    journal.floors |= dict.fromkeys(self._of_other_code(prefix + task.name, task), options.run)
         if options.left_out or journal.left_out:
             journal.left_out = sorted(self._excused())
         journal.save()
@@ -392,9 +410,10 @@ class Run:
         node = scope.nodes.get(last)
         return node is not None and node.task.is_fan and node.fan is None
 
-    def _has_other_code(self, name: str, task: Task) -> bool:
-        docs = [doc for key, doc in self.world.docs.items() if key == name or key.startswith(f"{name}-")]
-        return task.step is not None and any(doc["code"].partition("/")[0] != task.step.code for doc in docs)
+    def _of_other_code(self, name: str, task: Task) -> list[str]:
+        """The keys of the checkpoints of a task that other code has made."""
+        docs = {key: doc for key, doc in self.world.docs.items() if key == name or key.startswith(f"{name}-")}
+        return [key for key, doc in docs.items() if task.step and doc["code"].partition("/")[0] != task.step.code]
 
     def _is_unfinished(self) -> bool:
         """Whether a task of the last run lacks a checkpoint, or a cleanup of it did not complete."""

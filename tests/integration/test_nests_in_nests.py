@@ -250,6 +250,33 @@ def test_a_condition_skips_an_inner_item(make_workflow: MakeWorkflow) -> None:
     assert run.value("table") == [5]
 
 
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("kind", ["items", "rounds"])
+def test_a_task_that_an_outer_scope_skips_is_skipped_for_its_inner_items(
+    make_workflow: MakeWorkflow, kind: str, mode: str
+) -> None:
+    """The tasks beside it run for them, and the outer item or round ends once all of these have."""
+    cell = DotFlow(params={"cell": ..., "needed": ...})
+    cell.task.add(action(lambda cell, needed: cell), name="first").add(action(lambda cell: cell), name="second")
+    row = DotFlow(params={"row": ..., "needed": ...})
+    row.task.add(action(lambda row: row), name="cells").add(cell, name="cell", each={"cell": "cells"})
+    table = DotFlow(params={"table": ...})
+    table.task.add(action(lambda table: len(table) > 1), name="is_long")
+    table.task.add(action(lambda table: table), name="needed", when="is_long")
+    table.task.add(row, name="row", each={"row": "table"}).add(action(lambda row: [[3]]), name="end")
+    workflow = make_workflow()
+    tables = [[[1, 2], []], [[3]]]
+    options: Any = {"each": tables} if kind == "items" else {"repeat": 2, "params": {"table": tables[0]}}
+    workflow.task.add(table, name="table", **options)
+
+    run = start(workflow, mode)
+
+    assert run.status == COMPLETED
+    assert run.value("table") == ([[[3]], [[3]]] if kind == "items" else [[3]])
+    assert [item.value for item in run["table.row.cell.first"].items] == [1, 2]
+    assert [item.value for item in run["table.row.cell.second"].items] == [1, 2, 3]
+
+
 def test_a_fallback_takes_the_entries_of_both_levels(make_workflow: MakeWorkflow) -> None:
     """As the step itself does."""
 

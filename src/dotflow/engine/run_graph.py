@@ -665,8 +665,8 @@ class RunGraph:
         decisions: list[Decision] = []
         opening: list[tuple[ItemMap, InnerMap, Arguments]] = []
         for one in unit:
-            of = self._maps.get(one.owner) if isinstance(one, InnerMap) else None
-            if of is None:  # it was skipped with all of its items
+            of = self._maps.get(one.owner) if isinstance(one, InnerMap) and one.scope is node.scope else None
+            if of is None:  # it was skipped with all of its items, here or in a scope around
                 continue
             try:
                 # If no item runs, a value that it would take may be missing.
