@@ -302,6 +302,7 @@ class Model:
             ahead = Run(self.world, maker.graph, Options(**options))
             ahead.plan()
             planned = rows(ahead)
+            unsure = {top_of(n) for n in every_node(ahead.root) if n.fore is not None and n.fore.is_unsure}
         except Mismatch:
             return {"error": "CheckpointMismatch"}
         maker.calls.clear()
@@ -327,12 +328,19 @@ class Model:
         finally:
             del world.tick
         out: dict[str, Any] = {"calls": Counter(maker.calls), "keys": sorted(k for k in world.docs if k[0] != "@")}
-        out["plan"] = planned
+        out["plan"], out["unsure"] = planned, unsure
         if not is_killed:
             out["values"] = {n.task.name: cell_value(n) for n in run.root.nodes.values()}
             out["states"] = {n.task.name: word(n) for n in run.root.nodes.values() if n.task.body is None}
             out["ran"] = run
         return out
+
+
+def top_of(node: Node) -> str:
+    """Returns the name of the task of the run in which a node stands."""
+    while node.scope.owner is not None:
+        node = node.scope.owner
+    return node.task.name
 
 
 def cell_value(node: Node) -> Any:
@@ -567,6 +575,13 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if any(one != two and one in ([], None) and two in ([], None) for one, two in pairs):
         return "9 [] or no value for a workflow whose unsaved result is not needed: no matter"
     is_mapped = any(task.each for task in [*maker.tasks, *every])
+    unsure = set(model.get("unsure", ()))
+    for task in maker.tasks:
+        unsure |= {task.name} if not unsure.isdisjoint(task.sources()) else set()
+    are_unsure = {t.step.name for t in all_tasks([t for t in maker.tasks if t.name in unsure]) if t.step}
+    is_repeated = bool(more) and all(call in maker.calls.returned or "s" not in call[0][:1] for call in more)
+    if more and is_repeated and not less and {call[0] for call in more} <= are_unsure:
+        return "11 what takes a map whose list is made anew: the model looks at its turn, dotflow for plain tasks only"
     if is_killed[0] is not is_killed[1] and is_mapped:
         return "12 one was killed before a write that the other does not need: see 6 and 11"
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):

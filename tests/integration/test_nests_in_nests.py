@@ -251,6 +251,35 @@ def test_a_condition_skips_an_inner_item(make_workflow: MakeWorkflow) -> None:
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_what_an_outer_item_makes_anew_counts_for_its_inner_ones(sites: Sites, mode: str) -> None:
+    """Also where a task beside it, which does not take it, is restored."""
+
+    def login(site: str) -> str:
+        sites.note("login")
+        return "secret"
+
+    def use(page: int, login: str = "nobody") -> str:
+        return f"{page} by {login}"
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"page": ..., "login": ...})
+        page.task.add(action(lambda page: page), name="other").add(action(use), name="use")
+        site = DotFlow(params={"site": ...})
+        site.task.add(action(login), name="login").add(page, name="page", each={"page": [1, 2]})
+        workflow = sites.new()
+        workflow.task.add(site, name="site", each=["a"], keep_going=True)
+        return workflow
+
+    sites.red = {"login"}
+    assert sites.start(workflow(), mode)["site.page.use"].value == [["1 by nobody", "2 by nobody"]]
+    sites.red = set()
+
+    run = sites.start(workflow(), mode, resume=True)
+
+    assert run["site.page.use"].value == [["1 by secret", "2 by secret"]]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 @pytest.mark.parametrize("kind", ["items", "rounds"])
 def test_a_task_that_an_outer_scope_skips_is_skipped_for_its_inner_items(
     make_workflow: MakeWorkflow, kind: str, mode: str

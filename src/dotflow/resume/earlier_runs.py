@@ -299,6 +299,8 @@ class EarlierRuns:
                     records.append((task, task.begin_in(scope), self._why_failed(self._taken_by(node))))
                 else:
                     scope.nodes[node.task_id - scope.first] = known_node
+                    for inside in known_node.scopes:  # what these take around them is what the run has made
+                        inside.outer = scope
             judging = RestoredItems(void=result.void)
             around = [owner.items for _, judged, _ in records for owner in judged.owners]
             counts = [len(items) for items in around]
