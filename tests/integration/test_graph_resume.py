@@ -670,3 +670,28 @@ def test_combinations_with_later_entries_are_not_unfinished(storage: Storage) ->
     build(["a", "b"]).start(resume="unfinished")
 
     assert ran == ["a", "b", "aa", "ab", "ba", "bb"]
+
+
+def test_a_map_that_takes_a_list_of_each_run_is_not_unfinished(storage: Storage) -> None:
+    """Whether its items count is known only in the run; that they have checkpoints is known before."""
+    ran: list[Any] = []
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        def page(url: int) -> int:
+            ran.append("page")
+            return url
+
+        def table(row: int, page: list[int]) -> int:
+            ran.append("table")
+            return row
+
+        workflow.task.add(action(checkpoint=False)(lambda: [1]), name="urls").add(action(page), each={"url": "urls"})
+        workflow.task.add(action(table), each={"row": [1]})
+        return workflow
+
+    build().start()
+    build().start(resume="unfinished")
+
+    assert ran == ["page", "table"] * 2

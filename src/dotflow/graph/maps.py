@@ -357,10 +357,10 @@ def not_reached(nest: Nest, why: str) -> Failure:
 def items_in_order(task: LinkedTask) -> Iterator[ItemOrMap]:
     """Yields the items of a mapped task in the order of its lists, whichever of its maps opened first.
 
-    Of a map in a scope that has a value without items, the map.
+    Of a map in a scope that has a value though no item of it has one, the map, too.
     """
     for node in task.maps:
-        if not node.items and node.has_value:
+        if node.has_value and not any(item.status is COMPLETED for item in node.items):
             yield node
         yield from items_in_order(node)
     if not task.has_maps:

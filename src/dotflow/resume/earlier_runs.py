@@ -703,6 +703,7 @@ class EarlierRuns:
         if skip is not None:
             record_skipped(task, skip.reason)
             return
+        first = len(self._decided.void)
         if self._open(task, result):
             void = self._void_as_whole(task, got)
             if task.has_maps:
@@ -724,7 +725,8 @@ class EarlierRuns:
             whole = self._made(task.links.whole_value_sources())
             if task.links.nest is None and task.step.checkpoint and self._unsure.issuperset(whole):
                 self._unsure.add(task.task_id)
-        is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
+        have_one = {item.item for item, _ in self._decided.void[first:]}  # though it does not count
+        is_missing = any(one.status is TypeStatus.NOT_STARTED and one.item not in have_one for one in task.items)
         is_missing = is_missing or (task.has_maps and any(node.status not in OVER for node in task.nodes))
         self._go_on(task, unmet, result, is_missing=is_missing)
 
