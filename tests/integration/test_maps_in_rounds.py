@@ -106,12 +106,12 @@ def test_a_map_in_rounds_goes_through_the_list_of_each_round(crawl: Crawl, mode:
 
 
 def test_a_round_of_a_map_and_its_items_have_addresses(crawl: Crawl) -> None:
-    """`level[1].fetch` is the map in the second round, `level.fetch[3]` the fourth item of all rounds."""
+    """`level[1].fetch` is the map in the second round, `level.fetch[3]` the fourth item of all."""
     run = crawl.start(crawl.workflow())
 
     assert run["level[1].fetch"].value == [["/", "/c"], ["/c", "/d"]]
     assert [item.input for item in run["level[2].fetch"].items] == ["/c", "/d"]
-    assert (run["level.fetch[3]"].name, run["level.fetch#3"].value) == ("level.fetch[3]", ["/e"])
+    assert (run["level.fetch[3]"].name, run["level.fetch#3"].value) == ("level[2].fetch[0]", ["/e"])
     assert run["level[1].linked"].value == ["/c", "/d"]
 
 
@@ -526,7 +526,7 @@ def test_a_map_in_rounds_is_told_from_one_that_stands_beside_rounds(tmp_path: Pa
     assert run.find("outer[1].double")[1] == 1
     with pytest.raises(NotInHistory, match=r"Name a task of it: alone\[9\]\.double"):
         run.find_all("alone[9]")
-    with pytest.raises(NotInHistory, match=r"it is a map\. Name an item: alone\.double#2"):
+    with pytest.raises(NotInHistory, match=r"it is a map\. Name an item: alone\[1\]\.double\[0\]"):
         task.attempts_of(None, 1)
 
 
@@ -566,7 +566,7 @@ def test_a_run_without_a_history_knows_the_rounds_of_its_items(crawl: Crawl) -> 
 
 
 def test_the_command_shows_a_map_in_one_round(crawl: Crawl, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its items, what they printed, their errors, and all of it as JSON; the map as a whole has a column of rounds."""
+    """Its items, what they printed, their errors, and all of it as JSON; they are named by round and index."""
     fetch = crawl.fetch
 
     def printing(url: str) -> list[str]:
@@ -590,10 +590,10 @@ def test_the_command_shows_a_map_in_one_round(crawl: Crawl, tmp_path: Path, caps
     assert capsys.readouterr().err == "The history has no output of 'level[2].size' (task 2).\n"
     lines = [json.loads(line) for line in show("level[2].fetch", "--json").splitlines()]
     assert [(line["item"], line["round"], line["state"]) for line in lines] == [(3, 2, "Completed"), (4, 2, "Failed")]
-    assert "Round  Item" in show("level.fetch")
-    assert "round    2" in show("level.fetch#4")
+    assert "level[2].fetch[1]" in show("level.fetch")
+    assert show("level.fetch#4") == show("level[2].fetch[1]")
     assert main(["replay", "last", "level[2].fetch", "--history", path]) == 2
-    assert "Can't replay 'level[2].fetch': it is a map. Name an item: level.fetch#4." in capsys.readouterr().err
+    assert "Can't replay 'level[2].fetch': it is a map. Name an item: level[2].fetch[1]." in capsys.readouterr().err
 
 
 def test_a_run_of_a_history_without_rounds_shows_a_map_as_a_whole(crawl: Crawl, tmp_path: Path) -> None:

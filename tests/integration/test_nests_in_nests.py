@@ -1,5 +1,6 @@
 """A workflow for each item inside of another one, or of rounds: in every mode, with failures and edits."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.errors import InvalidLink, UnknownTask
+from dotflow.cli.main import main
+from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
 from dotflow.providers import HistorySQLite, LogDefault
 from tests.integration.modes import COMPLETED, FAILED, MODES, SKIPPED, StepsLab, start
 from tests.plan_fuzz import ThreeMethods
@@ -369,6 +371,92 @@ def test_the_history_has_the_inner_items_of_an_item(tmp_path: Path) -> None:
     task, item = record.find("site[2].page.fetch")
     assert (item, task.count, [len(one) for one in task.items.values()]) == (None, 1, [1])
     assert record.find("site[2].pages")[1] == 2
+
+
+def recorded(sites: Sites, tmp_path: Path, **options: Any) -> HistorySQLite:
+    """The history of a run of sites with pages, a step for each page and a map for each site."""
+    history = HistorySQLite(tmp_path / "history.db")
+    log = LogDefault(output="file", path=tmp_path / "flow.log")
+    workflow = DotFlow(Config(storage=sites.storage, history=history, log=log), workflow_id="w")
+
+    def check(link: int, site: str) -> int:
+        sites.note(f"check {link} of {site}")
+        print("checking", link, site)
+        return link
+
+    site = sites.site()
+    site.task.add(action(check), each={"link": [1, 2]})
+    workflow.task.add(action(sites.sites), name="sites").add(site, name="site", each={"site": "sites"})
+    workflow.start(**options)
+    return history
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_an_item_has_the_same_name_in_the_run_and_its_history(sites: Sites, tmp_path: Path, mode: str) -> None:
+    """That of the items around it, and its own index: for a step of an inner workflow, and a map in an item."""
+    history = recorded(sites, tmp_path, mode=mode)
+    record = history.load()
+
+    names = {
+        task.name_of(item): attempts[-1].glimpse for task in record.steps[2:3] for item, attempts in task.items.items()
+    }
+    assert names == {
+        "site[0].page[0].fetch": "'AB/A'",
+        "site[0].page[1].fetch": "'AB/B'",
+        "site[2].page[0].fetch": "'C/C'",
+    }
+    task, item = record.find("site[1].check[1]")
+    assert task.name_of(item) == "site[1].check[1]"
+    assert b"".join(chunk.data for chunk in history.output(record.run_id, "site[1].check[1]")) == b"checking 2 \n"
+    found = [task.name_of(item) for task, item in record.find_all("site[0].page[1]")]
+    assert found == ["site[0].page[1].fetch", "site[0].page[1].size"]
+    assert record.find_all("site[0].page")[0][0].name_of(None) == "site[0].page.fetch"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("site[1].page[0].fetch", "no such item has begun"),
+        ("site[1].page[0]", "no item of it has begun"),
+        ("site.page[1].fetch", "Name all of its indices, as in 'site\\[0\\].page\\[0\\].fetch'"),
+    ],
+)
+def test_an_item_that_does_not_exist_is_not_found(sites: Sites, tmp_path: Path, address: str, message: str) -> None:
+    """The error says why, and how its name is written."""
+    history = recorded(sites, tmp_path)
+
+    with pytest.raises(NotInHistory, match=message):
+        history.load().find_all(address)
+
+
+def test_the_commands_take_and_print_the_name_of_an_inner_item(
+    sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`show`, `replay` and `log`, and the page; an item that was skipped names the one that failed."""
+    sites.red = {"fetch ab/b of ab", "check 2 of c"}
+    path = str(recorded(sites, tmp_path, mode="parallel", keep_going=True).path)
+
+    def run(*words: str) -> str:
+        main([*words])
+        out, err = capsys.readouterr()
+        return out + err
+
+    shown = run("show", "last", "--history", path)
+    assert all(name in shown for name in ("site[0].page[1].fetch", "site[2].check[1]"))
+    assert "it needs 'site[0].page[1].fetch', which failed" in run(
+        "show", "last", "site[0].page[1].size", "--history", path
+    )
+    (line,) = run("show", "last", "site[2].check[1]", "--json", "--history", path).splitlines()
+    assert (json.loads(line)["address"], json.loads(line)["state"]) == ("site[2].check[1]", "Failed")
+    assert "Name an item: site[2].check[1]." in run("replay", "last", "site.check", "--history", path)
+    log = ("log", "-n", "all", "--path", str(tmp_path / "flow.log"), "--step")
+    assert "site[0].page[1].fetch: Failed" in run(*log, "site.page.fetch")
+    assert "site[0].page[1].fetch: Failed" in run(*log, "site[0]")
+    assert "site[2].check[1]: Failed" in run(*log, "site[2].check")
+    assert "check" not in run(*log, "site[0]")
+    page = run("report", "last", "-o", str(tmp_path / "page.html"), "--history", path)
+    assert "Can't" not in page
+    assert "site[0].page[1].fetch" in (tmp_path / "page.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

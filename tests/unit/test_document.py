@@ -78,6 +78,7 @@ def test_items_are_columns() -> None:
         "state": [0, None, 1],
         "attempts": [1, 0, 2],
         "round": None,
+        "nth": None,
         "began": [1.0, None, 1.0],
         "duration": [0.25, None, 2.25],
         "cpu": [0.123, None, 0.247],

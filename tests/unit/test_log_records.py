@@ -231,14 +231,15 @@ class TestFilters:
         assert {key for key, record in records.items() if record_filter.matches(record)} == matches
 
     def test_an_item_is_of_its_step(self) -> None:
-        """In both formats: the index is no part of the name."""
+        """In both formats; an address selects the item."""
         item = mapped([], []).items[1]
         item._apply(TaskFailed(0, 1, Failure("E", "no"), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
 
         for write in (simple, as_json):
             (record,) = parse_records(lines_of(write("ERROR", item, "", "").encode()))
             assert Filter(step="fetch").matches(record)
-            assert not Filter(step="fetch[1]").matches(record)
+            assert Filter(step="fetch[1]").matches(record)
+            assert not Filter(step="fetch[0]").matches(record)
 
     @pytest.mark.parametrize(
         ("message", "workflow", "step"),

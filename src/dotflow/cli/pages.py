@@ -175,7 +175,7 @@ def print_error(
     last = attempts[-1]
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
     given = f" {safe(last.input)}" if last.input else ""
-    given += f" in round {last.round}" if last.round is not None else ""
+    given += f" in round {last.round}" if last.round is not None and not task.levels else ""
     screen.line(indent, styled(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{given}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
@@ -265,7 +265,7 @@ def print_step(
         ("step", task.identity),
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
         ("round" if task.rounds else "item", given),
-        ("round", _round_text(attempts)),
+        ("round", "" if task.levels else _round_text(attempts)),
         ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),
         ("noted", _notes_text(task, item, attempts)),
     ):
@@ -274,9 +274,13 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        numbers = [Column(title, is_right=True) for title in ("Round", "Round" if task.rounds else "Item")]
+        has_names = bool(task.levels) and item is None
+        titles = ("Round", "Round" if task.rounds else "Item")
+        numbers = [Column(title, is_right=not has_names) for title in titles]
         has_rounds = bool(task.item_rounds) and item is None and not task.rounds and not task.round_name
-        rows = [[_round_text([one]) if has_rounds else "", *_attempt_row(one)] for one in listed]
+        rows = [[_round_text([one]) if has_rounds and not has_names else "", *_attempt_row(one)] for one in listed]
+        for row, one in zip(rows, listed, strict=True) if has_names else ():
+            row[1] = safe(task.name_of(one.item))
         screen.print_table((*numbers, *ATTEMPT_COLUMNS), rows)
         if left := _left_out(task, item, attempts, listed):
             screen.line((f"and {left}; --json lists all", "dim"))

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from dotflow.cli.formatting import RESTORED, fallback_of, one_line, pluralize
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError, raised_at
-from dotflow.core.item_counts import ItemCounts, item_counts
+from dotflow.core.item_counts import ItemCounts, item_counts, levels_of
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
@@ -137,7 +137,8 @@ def _error_lines(task: Task) -> Iterator[ErrorLine]:
     previous = ""
     for item, error in failed[:MAX_ITEMS]:
         value = shorten(error.failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
-        yield ErrorLine(f"[{item.item}] {one_line(value)}: {_shown(error)}")
+        where = item.name if levels_of(task) else f"[{item.item}]"
+        yield ErrorLine(f"{where} {one_line(value)}: {_shown(error)}")
         where = _where(error)
         if where and where != previous:
             yield ErrorLine(where, 1, is_location=True)

@@ -208,6 +208,8 @@ class Planned(NamedTuple):
         code: The fingerprint of its step's code; "" without a history, or where it can't be made.
         contexts: The contexts that its step takes: "initial_context", "previous_context".
         rounds: How many rounds it has at most; 0 for a task outside of rounds.
+        levels: What its items belong to, from outside to inside: the names of the workflows for each item, or in
+            rounds, in which it stands, and its own where it has a list of its own. Empty for fewer than two.
     """
 
     name: str
@@ -219,6 +221,7 @@ class Planned(NamedTuple):
     code: str = ""
     contexts: Sequence[str] = ()
     rounds: int = 0
+    levels: Sequence[str] = ()
 
 
 class RunStarted(NamedTuple):

@@ -69,6 +69,14 @@ def item_counts(task: Task) -> ItemCounts | None:
     return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds_of(task), waiting)
 
 
+def levels_of(task: Task) -> tuple[str, ...]:
+    """Returns what the items of a task belong to, as `Planned.levels`; empty where one index shows an item."""
+    links = task.links
+    if links is None or not links.is_map_inside:
+        return ()
+    return *(nest.name for nest in links.nests), *((task.name,) if links.has_own_lists else ())
+
+
 def rounds_of(task: Task) -> int:
     """Returns how many rounds a task has at most; 0 for a task outside of rounds."""
     nest = None if task.links is None else task.links.nest

@@ -1,6 +1,6 @@
 """Policy: the attempts, the timeout and the delays of a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,15 +106,18 @@ class Policy:
         expected = "not True, False or a number of seconds"
         return False, f"It is not repeated, since retry_on returned {describe(result)}, {expected}."
 
-    def changed(self, rounds: int = 0) -> dict[str, Any]:
-        """Returns what differs from the default policy, as values for JSON; of a task in rounds also their number."""
+    def changed(self, rounds: int = 0, levels: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns what differs from the default policy, as values for JSON.
+
+        Of a task in rounds also their number, and of one whose items have several indices to what these belong.
+        """
         default = Policy()
         fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter", "poll", "poll_timeout")
         values = {name: value for name in fields if (value := getattr(self, name)) != getattr(default, name)}
         if self.retry_on is not None:
             kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
             values["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
-        return values | ({"repeat": rounds} if rounds else {})
+        return values | ({"repeat": rounds} if rounds else {}) | ({"levels": [*levels]} if levels else {})
 
     def refusal(self, attempt: int, exception: str) -> str:
         """Returns why a failed attempt was not repeated; "" without `retry_on`, and after the last attempt.

@@ -1,8 +1,10 @@
 """Text from anywhere: with lone surrogates, which UTF-8 doesn't have, or too long for a message; and ids for people."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+LEVELS: Final = 2  # the indices of an item that a history knows
 MAX_MESSAGE: Final = 300  # characters of a message that repeats what a file or a library says
 
 GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
@@ -14,6 +16,8 @@ _SURROGATE: Final = re.compile("([\ud800-\udfff])")
 
 #: The address of an item: `fetch#3`, `fetch[3]`, or `page[3].fetch` in an added workflow.
 _ADDRESS: Final = re.compile(r"(.+)#([0-9]+)|(.+?)\[([0-9]+)\](\..+)?")
+
+_INDEX: Final = re.compile(r"\[([0-9]{1,18})\](?=[.\[]|$)")
 
 
 def known_id(workflow_id: str, name: str | None = None) -> str:
@@ -37,6 +41,28 @@ def split_address(text: str) -> tuple[str, int] | None:
     if match is None:
         return None
     return match[1] or f"{match[3]}{match[5] or ''}", int(match[2] or match[4])
+
+
+def split_path(text: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Returns the name of a task, and the indices of an address with the names that they follow.
+
+    Of `page[1].fetch[0]` these are `page.fetch`, and 1 of `page` and 0 of `page.fetch`.
+    """
+    name, indices, end = "", [], 0
+    for match in _INDEX.finditer(text):
+        name += text[end : match.start()]
+        indices.append((name, int(match[1])))
+        end = match.end()
+    return name + text[end:], tuple(indices)
+
+
+def name_at(name: str, levels: Sequence[str], path: Sequence[int]) -> str:
+    """Returns the name of an item: that of its task, with an index behind each of the levels."""
+    found, before = "", ""
+    for level, index in zip(levels, path, strict=True):
+        found += f"{level.removeprefix(before)}[{index}]"
+        before = level
+    return found + name.removeprefix(before)
 
 
 def is_utf8(text: str) -> bool:

@@ -25,7 +25,7 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.files import NO_STATES
 from dotflow.core.hints import READ_RUN, no_attribute
-from dotflow.core.item_counts import rounds_of
+from dotflow.core.item_counts import levels_of, rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import error_line
@@ -753,6 +753,7 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Plan
             fingerprint(task.step) if has_code else "",
             CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
             rounds_of(task),
+            levels_of(task),
         )
         for task, lane in zip(tasks, plan.lanes, strict=True)
     )

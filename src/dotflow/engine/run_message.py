@@ -9,6 +9,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import message_of, raised_at
+from dotflow.core.item_counts import levels_of
 from dotflow.core.task import Task
 from dotflow.core.text import GENERATED, shorten
 from dotflow.core.types.status import TypeStatus
@@ -57,7 +58,7 @@ def _failures(ended: RunEnded, tasks: Sequence[Task]) -> Iterator[str]:
         yield from _failure(task, task.name)
         item = next(filter(_has_failed, task.items), None)
         if item is not None:
-            yield from _failure(item, f"{task.name}#{item.item}")
+            yield from _failure(item, item.name if levels_of(task) else f"{task.name}#{item.item}")
     if len(failed) > MAX_FAILURES:
         yield f"and {len(failed) - MAX_FAILURES} more that failed"
 

@@ -11,6 +11,7 @@ from dotflow.core.failure import TaskError
 from dotflow.core.links import Each, Links, Nest
 from dotflow.core.outputs import Part, take
 from dotflow.core.task import RunTask, Task
+from dotflow.core.text import name_at
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:  # few tasks ask
@@ -330,11 +331,7 @@ class InnerMap(LinkedTask):
 
     @property
     def name(self) -> str:
-        name, scope = super().name, self.scope
-        for nest in reversed(self.links.nests[: scope.level]):
-            name = f"{nest.name}[{scope.index}]{name.removeprefix(nest.name)}"
-            scope = scope.outer or scope
-        return name
+        return _name_in(self.scope, self.links, super().name)
 
     @property
     def entry(self) -> Any:
@@ -391,9 +388,26 @@ class Item(_Record):
     @property
     def name(self) -> str:
         links = self.task_links
-        if links.nest is None or links.is_map_inside:
+        if links.nest is None or not self.scope.level:  # one that stands for a key has no scopes around it
             return f"{self.task_name}[{self.item}]"
-        return _name_in_nest(links, self.item, self.task_name)
+        own = f"[{self.index}]" if links.has_own_lists else ""
+        return _name_in(self.scope, links, self.task_name) + own
+
+    @property
+    def index(self) -> int:
+        """The index in its list, or the number of its round: those of maps in scopes count on."""
+        if self.task_links.is_map_inside and self.task_links.has_own_lists:
+            return self.item - map_of(self).items[0].item
+        return self.scope.index if self.scope.level else self.item
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """Its index, and those of the items around it, from outside to inside."""
+        path, scope = [self.index] if self.task_links.has_own_lists else [], self.scope
+        while scope.outer is not None:
+            path.insert(0, scope.index)
+            scope = scope.outer
+        return tuple(path)
 
     @property
     def round(self) -> int | None:
@@ -424,9 +438,13 @@ ItemOrMap = Item | InnerMap
 NODES: Final = frozenset({Item, InnerMap})
 
 
-def _name_in_nest(links: Links, index: int, name: str) -> str:
-    assert links.nest is not None
-    return f"{links.nest.name}[{index}]{name.removeprefix(links.nest.name)}"
+def _name_in(scope: Scope, links: Links, name: str) -> str:
+    """Returns the name of a node in a scope, with the indices of those around it."""
+    levels, path = [nest.name for nest in links.nests[: scope.level]], []
+    for _ in levels:
+        path.append(scope.index)
+        scope = scope.outer or scope
+    return name_at(name, levels, path[::-1])
 
 
 def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:

@@ -447,7 +447,8 @@ def _first_of(failed: Sequence[Item]) -> str:
     for item in failed[:MAX_SHOWN]:
         if item.error is not None:
             value = shorten(item.error.failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
-            first.append(f"[{item.item}] {value} {item.error.exception}")
+            name = item.name if item.task_links.is_map_inside else f"[{item.item}]"
+            first.append(f"{name} {value} {item.error.exception}")
     return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 
 

@@ -10,7 +10,7 @@ from dotflow.core.links import Group, SettingName
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
-from dotflow.core.text import safe_repr, shorten, split_address
+from dotflow.core.text import safe_repr, shorten, split_address, split_path
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params, is_name, settings_of
@@ -120,7 +120,9 @@ class Scope:
         if isinstance(ref, str):
             task_id = self.find(ref)
             if task_id is None and (address := split_address(ref)):
-                raise InvalidLink(f"'{ref}' is an item, and items are known only in the run. Name '{address[0]}'.")
+                raise InvalidLink(
+                    f"'{ref}' is an item, and items are known only in the run. Name '{split_path(address[0])[0]}'."
+                )
             if task_id is None:
                 known = (*self, *self.params)
                 raise UnknownTask(ref, known, self._where, is_param=ref in self.params, hint=self._hint_of_part(ref))

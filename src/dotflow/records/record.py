@@ -15,7 +15,7 @@ from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.outcome import Note
-from dotflow.core.text import known_id, split_address
+from dotflow.core.text import LEVELS, known_id, name_at, split_address, split_path
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
@@ -75,7 +75,9 @@ class AttemptRecord(NamedTuple):
         files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
         asked: How often a step with `poll` was not ready.
         notes: What its step has noted, by name: numbers and texts.
-        round: The round of an item of a map in rounds; None where it is not known, and for all others.
+        round: The round of an item of a map in rounds, or the index of the outermost item around it; None where it is
+            not known, and for all others.
+        nth: Its own index there, while `item` counts on.
     """
 
     item: int | None
@@ -95,6 +97,7 @@ class AttemptRecord(NamedTuple):
     asked: int = 0
     notes: Mapping[str, Note] = NO_NOTES
     round: int | None = None
+    nth: int | None = None
 
     @property
     def files(self) -> FileRecord:
@@ -185,6 +188,8 @@ class TaskRecord:
         count: The number of items of a map; None while it is not known, and for every other task.
         is_known: Whether a task without attempts has not begun; False where the history could not be written.
         round_name: Of a map in one round, the name: `level[1].fetch`. It has no attempts, and the items of the round.
+        levels: What its items belong to, from outside to inside, where they have more than one index: the names of the
+            added workflows, and its own if it is mapped itself.
     """
 
     task_id: int
@@ -200,6 +205,7 @@ class TaskRecord:
     count: int | None = None
     is_known: bool = True
     round_name: str = ""
+    levels: Sequence[str] = ()
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -276,13 +282,32 @@ class TaskRecord:
         if attempt is not None and not chosen:
             why = f"it has {len(attempts)}"
             if self.round_name:
-                why = f"it is a map. Name an item: {self.name}#{min(self.items)}"
+                why = f"it is a map. Name an item: {self.name_of(min(self.items))}"
             raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", why)
         return chosen
 
     def name_of(self, item: int | None) -> str:
-        """Returns the name of an item, `fetch#411`; for None, that of the task itself, or of the map in a round."""
-        return self.round_name or self.name if item is None else f"{self.name}#{item}"
+        """Returns the name of an item, `fetch#411`; for None, that of the task itself, or of the map in a round.
+
+        An item with two indices has both: `page[3].fetch[7]`. Where there are more, or the history lacks them, it has
+        its number among all items of the task.
+        """
+        if item is None:
+            return self.round_name or self.name
+        path = self.path_of(item)
+        return f"{self.name}#{item}" if path is None else name_at(self.name, self.levels, path)
+
+    def path_of(self, item: int) -> tuple[int, int] | None:
+        """Returns the two indices of an item, from outside to inside; None if it has not two, or they are unknown."""
+        attempts = self.items.get(item)
+        if not attempts or len(self.levels) != LEVELS:
+            return None
+        outer, index = attempts[0].round, attempts[0].nth
+        return None if outer is None or index is None else (outer, index)
+
+    def item_at(self, path: tuple[int, int]) -> int | None:
+        """Returns the number of an item by its indices; None if it has none there."""
+        return next((item for item in self.items if self.path_of(item) == path), None)
 
     def number_of(self, item: int | None) -> str:
         """Returns the number of the task, with an item `3#411`: unlike the name, no other task has it."""
@@ -456,10 +481,14 @@ class RunRecord(RunSummary):
         """Returns a task and the index of an item, None for the task itself.
 
         *step* is the name of a task or its number; with an item, `fetch#411`, `fetch[411]` or `page[411].fetch`.
-        `level[1].fetch` is a map in the round 1, with the items of that round only.
+        `level[1].fetch` is a map in the round 1, with the items of that round only; `level[1].fetch[0]` is the first.
         Raises NotInHistory if there is no such task or item, or if several tasks have the name.
         """
-        task, item, number = find_step(self.run_id, self.steps, step, self._with_rounds)
+        task, item, number, index = find_step(self.run_id, self.steps, step, self._with_rounds)
+        if number is not None and index is not None:
+            if (item := task.item_at((number, index))) is None:
+                raise no_item_at(task, (number, index))
+            return task, item
         if number is not None:
             return task.in_round(number, step), None
         if item is not None and item not in task.items:
@@ -471,6 +500,12 @@ class RunRecord(RunSummary):
 
         A map in rounds has the items of the round only. It has all of them where an older format does not know rounds.
         """
+        plain, path = split_path(step)
+        if path and plain != path[-1][0] + step.rpartition("]")[2]:
+            plain, path = step, ()
+        nested = [task for task in self.steps if task.name.startswith(f"{plain}.")]
+        if nested and path and (len(path) == LEVELS or plain != path[0][0]):
+            return self._find_nested(step, nested, path)
         name, item = split_address(step) or (step, None)
         inside = [] if item is None else [task for task in self.steps if task.name.startswith(f"{name}.")]
         maps = _maps_in_rounds(inside, name, self._with_rounds)
@@ -488,15 +523,42 @@ class RunRecord(RunSummary):
             raise no_item(singles[0], item)
         return found or [self.find(step)]
 
+    def _find_nested(
+        self, step: str, tasks: Sequence[TaskRecord], path: Sequence[tuple[str, int]]
+    ) -> Sequence[tuple[TaskRecord, int | None]]:
+        """Returns what the tasks of an inner workflow have for `site[2].page[1]`, or for all of `site[2].page`."""
+        names, indices = [*zip(*path, strict=True)]
+        found: list[tuple[TaskRecord, int | None]] = []
+        for task in tasks:
+            if tuple(task.levels[: len(names)]) != names:
+                continue
+            if len(indices) == 1 and indices[0] in task.item_rounds.values():
+                found.append((task.in_round(indices[0], name_at(task.name, names, indices)), None))
+            elif len(indices) == LEVELS and (item := task.item_at((indices[0], indices[1]))) is not None:
+                found.append((task, item))
+        if not found:
+            raise NotInHistory(f"Can't find '{step}' in the run {self.run_id[:ID_LENGTH]}", "no item of it has begun")
+        return found
+
     @property
     def _with_rounds(self) -> Collection[int]:
         return {task.task_id for task in self.steps if task.item_rounds}
 
 
-def find_step(
-    run_id: str, tasks: Sequence[TaskRecord], step: str, with_rounds: Collection[int]
-) -> tuple[TaskRecord, int | None, int | None]:
-    """Returns the task that *step* names, and the index of an item or the round of a map, which may not exist.
+class FoundStep(NamedTuple):
+    """What a step of a command names: a task, or the number of an item of it.
+
+    Of a map in rounds, or in the items of an added workflow, it is a round, or an item by its round and its index.
+    """
+
+    task: TaskRecord
+    item: int | None = None
+    round: int | None = None
+    nth: int | None = None
+
+
+def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str, with_rounds: Collection[int]) -> FoundStep:
+    """Returns the task that *step* names, and the number of an item, or its indices, which may not exist.
 
     They are None for the task itself. Raises NotInHistory if there is no such task, or several tasks have the name.
 
@@ -507,13 +569,24 @@ def find_step(
         with_rounds: The ids of the tasks whose items have rounds.
     """
     given, named, item = step, _named(tasks, step), None
+    plain, path = split_path(step)
+    if not named and len(path) == LEVELS:
+        nested = [task for task in _named(tasks, plain) if tuple(task.levels) == tuple(name for name, _ in path)]
+        if len(nested) == 1:
+            return FoundStep(nested[0], None, path[0][1], path[1][1])
     if not named and (address := split_address(step)) is not None:
         step, item = address
         named = _named(tasks, step)
-        if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, given.partition("[")[0], with_rounds):
-            return named[0], None, item
+        workflow = given.partition("[")[0]
+        if len(named) == 1 and named[0].levels and "#" not in given and workflow not in (named[0].levels[0], step):
+            name = f"Name all of its indices, as in '{name_at(step, named[0].levels, (0,) * len(named[0].levels))}'"
+            raise NotInHistory(
+                f"Can't find '{given}' in the run {run_id[:ID_LENGTH]}", f"'{workflow}' is an inner workflow. {name}"
+            )
+        if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, workflow, with_rounds):
+            return FoundStep(named[0], None, item)
     if len(named) == 1:
-        return named[0], item, None
+        return FoundStep(named[0], item)
     what = f"Can't find the step '{step}' in the run {run_id[:ID_LENGTH]}"
     if named:
         numbers = " and ".join(str(task.task_id) for task in named)
@@ -533,7 +606,7 @@ def _maps_in_rounds(tasks: Sequence[TaskRecord], workflow: str, with_rounds: Col
     Where no item of one has begun, or the round of none is known, the other tasks of the workflow show it.
     """
     inside = [task for task in tasks if task.name.startswith(f"{workflow}.")]
-    known = {task.task_id for task in inside if task.task_id in with_rounds}
+    known = {task.task_id for task in inside if task.task_id in with_rounds or task.levels[:1] == (workflow,)}
     own = [task for task in inside if "." not in task.name.removeprefix(f"{workflow}.")]
     if any(REPEAT in task.policy or task.task_id in known for task in own):
         repeats = any(REPEAT in task.policy for task in own)  # else their items may be those of the workflow
@@ -545,6 +618,11 @@ def no_item(task: TaskRecord, item: int) -> NotInHistory:
     """Returns the error about an item that does not exist."""
     has = "it is no map" if task.count is None else f"it has {task.items_text}, which count from 0"
     return NotInHistory(f"Can't find {'round' if task.rounds else 'item'} {item} of '{task.name}'", has)
+
+
+def no_item_at(task: TaskRecord, path: Sequence[int]) -> NotInHistory:
+    """Returns the error about an item that does not exist, or has not begun."""
+    return NotInHistory(f"Can't find '{name_at(task.name, task.levels, path)}'", "no such item has begun")
 
 
 def no_round(task: TaskRecord, name: str, rounds: Collection[int]) -> NotInHistory:

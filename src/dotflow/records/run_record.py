@@ -8,7 +8,7 @@ from typing import Final
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
 from dotflow.core.files import FileRecord
-from dotflow.core.item_counts import rounds_of
+from dotflow.core.item_counts import levels_of, rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import error_line
@@ -93,8 +93,9 @@ def _first_error(failed: Sequence[Task]) -> str:
 
 def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
     items = {
-        number: [attempt._replace(round=_round_of(item)) for attempt in _attempts(item, masks)]
+        number: [attempt._replace(round=path[0], nth=path[1]) for attempt in _attempts(item, masks)]
         for number, item in enumerate(task.items)
+        for path in (_path_of(item),)
     }
     has_count = task.is_mapped and (task.attempt or task.items)
     return TaskRecord(
@@ -104,6 +105,7 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
         lane=plan.lanes[task.task_id],
         identity=task.step.identity,
         needs=plan.needs_of(task.task_id),
+        levels=levels_of(task),
         policy=task.step.policy.changed(rounds_of(task)),
         attempts=list(_attempts(task, masks)),
         items={number: attempts for number, attempts in items.items() if attempts},
@@ -111,9 +113,10 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
     )
 
 
-def _round_of(item: Task) -> int | None:
-    """Returns the round of an item of a map in rounds, as a history has it."""
-    return item.round if isinstance(item, Item) and item.task_links.is_map_inside else None
+def _path_of(item: Task) -> tuple[int | None, int | None]:
+    """Returns the round of an item of a map in rounds, or the index of the item around it, and its own there."""
+    path = item.path if isinstance(item, Item) and item.task_links.is_map_inside else ()
+    return (path[0], path[-1]) if path else (None, None)
 
 
 def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:

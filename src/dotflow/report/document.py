@@ -193,7 +193,10 @@ def _task_object(run: RunRecord, task: TaskRecord, details: Collection[int]) -> 
         "attempts": _attempts(run, task.attempts),
         "counts": dict(task.counts),
         "items": items_object(run, task),
-        "details": [{"item": item, "attempts": _attempts(run, task.items[item])} for item in details],
+        "levels": list(task.levels),
+        "details": [
+            {"item": item, "name": task.name_of(item), "attempts": _attempts(run, task.items[item])} for item in details
+        ],
     }
 
 
@@ -235,6 +238,7 @@ def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
         "state": [numbers.get(state) for state in states],
         "attempts": None if all(count == 1 for count in attempts) else attempts,
         "round": [task.item_rounds.get(item) for item in range(len(states))] if task.item_rounds else None,
+        "nth": [of and of[1] for of in map(task.path_of, range(len(states)))] if task.levels else None,
         **{name: column if any(value is not None for value in column) else None for name, column in columns.items()},
     }
 

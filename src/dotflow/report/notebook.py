@@ -72,10 +72,10 @@ def _bar(run: RunRecord, attempt: AttemptRecord, took: float) -> str:
 
 def _failure(task: TaskRecord) -> Iterator[str]:
     failed = next((attempts for attempts in task.items.values() if attempts[-1].state in BAD), task.attempts)
-    item = "" if failed[-1].item is None else f"#{failed[-1].item} {failed[-1].input}".rstrip()
+    name = f"{task.name_of(failed[-1].item)} {failed[-1].input}".rstrip()
     for error in failed[-1].errors[-1:]:
         message = shorten(f"{error.exception}: {error.message}".rstrip(": "), MAX_MESSAGE)
-        yield f"<p><b>{escape(task.name + item)}</b></p>"
+        yield f"<p><b>{escape(name)}</b></p>"
         yield f'<pre style="{TEXT}">{escape_block(message)}</pre>'
         if error.traceback:
             traceback = f'<pre style="{TEXT}">{escape_block(error.traceback)}</pre>'

@@ -160,7 +160,7 @@ def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         ends = [(task["name"], task["attempts"])]
         for detail in task["details"]:
             given = detail["attempts"][-1]["input"] if detail["attempts"] else ""
-            ends.append((f"{task['name']}#{detail['item']} {given}".rstrip(), detail["attempts"]))
+            ends.append((f"{detail['name']} {given}".rstrip(), detail["attempts"]))
         for name, attempts in ends:
             if attempts and attempts[-1]["state"] in BAD:
                 yield from ((name, error) for error in attempts[-1]["errors"][-1:])

@@ -260,7 +260,7 @@ def _check_kept(chosen: Sequence[ValueRecord], step: str, *, inputs: bool) -> No
 
 def _attempt_line(run: RunSummary, task: TaskRecord, attempt: AttemptRecord) -> dict[str, Any]:
     """Returns an attempt with its errors, and what it is an attempt of."""
-    return _task_of(task) | {"item": attempt.item} | attempt_object(run, attempt)
+    return _task_of(task) | {"item": attempt.item, "address": task.name_of(attempt.item)} | attempt_object(run, attempt)
 
 
 def _error_lines(task: TaskRecord, attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from dotflow.core.text import escape_controls
+from dotflow.core.text import escape_controls, split_path
 from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS
 
 MAX_RECORD: Final = 500_000_000  # bytes
@@ -20,7 +20,7 @@ HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.j
 #: The message of a text record about a task: `nightly (Prices) run 0f0c1a52 task 1 load[7] [eu]: Failed`.
 TASK: Final = re.compile(
     r"(?>(?:(?!task \d)(?P<workflow>.+?) )?(?:run \S{1,8} )?task \d+ )"  # atomic: a long line takes linear time
-    r"(?P<step>.+?)(?:\[\d+\])?(?: \[[^][]*\])?: "
+    r"(?P<step>.+?)(?: \[[^][]*\])?: "
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
 )
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -61,9 +61,12 @@ class Record:
         return LEVELS.get(level) if isinstance(level, str) else None
 
     def names(self) -> tuple[tuple[Any, ...], Any]:
-        """Returns the id and the name of its workflow, and the name of its step, as far as it has them."""
+        """Returns the id and the name of its workflow, and the name of its step or item, as far as it has them."""
         if self._document is not None:
-            return (self.fields["workflow"], self.fields["name"]), self.fields["step"]
+            step, item = self.fields["step"], self.fields["item"]
+            if isinstance(step, str) and isinstance(item, int) and "[" not in step:
+                step = f"{step}[{item}]"
+            return (self.fields["workflow"], self.fields["name"]), step
         task = TASK.match(self.fields["message"])
         if task is None:
             return (), None
@@ -85,7 +88,8 @@ class Filter(NamedTuple):
     Attributes:
         level: The number of the lowest level; records without a level don't match.
         workflow: The id or the name of the records' workflow.
-        step: The name or the dotted path of the records' step.
+        step: The name or the dotted path of the records' step; or an address, such as `page[3].fetch`, or `page[3]` for
+            all of an item or a round.
     """
 
     level: int | None = None
@@ -103,8 +107,11 @@ class Filter(NamedTuple):
             name for name in workflows if isinstance(name, str)
         ):
             return False
-        wanted = escape_controls(self.step or "")
-        return self.step is None or (step is not None and f".{wanted.replace(':', '.')}".endswith(f".{step}"))
+        if self.step is None or not isinstance(step, str):
+            return self.step is None
+        wanted = escape_controls(self.step)
+        is_of_item = "[" in wanted and f"{step}.".startswith((f"{wanted}.", f"{wanted}["))
+        return is_of_item or f".{wanted.replace(':', '.')}".endswith(f".{split_path(step)[0]}")
 
 
 class Pieces(list[bytes]):

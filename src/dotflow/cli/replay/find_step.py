@@ -46,7 +46,7 @@ def find_target(archive: Archive, run: str, step: str, attempt: int | None) -> T
     attempts = task.attempts_of(item)
     if item is None and task.count is not None:
         bad = [index for index, of_item in task.items.items() if of_item[-1].state is TypeAttemptState.FAILED]
-        names = ", ".join(f"{task.name}#{index}" for index in (bad or list(task.items))[:MAX_LISTED])
+        names = ", ".join(map(task.name_of, (bad or list(task.items))[:MAX_LISTED]))
         raise click.ClickException(
             f"Can't replay '{task.name_of(None)}': it is a map. Name an item{f': {names}' * bool(names)}."
         )

@@ -51,7 +51,7 @@ function failuresOf(doc) {
     for (const { item, attempts } of items.length ? items : [{ item: null, attempts: task.attempts }]) {
       const error = last(last(attempts).errors);
       const cause = error ? `${error.exception} ${raisedAt(error.traceback)?.where}` : "";
-      if (causes.has(cause)) causes.get(cause).others.push(`#${item} ${last(attempts).input}`.trim());
+      if (causes.has(cause)) causes.get(cause).others.push(`${task.levels?.length ? named(task, item) : `#${item}`} ${last(attempts).input}`.trim());
       else causes.set(cause, { task, item, attempts, error, others: [] });
     }
     return [...causes.values()];

@@ -39,9 +39,9 @@ function taskRow(task, doc, hasGroups) {
 }
 
 const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
-// The items of a map in rounds, by round: "1 in round 0", "3 in round 1".
-const countItems = (rounds) => [...Map.groupBy(rounds.filter((each) => each !== null), (each) => each)]
-  .map(([round, items]) => `${number(items.length)} in round ${round}`);
+// The items of a map in rounds, or in other items: "1 in level[0]", "3 in level[1]"; of older runs "1 in round 0".
+const countItems = ({ levels, items: { round: rounds } }) => [...Map.groupBy(rounds.filter((each) => each !== null), (each) => each)]
+  .map(([round, items]) => `${number(items.length)} in ${levels?.length ? `${levels[0]}[${round}]` : `round ${round}`}`);
 const times = (task) => isMap(task) && h("span.times", null, `×${number(task.count)}`);
 const usage = ({ cpu, peak }) => [!isNothing(cpu) && `CPU ${duration(cpu)}`, peak && `memory ${size(peak)}`];
 
@@ -56,7 +56,7 @@ function detailRow(doc, task) {
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       [roundsOf(task) ? "Rounds" : "Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
-      ["Items by round", task.items?.round && listed(countItems(task.items.round), MAX_ITEMS)],
+      ["Items by round", task.items?.round && listed(countItems(task), MAX_ITEMS)],
       ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),
@@ -150,5 +150,5 @@ function scatter(task, doc) {
     s("svg.scatter", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": label },
       Object.entries(dots).map(([name, parts]) => s(`path.${name}`, { d: parts.join("") }))),
     h("figcaption.aside", null, `${label}. Squares failed. The slowest: `,
-      slowest.map((item) => `#${item} ${duration(seconds[item])}`).join(", ")));
+      slowest.map((item) => `${task.levels?.length ? named(task, item) : `#${item}`} ${duration(seconds[item])}`).join(", ")));
 }

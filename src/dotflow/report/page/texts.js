@@ -13,10 +13,16 @@ const last = (list) => list[list.length - 1];
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const largest = (values) => values.reduce((most, value) => (value > most ? value : most), 0); // of any number of them
 const facts = (...parts) => parts.filter((part) => !isNothing(part)).join(" · ");
-const named = (task, item) => (item === null ? task.name : `${task.name}#${item}`);
+// The name of an item: `page[3].fetch[7]` where it has two indices, or else with its number among all of the task.
+const named = (task, item) => {
+  const [outer, nth] = item === null ? [] : [task.items?.round?.[item], task.items?.nth?.[item]];
+  if (task.levels?.length !== 2 || isNothing(outer) || isNothing(nth)) return item === null ? task.name : `${task.name}#${item}`;
+  const [first, second] = task.levels;
+  return `${first}[${outer}]${second.slice(first.length)}[${nth}]${task.name.slice(second.length)}`;
+};
 const given = (attempts) => [
   last(attempts)?.input && h("span.aside", null, code(last(attempts).input)),
-  !isNothing(last(attempts)?.round) && h("span.aside", null, `round ${last(attempts).round}`),
+  !isNothing(last(attempts)?.round) && isNothing(last(attempts).nth) && h("span.aside", null, `round ${last(attempts).round}`),
 ];
 const time = (iso) => iso && h("time", { datetime: iso, title: iso }, moments.format(new Date(iso)));
 

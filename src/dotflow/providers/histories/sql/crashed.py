@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+from dotflow.core.text import LEVELS, name_at
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql.database import Connection, Presence
 from dotflow.providers.histories.sql.tables import (
@@ -16,6 +17,7 @@ from dotflow.providers.histories.sql.tables import (
     RUNNING,
     SKIPPED,
     UNKNOWN,
+    levels_in,
 )
 
 FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
@@ -30,12 +32,12 @@ MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = ? WHERE run = ? AND state =
 #: The states of its tasks that have ended; of several attempts the last one.
 COUNT: Final = f"SELECT task, state FROM attempts WHERE run = ? AND item = {NO_ITEM} ORDER BY task, item, attempt"
 #: What ran, the items of a map first; or else what waited for its next attempt.
-FIRST: Final = f"""SELECT steps.name, item, attempt, attempts.state
+FIRST: Final = f"""SELECT steps.name, policy, item, attempt, attempts.state, attempts.round, items
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
     WHERE run = ? AND (attempts.state = {RUNNING} OR attempts.state = {RETRY} AND NOT EXISTS (SELECT 1
         FROM attempts AS later WHERE (later.run, later.task, later.item) = (attempts.run, attempts.task, attempts.item)
         AND later.attempt > attempts.attempt))
-    ORDER BY items IS NOT NULL, attempts.state = {RETRY}, attempts.began LIMIT 1"""
+    ORDER BY item = {NO_ITEM} AND items IS NOT NULL, attempts.state = {RETRY}, attempts.began LIMIT 1"""
 MARK_RUN: Final = """UPDATE runs SET state = ?, ended = COALESCE(?, began), error = ?, completed = ?,
     failed = ?, restored = ?, skipped = ? WHERE run = ?"""
 
@@ -69,8 +71,11 @@ def end_of(connection: Connection, run: int, state: TypeRunState) -> tuple[int |
     if state is TypeRunState.UNKNOWN:
         return last, UNWRITTEN
     error = BETWEEN
-    for name, item, attempt, reached in connection.execute(FIRST, (run,)):
+    for name, policy, item, attempt, reached, outer, nth in connection.execute(FIRST, (run,)):
+        levels = levels_in(policy)
         step = name if item == NO_ITEM else f"{name}#{item}"
+        if item != NO_ITEM and len(levels) == LEVELS and outer is not None and nth is not None:
+            step = name_at(name, levels, (outer, nth))
         when = f"between the attempts {attempt} and {attempt + 1}" if reached == RETRY else "during this step"
         error = f"{step}: the process of the run ended {when}"
     return last, error

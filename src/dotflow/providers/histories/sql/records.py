@@ -30,6 +30,7 @@ from dotflow.providers.histories.sql.tables import (
     RUNNING,
     SHARED_ATTEMPT,
     STATES,
+    levels_in,
     micro,
     moment,
     moment_or_none,
@@ -46,6 +47,7 @@ from dotflow.records.record import (
     ValueRecord,
     find_step,
     no_item,
+    no_item_at,
     no_round,
 )
 
@@ -112,6 +114,7 @@ TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FR
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
+ITEM_AT: Final = "SELECT item FROM attempts WHERE run = ? AND task = ? AND round = ? AND items = ? LIMIT 1"
 HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
 #: The rounds of a map with their first items.
 ROUNDS: Final = "SELECT round, MIN(item) FROM attempts WHERE run = ? AND task = ? AND round IS NOT NULL GROUP BY round"
@@ -379,9 +382,10 @@ class Records(Reader):
                 asked or 0,
                 notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
                 number,
+                None if item == NO_ITEM else items,
             )
             attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
-            if items is not None:
+            if items is not None and item == NO_ITEM:
                 counts[task] = items
         return attempts, counts
 
@@ -429,7 +433,13 @@ class Records(Reader):
         counts = dict(self.connection.execute(MAPS, (run,)))
         tasks = [_task(row, {}, counts, True) for row in self.connection.execute(STEPS, (plan,))]
         with_rounds = {task for (task,) in self.connection.execute(WITH_ROUNDS, (run,))} if "[" in step else ()
-        task, item, number = find_step(run_id, tasks, step, with_rounds)
+        task, item, number, index = find_step(run_id, tasks, step, with_rounds)
+        if index is not None:
+            assert number is not None
+            rows = self.connection.execute(ITEM_AT, (run, task.task_id, number, index)).fetchall()
+            if not rows:
+                raise no_item_at(task, (number, index))
+            return run, Selection(task.task_id, rows[0][0], attempt)
         if number is not None:
             firsts = dict(self.connection.execute(ROUNDS, (run, task.task_id)))
             if number not in firsts:
@@ -567,15 +577,19 @@ def _task(
     own: Sequence[AttemptRecord] = items.pop(NO_ITEM, ())
     if max(items, default=0) > len(items) + MAX_AHEAD:  # each item up to the last one has a place in a report
         raise ValueError(f"the task {task} has the item {max(items)}, but not those before it")
+    described = dict(json.loads(policy)) if policy else {}
+    levels = levels_in(policy)
+    described.pop("levels", None)
     return TaskRecord(
         task_id=task,
         name=name,
+        levels=levels,
         group=group or "default",
         lane=lane or 0,
         identity=identity or "",
         code=code or "",
         needs=[range(task)[need] for need in json.loads(needs)] if needs else (),
-        policy=dict(json.loads(policy)) if policy else {},
+        policy=described,
         attempts=own,
         items=items,
         count=counts.get(task),

@@ -105,7 +105,8 @@ class RunRows:
         self.trace: str | None = None
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
-        self._rounds: dict[int, list[int]] = {}  # of maps in rounds, or in other items: that of each of their items
+        # Of maps in rounds, or in other items, for each item: the round, or the index of that item, and its first one.
+        self._places: dict[int, list[tuple[int, int]]] = {}
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
         self.has_more = self.has_end = False
         self._copied = 0
@@ -150,7 +151,9 @@ class RunRows:
             widened(row)
             row[FALLBACK] = fallback
             if item != NO_ITEM:
-                row[INPUT], row[ROUND] = self._values.item_preview(event), self._round_of(task, item)
+                row[INPUT] = self._values.item_preview(event)
+                if self._places:
+                    self._set_place(row, task, item)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -251,8 +254,8 @@ class RunRows:
 
     def _open_map(self, event: MapOpened) -> None:
         if event.round is not None:
-            rounds = self._rounds.setdefault(event.task_id, [])
-            rounds += [event.round] * (event.items - len(rounds))
+            places = self._places.setdefault(event.task_id, [])
+            places += [(event.round, len(places))] * (event.items - len(places))
         if opened := self._open.get((event.task_id, NO_ITEM)):  # a map in rounds opens again in each
             opened.row[ITEMS] = event.items
             self.attempts[id(opened.row)] = opened.row
@@ -312,15 +315,17 @@ class RunRows:
 
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
         row: Row = [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
-        if item != NO_ITEM and task in self._rounds:
-            widened(row)[ROUND] = self._round_of(task, item)
+        if item != NO_ITEM and self._places:
+            self._set_place(widened(row), task, item)
         self.attempts[id(row)] = row
         return row
 
-    def _round_of(self, task: int, item: int) -> int | None:
-        """Returns the round of an item of a map in rounds, or the index of the item that it belongs to."""
-        rounds = self._rounds.get(task, ())
-        return rounds[item] if item < len(rounds) else None
+    def _set_place(self, row: Row, task: int, item: int) -> None:
+        """Sets the round of an item of a map in rounds, or the item that it belongs to, and its index there."""
+        places = self._places.get(task, ())
+        if item < len(places):
+            row[ROUND], first = places[item]
+            row[ITEMS] = item - first
 
     def _measure(self, row: Row, usage: Usage) -> None:
         cpu, row[PEAK], row[WORKER], notes = usage

@@ -3,10 +3,12 @@
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
 `inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. `round` is that of an item
-of a map in rounds; other items in rounds are rounds themselves. A `value` of `task_notes` is JSON. In `output`, stream
-0 is a gap of `skipped` bytes.
+of a map in rounds, or the index of the outermost item around it, and `items` its own index there; of a map `items` is
+their number. Other items in rounds are rounds themselves. The `policy` of a step has its `levels`, too. A `value` of
+`task_notes` is JSON. In `output`, stream 0 is a gap of `skipped` bytes.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -184,3 +186,9 @@ def moment(micro: int) -> datetime:
 def moment_or_none(micro: int | None) -> datetime | None:
     """Returns the moment of the microseconds since 1970; None for None. Raises ValueError."""
     return None if micro is None else moment(micro)
+
+
+def levels_in(policy: str | None) -> tuple[str, ...]:
+    """Returns the levels of the items of a task from the text of its policy; empty where they are none, or no names."""
+    levels = json.loads(policy).get("levels", ()) if policy and "levels" in policy else ()
+    return tuple(levels) if isinstance(levels, list) and all(isinstance(level, str) for level in levels) else ()

@@ -137,10 +137,10 @@ def _as_text(value: Any) -> Any:
 def _plan(connection: Connection, steps: Sequence[Planned]) -> int:
     """Returns the number of the plan in the file. By columns, since a run of thousands of steps looks for it, too."""
     fields: list[Any] = [*zip(*steps, strict=True)] or [()] * len(Planned._fields)
-    names, groups, lanes, identities, needs, policies, codes, _, rounds = fields
+    names, groups, lanes, identities, needs, policies, codes, _, rounds, levels = fields
     described = {key: _describe(policy) for key, policy in {id(policy): policy for policy in policies}.items()}
-    of_step = zip(policies, rounds, strict=True)  # many steps share one
-    texts = [_describe(policy, count) if count else described[id(policy)] for policy, count in of_step]
+    of_step = zip(policies, rounds, levels, strict=True)  # many steps share one
+    texts = [_describe(*of) if of[1] or of[2] else described[id(of[0])] for of in of_step]
     columns = [*map(str, names)], identities, codes, [*map(str, groups)], lanes, [*map(tuple, needs)], texts
     digest = _digest(marshal.dumps(columns, 0))  # the version without references, so that equal ones are equal bytes
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
@@ -155,9 +155,9 @@ def _plan(connection: Connection, steps: Sequence[Planned]) -> int:
     return int(plan)
 
 
-def _describe(policy: Policy | None, rounds: int = 0) -> str | None:
+def _describe(policy: Policy | None, rounds: int = 0, levels: Sequence[str] = ()) -> str | None:
     """Returns what differs from the default policy as JSON; None if nothing does."""
-    changed = None if policy is None else policy.changed(rounds)
+    changed = None if policy is None else policy.changed(rounds, levels)
     return json.dumps(changed) if changed else None
 
 
