@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, action, clock
+from dotflow import Config, Context, DotFlow, action, clock
 from dotflow.abc.operations import Claim, Ending, RunLost
 from dotflow.control import Control
+from dotflow.core.events import AttemptStarted, Planned, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
 from dotflow.errors import HistoryError
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import SQLQueueServer
@@ -134,6 +136,31 @@ def test_a_thawed_process_keeps_what_was_not_taken_yet(
     assert pass_time(2, server) == []
     one.server.begin(claim)
     assert Control(one.workflow).run(run).state is TypeRunState.RUNNING
+
+
+def test_what_a_thawed_process_records_of_a_run_that_was_taken_over_is_dropped(
+    machines: Machines, pass_time: PassTime
+) -> None:
+    """Its running step ends with a value that no run has: the history keeps that it was cut off, and why."""
+    one, server = machines
+    one.workflow.submit()
+    claim = one.take()
+    one.server.begin(claim)
+    steps = (Planned("double", "default"),)
+    started = RunStarted(claim.name, claim.run_id, 1, clock.now(), steps=steps, workflow="report", is_claimed=True)
+    one.history.record(claim.run_id, started)
+    one.history.record(claim.run_id, AttemptStarted(0, 1, Context(), clock.now(), clock.ticks()))
+    one.history.settle(claim.run_id, begins=True)
+    pass_time(47, server)
+    ask = server.history.database.run
+    rows = "SELECT runs.state, runs.error, completed, attempts.state FROM runs JOIN attempts USING (run)"
+    crashed = ask(rows)
+
+    one.history.record(claim.run_id, TaskCompleted(0, Context(2), clock.ticks()))
+    one.history.record(claim.run_id, RunEnded(claim.name, claim.run_id, TypeStatus.FAILED, clock.now()))
+
+    assert ask(rows) == crashed
+    assert crashed[0][0] == "Crashed"
 
 
 def test_a_process_that_was_taken_over_serves_on_with_a_new_row(machines: Machines, pass_time: PassTime) -> None:

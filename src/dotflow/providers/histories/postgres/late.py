@@ -16,7 +16,7 @@ from dotflow.providers.histories.sql.database import AnswerLost, Connection
 from dotflow.providers.histories.sql.output_rows import OutputRows, save_output
 from dotflow.providers.histories.sql.rows import HANDLERS, RunRows, widened
 from dotflow.providers.histories.sql.tables import FIND_RUN
-from dotflow.providers.histories.sql.writer import RunGone, register, write_rows
+from dotflow.providers.histories.sql.writer import IS_OWNED, RunGone, register, write_rows
 from dotflow.worker.interrupts import in_forked_child
 
 RETRY_DELAY: Final = 1.0  # seconds until the next attempt after an error
@@ -77,7 +77,7 @@ class RunWriter:
             self._take()
             try:
                 self._write(patience)
-            except RunGone:  # another history is there now
+            except RunGone:  # what it did is another process's to tell
                 self._waiting.clear()
                 self._end()
             except HistoryError as error:
@@ -111,6 +111,8 @@ class RunWriter:
             run = register(connection, started, self._lock)
         for batch in self._waiting:
             write_rows(connection, run, batch, has_lost=bool(self._missing))
+        if started.is_claimed and not connection.execute(IS_OWNED, (run,)).fetchall():  # last: it may be taken meanwhile
+            raise RunGone
         return run
 
     def _take(self) -> None:

@@ -171,6 +171,8 @@ TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
 OWN: Final = "SELECT run_id FROM runs JOIN wanted USING (run) WHERE server = ? AND state = 'Running'"
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
+#: What its process still writes of a run that was taken over is refused.
+DISOWN: Final = "UPDATE runs SET lock = NULL WHERE run = ?"
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
 BEFORE: Final = """SELECT runs.run, CAST(tries AS BIGINT) FROM runs JOIN wanted USING (run)
@@ -968,6 +970,7 @@ def _take_over(connection: Connection, run: int, now: int, settings: str | None 
     connection.execute(MARK_RUN, (fate.state, ended, fate.error, *counts, run))
     if fate.reason:
         connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (fate.reason, run))
+    connection.execute(DISOWN, (run,))
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None

@@ -42,6 +42,7 @@ SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
     parent_run, parent_task, parent_attempt, parent_item, lock, process, plan, environment, storage, is_named,
     workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, TRUE)"""
+IS_OWNED: Final = "SELECT 1 FROM runs WHERE run = ? AND lock IS NOT NULL"
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
     storage = ?, inputs = ?, params = COALESCE(?, params) WHERE run = ?"""
 #: The last run of a name whose chain has begun and can go on.
@@ -61,7 +62,7 @@ DEQUEUE: Final = "UPDATE wanted SET queued = FALSE WHERE run = ?"
 
 
 class RunGone(Exception):
-    """The file does not have a claimed run: it is another one now, and the run is unknown there."""
+    """A claimed run is not there, since it is another history now; or another process has taken it over."""
 
 
 def register(connection: Connection, started: RunStarted, lock: int | None) -> int:
