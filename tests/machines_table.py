@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
     Attributes:
         submissions: How many runs, three of a name.
-        kills: How many servers get SIGKILL.
+        kills: How many servers get SIGKILL. One is spared: nobody takes over what no server has watched for 45 s.
         first: Seconds until the first kill.
         pause: Seconds between two kills.
         harms: What else happens.
@@ -80,10 +80,10 @@ class Plan(NamedTuple):
 
     submissions: int = 1_000
     kills: int = 40
-    first: float = 6.0
+    first: float = 12.0
     pause: float = 8.0
     harms: tuple[Harm, ...] = (
-        Harm("freeze", 10, 60),
+        Harm("freeze", 8, 60),
         Harm("stop", 40, 60),
         Harm("cut off", 110, 75),
         Harm("restart", 200, 5),
@@ -98,7 +98,7 @@ class Plan(NamedTuple):
 QUICK: Final = Plan(
     submissions=24,
     kills=3,
-    first=3.0,
+    first=4.0,
     pause=1.5,
     harms=(Harm("freeze", 3.5, 6), Harm("cut off", 4, 6), Harm("restart", 10.5, 0.5)),
     step=0.05,
@@ -205,7 +205,6 @@ class Server:
         life: Which of its processes this is, from 1.
         process: The process.
         started: When.
-        is_stopped: Whether it is stopped now.
         ended: When it was seen to have ended; None while it runs.
     """
 
@@ -214,7 +213,6 @@ class Server:
     life: int = 0
     started: float = 0.0
     process: "subprocess.Popen[bytes] | None" = None
-    is_stopped: bool = False
     ended: float | None = None
 
     @property
@@ -369,6 +367,8 @@ class Fleet:
         self._history.upgrade()
         names = [(machine, f"{machine.name}/{number}") for number in range(SERVERS) for machine in self.machines]
         self.servers = [Server(machine, name) for machine, name in names]
+        self._spared = self.servers[2]  # on the machine that is not cut off
+        self._stopped: dict[str, Server] = {}
         self._stack.callback(self._end_servers)
 
     def dsn(self, machine: Machine) -> str:
@@ -410,14 +410,14 @@ class Fleet:
         events: list[tuple[float, str, Callable[[], object]]] = []
         for number in range(plan.kills):
             events.append((plan.first + number * plan.pause, "kill -9", self._kill))
-        first, second, machine = self.servers[0], self.servers[1], self.machines[1]
+        machine = self.machines[1]
 
         def away(name: str, begin: Callable[[], object], end: Callable[[], object]) -> Harming:
             return name, lambda: self._take_away(name, begin), lambda: self._give_back(name, end)
 
         actions: dict[str, Harming] = {
-            "freeze": (first.name, lambda: self._stop(first, with_workers=True), lambda: self._go_on(first)),
-            "stop": (second.name, lambda: self._stop(second, with_workers=False), lambda: self._go_on(second)),
+            "freeze": ("a server and its workers", lambda: self._stop("freeze"), lambda: self._go_on("freeze")),
+            "stop": ("a server alone", lambda: self._stop("stop"), lambda: self._go_on("stop")),
             "cut off": away(machine.name, machine.cut, machine.heal),
             "restart": away("Postgres", lambda: order("stop"), lambda: order("start")),
             "crash": away("Postgres", lambda: order("crash"), lambda: order("start")),
@@ -466,8 +466,14 @@ class Fleet:
         assert server.process is not None
         return is_away and server.process.returncode == 2
 
+    def _running(self) -> list[Server]:
+        """Returns the servers that may be harmed, the oldest process first."""
+        harmed = [one for one in self.servers if one is not self._spared and one not in self._stopped.values()]
+        running = [one for one in harmed if one.process is not None and one.process.poll() is None]
+        return sorted(running, key=lambda server: server.started)
+
     def _kill(self) -> None:
-        running = [one for one in self.servers if not one.is_stopped and one.process and one.process.poll() is None]
+        running = self._running()
         if not running:
             return
         server = self._random.choice(running)
@@ -475,24 +481,21 @@ class Fleet:
         self.trouble.killed[server.title] = time.monotonic()
         server.process.kill()
 
-    def _stop(self, server: Server, *, with_workers: bool) -> None:
+    def _stop(self, what: str) -> None:
+        """Stops the oldest process, which has runs; with "freeze" its workers, too."""
+        server = self._stopped[what] = self._running()[0]
         assert server.process is not None
-        if server.process.poll() is not None:  # it was killed just now
-            self._start(server)
-            time.sleep(3)
-        server.is_stopped = True
-        frozen = _family(server.process.pid) if with_workers else [server.process.pid]
-        for pid in frozen:
+        for pid in _family(server.process.pid) if what == "freeze" else [server.process.pid]:
             _signal(pid, signal.SIGSTOP)
-        if with_workers:
+        if what == "freeze":
             self.trouble.stopped[server.title] = (time.monotonic(), float("inf"))
 
-    def _go_on(self, server: Server) -> None:
+    def _go_on(self, what: str) -> None:
+        server = self._stopped.pop(what)
         assert server.process is not None
         for pid in _family(server.process.pid):
             _signal(pid, signal.SIGCONT)
-        server.is_stopped = False
-        if server.title in self.trouble.stopped:
+        if what == "freeze":
             self.trouble.stopped[server.title] = (self.trouble.stopped[server.title][0], time.monotonic())
 
     def _take_away(self, name: str, how: Callable[[], object]) -> None:
@@ -506,10 +509,11 @@ class Fleet:
         self.trouble.away[name].append((began, time.monotonic()))
 
     def _end_servers(self) -> None:
+        for what in list(self._stopped):
+            self._go_on(what)
         running = [one for one in self.servers if one.process is not None and one.process.poll() is None]
         for server in running:
             assert server.process is not None
-            self._go_on(server)
             server.process.send_signal(signal.SIGINT)
         for server in running:
             assert server.process is not None

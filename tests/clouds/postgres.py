@@ -18,12 +18,16 @@ PASSWORD: Final = "p@ss/w:rd?'s3cr3t%"  # that has to be quoted, wherever it sta
 class PostgresProcess:
     """The script postgres_server.py, and the server that it runs.
 
+    Args:
+        synced: Whether it waits for the disk, as servers do.
+
     Attributes:
         port: Where it listens, on the loopback address.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, synced: bool = False) -> None:
         command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), PASSWORD]
+        command += ["--synced"] if synced else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         port = self._answer()
         if not port:

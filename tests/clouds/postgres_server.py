@@ -29,10 +29,12 @@ class Server:
     Args:
         folder: Its folder.
         password: Of the user postgres.
+        synced: Whether it waits for the disk.
     """
 
-    def __init__(self, folder: Path, password: str) -> None:
+    def __init__(self, folder: Path, password: str, *, synced: bool) -> None:
         self._folder = folder
+        self._fsync = "fsync=on" if synced else "fsync=off"
         self._password = password
         self._given: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL}
         self._binaries = _find()
@@ -72,7 +74,7 @@ class Server:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._given)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", f"port={self.port}"]
+        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", self._fsync, f"port={self.port}"]
         command = [self._binaries / "postgres", "-D", self._folder / "data", *(f"--{setting}" for setting in settings)]
         log = self._folder / "log"
         with log.open("ab") as file:
@@ -98,7 +100,7 @@ def main() -> None:
     """Serves until stdin is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close stdin
     with tempfile.TemporaryDirectory(prefix="dotflow-postgres-") as folder:
-        server = Server(Path(folder), sys.argv[1])
+        server = Server(Path(folder), sys.argv[1], synced="--synced" in sys.argv)
         try:
             print(server.port, flush=True)
             for line in sys.stdin:
