@@ -111,7 +111,8 @@ class RunWriter:
             run = register(connection, started, self._lock)
         for batch in self._waiting:
             write_rows(connection, run, batch, has_lost=bool(self._missing))
-        if started.is_claimed and not connection.execute(IS_OWNED, (run,)).fetchall():  # last: it may be taken meanwhile
+        # Last, since it may be taken over meanwhile.
+        if started.is_claimed and not connection.execute(IS_OWNED, (run,)).fetchall():
             raise RunGone
         return run
 
