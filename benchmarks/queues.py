@@ -19,7 +19,7 @@ from dotflow import Config, DotFlow, action, clock
 from dotflow.abc.operations import Claim, Ending, Operations
 from dotflow.control import Control
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers import HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import HistoryPostgres, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import ADD_RUN, ADD_WANTED, SQLQueueServer
 from dotflow.serving import serve
 
@@ -108,8 +108,20 @@ def rows(quick: bool) -> Iterator[Row]:
     )
 
 
-def workflow_in(folder: Path) -> DotFlow:
-    history = HistorySQLite(folder / "history.db", capture="none")
+def history_of(place: Path | str, **options: Any) -> HistorySQLite | HistoryPostgres:
+    """Returns the history of a folder, or of a DSN."""
+    if str(place).startswith("postgresql://"):
+        return HistoryPostgres(str(place), capture="none", **options)
+    return HistorySQLite(path_in(place), capture="none", **options)
+
+
+def path_in(folder: Path | str) -> Path:
+    return Path(folder) / "history.db"
+
+
+def workflow_in(folder: Path, place: str = "") -> DotFlow:
+    """Returns a workflow with its values in a folder, and its history there, too, or in the database of a DSN."""
+    history = history_of(place or folder)
     config = Config(storage=StorageFile(folder / "values"), history=history, log=LogDefault(output="none"))
     workflow = DotFlow(config, workflow_id="w", params={"folder": str(folder), "number": 0})
     workflow.task.add(mark)
@@ -152,18 +164,23 @@ def _insert(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("COMMIT")
 
 
-def _claim_all(folder: str, count: int, pipe: "object") -> None:
-    server = queue_of(workflow_in(Path(folder))).open_server(["w"])
-    taken = []
+def _claim_all(folder: str, count: int, pipe: "object", place: str = "", room: int = 0) -> None:
+    """Claims one by one and ends each, or with *room* so many at a time, with their beginnings."""
+    server = queue_of(workflow_in(Path(folder), place)).open_server(["w"])
+    taken, first = list[float](), time.monotonic()
     while len(taken) < count:
         began = time.perf_counter()
-        claims = server.claim({"w": None}, (), 1)
+        claims = server.claim({"w": None}, (), room or 1)
         if not claims:
             break
-        taken.append(time.perf_counter() - began)
-        server.end(claims[0], Ending(TypeRunState.COMPLETED))
+        taken += [(time.perf_counter() - began) / len(claims)] * len(claims)
+        for claim in claims:
+            if room:
+                server.begin(claim)
+            server.end(claim, Ending(TypeRunState.COMPLETED))
+    last = time.monotonic()
     server.close()
-    pipe.send(taken)  # type: ignore[attr-defined]
+    pipe.send((taken, first, last))  # type: ignore[attr-defined]
 
 
 def measure_claims(count: int) -> dict[str, float]:
@@ -172,8 +189,8 @@ def measure_claims(count: int) -> dict[str, float]:
         workflow = workflow_in(Path(name))
         for number in range(count):
             workflow.submit(params={"number": number})
-        alone, _ = _race(name, 1, count // 4)
-        taken, seconds = _race(name, PROCESSES, count)
+        alone, _ = race(name, 1, count // 4)
+        taken, seconds = race(name, PROCESSES, count)
     return {
         "alone": median(alone),
         "p50": median(taken),
@@ -182,18 +199,19 @@ def measure_claims(count: int) -> dict[str, float]:
     }
 
 
-def _race(folder: str, processes: int, count: int) -> tuple[list[float], float]:
+def race(folder: str, processes: int, count: int, place: str = "", room: int = 0) -> tuple[list[float], float]:
+    """Returns the seconds of each claim of processes that race, and those of all."""
     context = get_context("spawn")
     pipes = [context.Pipe() for _ in range(processes)]
-    workers = [context.Process(target=_claim_all, args=(folder, count, ours)) for _, ours in pipes]
+    workers = [context.Process(target=_claim_all, args=(folder, count, ours, place, room)) for _, ours in pipes]
     for worker in workers:
         worker.start()
-    began = time.perf_counter()
-    taken = [seconds for theirs, _ in pipes for seconds in theirs.recv()]
-    total = time.perf_counter() - began
+    found = [theirs.recv() for theirs, _ in pipes]
     for worker in workers:
         worker.join()
-    return taken, min(total, sum(taken) * 2)
+    busy = [(first, last) for taken, first, last in found if taken]
+    seconds = max(last for _, last in busy) - min(first for first, _ in busy)
+    return [each for taken, *_ in found for each in taken], seconds
 
 
 def measure_blocked(many: int, count: int) -> dict[str, float]:

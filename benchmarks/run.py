@@ -69,7 +69,11 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "timeouts": "timeouts:rows",
     "notify": "notifications:rows",
     "queue": "queues:rows",
+    "machines": "machines:rows",
+    "growth": "growth:rows",
 }
+#: Measured where they are named: they take many minutes, and gigabytes of the disk.
+LONG: Final = frozenset({"growth"})
 
 #: The rows that have a goal beside a peer or by themselves; the others are measured without.
 GOALS: Final = (
@@ -85,7 +89,7 @@ HEAD: Final = "| What | dotflow | Instead | takes | ratio | Budget | Within? |\n
 def main() -> None:
     """Measures what was asked for, and prints each row as it is known."""
     asked = _arguments()
-    names = asked.only or (GOALS if asked.goals else MEASUREMENTS)
+    names = asked.only or (GOALS if asked.goals else [name for name in MEASUREMENTS if name not in LONG])
     shown = []
     for line in _table(names, asked.quick):
         print(line, flush=True)

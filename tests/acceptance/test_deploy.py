@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from dotflow.cli.main import main
+from dotflow.providers.postgres.dsn import Dsn
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
+UPGRADE = "dotflow history upgrade --history postgres"
 STOPS_WITHIN = 30  # seconds that a step is given by the first signal, at least
 
 
@@ -89,3 +91,38 @@ def test_the_kubernetes_objects(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--once" in pods[1]["containers"][0]["args"]
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     assert 10 <= job["spec"]["startingDeadlineSeconds"] < 300  # below 10 it may never start
+
+
+def test_the_compose_file_of_several_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables are made before the first server begins, and no command line has the password."""
+    services = yaml.safe_load((DEPLOY / "compose-postgres.yaml").read_text())["services"]
+    serve, tables = services["serve"], services["tables"]
+
+    check_command(serve["command"].split(), capsys)
+    assert tables["command"] == UPGRADE
+    assert list(serve["depends_on"]) == ["tables"]
+    assert serve["environment"] == tables["environment"]
+    assert "volumes" not in serve
+    check_database(serve["environment"]["DOTFLOW_POSTGRES_DSN"])
+    assert int(serve["stop_grace_period"].rstrip("s")) >= STOPS_WITHIN
+
+
+def test_the_kubernetes_deployment_of_several_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each pod makes or upgrades the tables before it serves; the password is a secret."""
+    deployment = yaml.safe_load((DEPLOY / "kubernetes-postgres.yaml").read_text())
+    pod = deployment["spec"]["template"]["spec"]
+    (tables,), (serve,) = pod["initContainers"], pod["containers"]
+    dsn, password = serve["env"]
+
+    check_command(serve["args"], capsys)
+    assert " ".join(tables["args"]) == UPGRADE
+    assert (tables["image"], tables["env"]) == (serve["image"], serve["env"])
+    check_database(dsn["value"])
+    assert list(password) == ["name", "valueFrom"]
+    assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
+    assert pod["terminationGracePeriodSeconds"] >= STOPS_WITHIN
+
+
+def check_database(dsn: str) -> None:
+    """It can be read, and has no password."""
+    assert not Dsn(dsn, "HistoryPostgres").has_password
