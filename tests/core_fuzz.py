@@ -374,6 +374,7 @@ class Engine:
 
     def __init__(self, folder: str | None) -> None:
         self.returned: set[Any] = set()
+        self.has_completed = False  # the last run
         self.storage: Storage = StorageDefault() if folder is None else StorageFile(folder, durability="process")
 
     def run(self, maker: Maker, posts: int, **options: Any) -> dict[str, Any]:
@@ -399,8 +400,10 @@ class Engine:
         keys = [k.removeprefix("w/") for k in self.storage.list_keys("w/")]
         keys = [k for k in keys if "@" not in k and not k.endswith(("-cleanup", "-begun", "-items"))]
         out: dict[str, Any] = {"calls": Counter(maker.calls), "keys": sorted(keys), "plan": planned}
+        out["goes_on"], self.has_completed = not self.has_completed, False
         if not is_killed:
             run = workflow.last
+            self.has_completed = run.status is TypeStatus.COMPLETED
             # Not run.value(): of a map with failed items, what came is compared, too.
             givers = {task.name: giver_of(task) for task in maker.tasks}
             out["values"] = {name: run.task(giver).value for name, giver in givers.items()}
@@ -546,26 +549,29 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     ours, theirs = model.get("calls", Counter()), engine.get("calls", Counter())
     more, less = theirs - ours, ours - theirs
     every = [t for t in all_tasks(maker.tasks) if t.body is None]
-    in_rounds = {
-        t.step.name for top in maker.tasks if top.repeat and top.body for t in all_tasks(top.body.tasks) if t.step
-    }
+    scoped = [t for t in maker.tasks if t.body and (t.repeat or any(one.body or one.each for one in t.body.tasks))]
+    in_scopes = {t.step.name for t in all_tasks(scoped) if t.step}  # where dotflow looks at its turn
+    in_rounds = {t.step.name for t in all_tasks([t for t in maker.tasks if t.repeat]) if t.step}
     tasks = engine["ran"].tasks if "ran" in engine else []
     mine, others = ({row[0] for row in (one.get("plan") or {}).values()} for one in (model, engine))
     is_killed = "values" not in model, "values" not in engine
     is_same = not more and not less and model.get("values") == engine.get("values")
-    if resume == "unfinished" and (is_same or (more and not less) or ("restored" in mine and "restore" not in others)):
+    if resume == "unfinished" and engine["goes_on"]:
+        if "restore" in others and "restored" not in mine:
+            return "21 the model begins anew after a run that has failed inside of a workflow, which is wrong"
+    elif resume == "unfinished" and "restore" not in others:
         return "1 the model goes on with a run that has completed; dotflow begins anew, which is right"
     has_failed = any(item.status is TypeStatus.FAILED for task in tasks for item in task.items)
     # What dotflow does not do, it has done before, with the same arguments: what it restores is what it would make.
     returned = maker.calls.returned if resume == "changed" else {(name, args) for name, _, args in maker.calls.returned}
     before = less if resume == "changed" else [(name, args) for name, _, args in less]  # whatever the code was
     is_restored = bool(less) and not more and returned.issuperset(before)
-    if is_restored and {call[0] for call in less} <= in_rounds and (has_failed or is_killed[1]):
-        return "6 in rounds dotflow restores what takes a list of which an item has failed again; the model runs it"
+    if is_restored and {call[0] for call in less} <= in_scopes and (has_failed or is_killed[1]):
+        return "6 in scopes dotflow restores what takes a list of which an item has failed again; the model runs it"
     is_empty = "ran" in model and any(n.task.each and n.fan and not n.fan.kids for n in every_node(model["ran"].root))
     is_empty = is_empty or any(t.is_mapped and not t.items for t in tasks)
-    if is_restored and is_empty and {call[0] for call in less} <= in_rounds:
-        return "7 in rounds dotflow looks at its turn at an empty map whose argument is made anew; the model runs on"
+    if is_restored and is_empty and {call[0] for call in less} <= in_scopes:
+        return "7 in scopes dotflow looks at its turn at an empty map whose argument is made anew; the model does not"
     if not more and not less and model.get("plan") and model["keys"] != engine["keys"]:
         left = {key for key in [*model["keys"], *engine["keys"]] if (key in model["keys"]) != (key in engine["keys"])}
         if all("-r" in key for key in left):

@@ -639,13 +639,14 @@ class Run:
     def _takes_made(self, node: Node) -> bool:
         """Whether its items would take, for its value, what is made in this run, as far as all of them share it."""
         body = node.task.body
-        if node.fan.shared.made or body is None:
-            return bool(node.fan.shared.made)
+        shared = node.fan.shared
+        if shared.made or shared.unsure or body is None:
+            return bool(shared.made or shared.unsure)
         one = body.by_name[node.task.result]
         sources = (*one.takes.values(), *one.each.values())
         outer = [source[1:] for source in sources if isinstance(source, str) and source[0] == "$"]
         taken = [node.task.takes[name] for name in outer if name in node.task.takes]
-        return any(node.scope.read(source)[0] in (MADE, MAYBE) for source in taken)
+        return any(node.scope.read(source)[0] in (MADE, MAYBE, UNSURE) for source in taken)
 
     def _gives_items(self, scope: Scope, source: str, task: Task) -> bool:
         """Whether it goes over a map item by item; not over one that was skipped as a whole, so that none has begun."""
@@ -867,7 +868,7 @@ class Run:
         if failure:
             node.state = FAILED
             self._failed(node)
-            self._end_with(node, value, token)
+            self._end_with(node, *((NOTHING, "") if self._lacks(node) else (value, token)))
             return
         states = {kid.state for kid in _leaves(node.fan.kids)}
         if self._lacks(node):

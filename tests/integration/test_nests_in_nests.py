@@ -326,6 +326,29 @@ def test_a_task_that_an_outer_scope_skips_is_skipped_for_its_inner_items(
     assert sorted(item.value for item in run["table.row.cell.second"].items) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_task_of_an_inner_workflow_runs_though_those_beside_it_are_skipped_as_a_whole(
+    make_workflow: MakeWorkflow, mode: str
+) -> None:
+    """Also if the task of the outer workflow that these would take is skipped with them."""
+
+    def fails() -> int:
+        raise ValueError
+
+    cell = DotFlow(params={"cell": ..., "first": ..., "x": ...})
+    cell.task.add(action(lambda cell, first, x: cell), name="a").add(action(lambda cell: cell), name="b")
+    table = DotFlow(params={"table": ..., "x": ...})
+    table.task.add(action(lambda table, x: table), name="first").add(cell, name="cell", each={"cell": [1, 2]})
+    workflow = make_workflow()
+    workflow.task.add(action(fails), name="x").add(table, name="table", each=[7, 8])
+    workflow.task.add(action(lambda table: table), name="end")
+
+    run = start(workflow, mode, keep_going=True)
+
+    assert run.value("end") == [[1, 2], [1, 2]]
+    assert [run[name].status for name in ("table.first", "table.cell.a")] == [SKIPPED, SKIPPED]
+
+
 def test_a_fallback_takes_the_entries_of_both_levels(make_workflow: MakeWorkflow) -> None:
     """As the step itself does."""
 

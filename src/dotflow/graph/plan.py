@@ -73,6 +73,9 @@ class Plan:
             if links.nest is not None:
                 beside = [source for source in links.sources() if links.nest.has(source)]
                 beside += self.goes_after(task, 0, tasks)
+                unit = links.inner[0].tasks if links.inner else ()  # they begin together
+                of_unit = (source for other in unit for source in _links_of(tasks[other]).sources())
+                beside += [one for one in of_unit if links.nest.has(one) and one not in unit]
             elif links.always or task.step.approve is not None:  # they begin after the last item
                 continue
             if self.is_parallel:
