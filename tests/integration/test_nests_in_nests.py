@@ -189,6 +189,18 @@ def test_the_plan_has_a_row_for_each_task(sites: Sites) -> None:
     assert plan.removed == []
 
 
+def test_the_plan_counts_no_items_of_lists_that_are_not_known(sites: Sites) -> None:
+    """Those of a new run; of a resume whose inner lists are made anew, what runs is open."""
+    row = next(row for row in sites.workflow().plan().tasks if row.name == "site.page.fetch")
+    assert (str(row.decision), row.items) == ("run", None)
+    sites.start(sites.workflow())
+
+    plan = sites.workflow().plan(resume=True, rerun=["site.pages"])
+
+    rows = {row.name: (str(row.decision), row.items) for row in plan.tasks}
+    assert (rows["site.pages"], rows["site.page.fetch"]) == (("run", 3), ("open", None))
+
+
 def test_max_parallel_counts_the_items_of_each_inner_workflow(sites: Sites) -> None:
     """With one at a time the pages of a site go one after the other, while sites go side by side."""
     run = sites.start(sites.workflow({"max_parallel": 1}, max_parallel=2), "parallel")

@@ -17,7 +17,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, Arguments, ByItem, Got, Skip, gather, unmet_need
-from dotflow.graph.linked_task import LinkedTask, Scope
+from dotflow.graph.linked_task import InnerMap, LinkedTask, Scope
 from dotflow.graph.maps import open_map, record_ended, record_skipped, round_end
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
@@ -239,6 +239,10 @@ class RunForecast:
                 for index, context in values.get(task.task_id, {}).items():
                     task.items[index]._apply(TaskRestored(task.task_id, context, Context(), index))
         self._foresee(task)
+        if task.has_maps and not _are_listed(task):
+            if self._is_resume and not self._changes.is_rerun(task):  # what is known of items counts when they are
+                return Forecast(OPEN, "its items come from lists of the run")
+            return Forecast(RUN, self._why(task))
         done = sum(one.status is SKIPPED or (one.status is COMPLETED and task.step.checkpoint) for one in task.items)
         restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
         return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
@@ -535,3 +539,11 @@ def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> 
     return sorted(
         name for name in names - {task.key_name for task in tasks} if name[:1] not in ("", "@") and "/" not in name
     )
+
+
+def _are_listed(task: LinkedTask) -> bool:
+    """Returns whether the lists of all maps of a task in scopes are known, or these are skipped."""
+    nodes = [scope.node(task.task_id) for scope in task.scopes]
+    listed = [node for node in nodes if isinstance(node, InnerMap) and node.scope in task.scopes]
+    known = all(node.status is not NOT_STARTED and (not node.has_maps or _are_listed(node)) for node in listed)
+    return len(listed) == len(nodes) and known
