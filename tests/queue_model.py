@@ -10,7 +10,6 @@ One database goes along: a move is a savepoint, which is rolled back to come to 
 
 import argparse
 import contextlib
-import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from dotflow.abc.workflow import Superseded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers.histories.sql import database, queue
+from dotflow.providers.histories.sql.database import SQLiteConnection
 from dotflow.providers.histories.sql.writer import LAST_OPEN, SET_ORIGIN, end_others
 from dotflow.providers.histories.sqlite.formats import FORMAT
 from tests.histories import take
@@ -95,30 +95,39 @@ class Violation(AssertionError):
     """A rule is broken, after the steps in the message."""
 
 
+class _Connection(SQLiteConnection):
+    """A connection for which no time passes."""
+
+    now = 0
+
+
 class _Database:
     """What the queue needs of a database, in memory; and which processes live."""
 
     store = "history.db"
     patience = 0.0
 
-    def __init__(self, connection: sqlite3.Connection, is_alive: Callable[[int], bool]) -> None:
+    def __init__(self, connection: _Connection, is_alive: Callable[[int], bool]) -> None:
         self.connection = connection
         self.presence = self
         self.is_held = is_alive
 
-    def is_dead(self, connection: sqlite3.Connection, lock: int) -> bool:
+    def is_dead(self, connection: _Connection, lock: int) -> bool:
         return not self.is_held(lock)
 
-    def bury(self, connection: sqlite3.Connection, lock: int) -> None:
+    def bury(self, connection: _Connection, lock: int) -> None:
         """Nothing is left of a dead process."""
 
     def may_begin(self) -> bool:
         return True
 
-    def may_claim(self, connection: sqlite3.Connection) -> bool:
+    def may_claim(self, connection: _Connection) -> bool:
         return True
 
-    def transact(self, work: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
+    def now(self) -> int:
+        return 0
+
+    def transact(self, work: Callable[[_Connection], Any], lock: str | None = None, *, durable: bool = True) -> Any:
         self.connection.execute("SAVEPOINT work")
         try:
             return work(self.connection)
@@ -142,7 +151,7 @@ class _Queue(queue.SQLQueue):
 class World:
     """A state that is moved on: each method is one step of one process."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self.connection = connection
         for statement in FORMAT.schema:
             connection.execute(statement)
@@ -519,11 +528,8 @@ def explore(troubles: int, submissions: int) -> int:
 
     What a state with fewer troubles before it has led to, it need not lead to again.
     """
-    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1_000)
-    with (
-        contextlib.closing(connection),
-        mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended),
-    ):
+    connection = _Connection(":memory:", isolation_level=None, cached_statements=1_000)
+    with contextlib.closing(connection), mock.patch.object(queue, "mark_ended", _mark_ended):
         world = World(connection)
         with mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"):
             return _explore(world, troubles, submissions)
@@ -573,7 +579,7 @@ class _Visit:
         self.is_over = True
 
 
-def _mark_ended(connection: sqlite3.Connection, presence: database.Presence) -> list[int]:
+def _mark_ended(connection: _Connection, presence: database.Presence) -> list[int]:
     """Marks runs by hand whose process has ended, as `crashed.mark_ended`."""
     for run, lock in connection.execute(
         "SELECT run, lock FROM runs WHERE state = 'Running' AND run NOT IN (SELECT run FROM wanted)"

@@ -162,7 +162,7 @@ class Control:
             HistoryError: The history can't be read.
             MissingExtra: CronSim is not installed.
         """
-        now = clock.now()
+        now = self._queue.now()
         found = sorted(self._queue.schedules(), key=lambda one: one.schedule.schedule)
         return [self._summary_of(one, now) for one in found]
 
@@ -187,7 +187,7 @@ class Control:
 
     def long_queued(self) -> list[LongQueued]:
         """Returns what waits in the queue for over ten minutes, by workflow."""
-        return list(self._queue.long_queued(clock.now() - LONG_WAIT))
+        return list(self._queue.long_queued(self._queue.now() - LONG_WAIT))
 
     def run(self, run: str) -> "RunSummary":
         """Returns a run. Raises NotInHistory."""

@@ -96,6 +96,7 @@ class Spy:
     def __init__(self, connection: Any, seen: set[str]) -> None:
         self._connection = connection
         self._seen = seen
+        self.now = connection.now
 
     def execute(self, statement: str, values: Any = ()) -> Any:
         self._seen.add(statement)

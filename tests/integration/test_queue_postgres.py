@@ -1,23 +1,29 @@
 """The queue in Postgres: who is taken over, and who goes on; each history here is that of a machine of its own."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from dotflow import Config, Context, DotFlow, action, clock
-from dotflow.abc.operations import Claim, Ending, RunLost
+from dotflow.abc.operations import Claim, Ending, Order, RunLost, Submission, TypeOrder
 from dotflow.control import Control
 from dotflow.core.events import AttemptStarted, Planned, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import HistoryError
+from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.serving import Server
 from tests.histories import take
+
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
 @action
@@ -286,3 +292,54 @@ def test_a_run_of_a_process_that_is_cut_off_ends_after_its_step(machines: Machin
     assert first == ["first"]
     assert (ended.state, began) == (TypeRunState.COMPLETED, ["first", "second"])
     assert one.history.summary(run).reason == "its process could not reach the history for too long"
+
+
+def test_processes_that_submit_claim_cancel_and_end_at_once_lose_nothing(postgres_history: str) -> None:
+    """Four of them, three runs a name: a run is claimed once, none that was cancelled, and its end finds it."""
+    with psycopg.connect(postgres_history) as connection:
+        before = connection.execute(DEADLOCKS).fetchone()
+    dealt, submitted, claimed, lost = count(), list[str](), list[str](), list[str]()
+
+    def work() -> None:
+        with closing(HistoryPostgres(postgres_history)) as history:
+            queue = history.operations()
+            server = queue.open_server(["report"])
+            while (number := next(dealt)) < 100:
+                submitted.append(queue.submit(Submission("report", "{}", f"report@customer={number % 20}")))
+                with suppress(OrderRefused):  # it has ended
+                    queue.order(submitted[-1], Order(TypeOrder.CANCEL, "anna"))  # which another one may claim
+                claims = server.claim({"report": None}, (), 2)
+                claimed.extend(claim.run_id for claim in claims)
+                for claim in claims:
+                    server.begin(claim)
+                    if server.end(claim, Ending(TypeRunState.COMPLETED)) is None:
+                        lost.append(claim.run_id)
+            server.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    with closing(HistoryPostgres(postgres_history)) as history:
+        assert [run.run_id for run in history.runs() if run.state is TypeRunState.RUNNING] == []
+        at_once = history.database.run("SELECT run_id FROM orders JOIN runs USING (run) WHERE done = at")
+    assert (len(claimed), lost) == (len(set(claimed)), [])
+    assert not {run for (run,) in at_once} & {*claimed}, "what was cancelled in the queue was claimed"
+    with psycopg.connect(postgres_history) as connection:
+        assert connection.execute(DEADLOCKS).fetchone() == before
+
+
+def test_the_clock_of_the_database_says_what_is_due(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of a machine, which may be wrong by hours: neither of one that submits, nor of one that claims."""
+    one, server = machines
+    right = clock.now
+    monkeypatch.setattr(clock, "now", lambda: right() + timedelta(hours=5))
+    later = one.workflow.submit(params={"customer": 2}, at="1h")
+    first = one.workflow.submit()
+
+    assert server.take().run_id == first
+    assert take(server.server, "report") is None
+    moments = {run.run_id: run.submitted for run in one.history.runs()}
+    assert max(moments[later], moments[first]) < right() + timedelta(minutes=1)
+    monkeypatch.setattr(clock, "now", lambda: right() - timedelta(hours=5))
+    assert server.history.operations().now() > right() - timedelta(minutes=1)
+    assert server.server.next_due() is not None

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dotflow import clock
 from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import CatchUp, Fired, Late
 from dotflow.core.types.overlap import TypeOverlap
@@ -29,7 +30,7 @@ class Submission(NamedTuple):
             does not know the defaults of the workflow: a server fills it in.
         key: The same key returns the same run.
         priority: Higher ones begin first.
-        due: The moment before which it does not begin; None for now.
+        due: The moment before which it does not begin, or the time from now by the clock of the history; None for now.
         title: The name of the workflow for readers.
         by: Who wants it, for the notes of the run; "" for no note.
     """
@@ -39,7 +40,7 @@ class Submission(NamedTuple):
     name: str | None
     key: str | None = None
     priority: int = 0
-    due: datetime | None = None
+    due: datetime | timedelta | None = None
     title: str | None = None
     by: str = ""
 
@@ -265,6 +266,10 @@ class Operations(ABC):
 
     Users' ids are whole: a beginning of an id could be another run's. Any run of a chain stands for the newest one.
     """
+
+    def now(self) -> datetime:
+        """Returns the moment by the clock of the history, which says what is due: by default that of this machine."""
+        return clock.now()
 
     @abstractmethod
     def submit(self, submission: Submission) -> str:

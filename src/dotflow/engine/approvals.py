@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from dotflow import clock
 from dotflow.abc.operations import Operations
 from dotflow.codec.json import decode
 from dotflow.core.approval import Answer, Approval, Question, QuestionId, late, question_text, rejection
@@ -47,7 +46,7 @@ class Approvals:
             about = digest_of([about, text])
         question = self._queue.ask(asked, text, about, step.approve_within, task.item)
         if question.is_yes is None:
-            if question.until is None or not question.is_late(clock.now()):
+            if question.until is None or not question.is_late(self._queue.now()):
                 return Answer(open=question._replace(history=self._option))
             return Answer(refusal=late((question.until - question.asked).total_seconds()))
         if not question.is_yes:

@@ -62,8 +62,8 @@ def why_no_history() -> str:
     return TURNED_OFF if os.environ.get(HISTORY_VARIABLE) == OFF else NO_HISTORY
 
 
-def due_at(at: object) -> datetime | None:
-    """Returns the moment of the argument `at`; now for one that has passed. Raises InvalidArgument."""
+def due_at(at: object) -> datetime | timedelta | None:
+    """Returns the moment of the argument `at`, or its time from now; None for now. Raises InvalidArgument."""
     if at is None:
         return None
     now = clock.now()
@@ -76,8 +76,8 @@ def due_at(at: object) -> datetime | None:
     if now.timestamp() + seconds >= LAST_MOMENT - 1:
         raise InvalidArgument("at", at, "a moment before the year 2255")
     if seconds <= 0:
-        return now
-    return at if isinstance(at, datetime) else now + timedelta(seconds=seconds)
+        return None
+    return at if isinstance(at, datetime) else timedelta(seconds=seconds)
 
 
 def check_submission(key: object, priority: object, masks: Masks) -> None:

@@ -53,7 +53,7 @@ ACTIVE: Final = """SELECT COUNT(*) FROM sqlite_master
     WHERE tables.type = 'table' AND columns.hidden > 0"""
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[Any], T]  # with the connection, of the class that the format names
 
 # Modes of opening: sqlite.org/uri.html
 MODE_CREATE: Final = "rwc"
@@ -74,6 +74,7 @@ class DatabaseFormat(NamedTuple):
         settings: The statements for each connection.
         text_factory: What a text is read as: str, bytes, or what this returns for its bytes.
         oldest: The oldest version that can be read without an upgrade; by default the present one.
+        factory: The class of its connections.
     """
 
     application_id: int
@@ -84,6 +85,7 @@ class DatabaseFormat(NamedTuple):
     settings: Sequence[str] = ()
     text_factory: Callable[[bytes], Any] = str
     oldest: int | None = None
+    factory: type[sqlite3.Connection] = sqlite3.Connection
 
     def check(self, connection: sqlite3.Connection, version: int) -> None:
         """Raises ForeignDatabase unless all that is read and written is plain tables, in which nothing is computed."""
@@ -368,7 +370,8 @@ class SQLiteFile:
         uri = f"{self._uri}?mode={mode}{vfs and f'&vfs={vfs}'}"
         check_beside(self._path)
         before = dict(open_files())
-        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        settings: dict[str, Any] = {"uri": True, "timeout": 0, "isolation_level": None, "check_same_thread": False}
+        connection = sqlite3.connect(uri, **settings, factory=self._format.factory)
         try:
             protect(connection)
             connection.text_factory = self._format.text_factory

@@ -39,7 +39,7 @@ class Alarms:
 
     def look(self) -> None:
         """Raises the alarms that are due. Raises HistoryError where the history can't be used."""
-        now = clock.now()
+        now = self._queue.now()
         if clock.monotonic() < self._look_at and (self.next is None or now < self.next):
             return
         self.next = None

@@ -1,6 +1,6 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from dotflow import clock
@@ -77,6 +77,7 @@ class Schedules:
         workflows: The workflows.
         reports: What people should know: a firing whose parameters can't be made is an alert.
         signals: The second one raises KeyboardInterrupt in a function that makes parameters.
+        now: Returns the moment by the clock of the history.
         once: Whether it decides only about what has come due until `register`.
 
     Raises:
@@ -88,6 +89,7 @@ class Schedules:
         workflows: Iterable[ServedWorkflow],
         reports: Reports,
         signals: ShutdownSignals,
+        now: Callable[[], datetime],
         *,
         once: bool = False,
     ) -> None:
@@ -95,6 +97,7 @@ class Schedules:
         self._report, self._alert = reports.report, reports.alert
         self._signals = signals
         self._once = once
+        self._now = now
         self._until: datetime | None = None
         for workflow in workflows:
             scheduler = workflow.config.scheduler
@@ -116,7 +119,7 @@ class Schedules:
         known = server.known_schedules()
         for schedule, settled in server.serve_schedules([one.schedule for one in self._served]):
             try:
-                left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
+                left = CronTimes(schedule.cron, schedule.timezone).between(settled, self._now(), MAX_FIRINGS)
             except DotflowError as error:  # of another dotflow, or this machine lacks its zone, or CronSim
                 since_then = f"its scheduled runs since {settled:%Y-%m-%d %H:%M:%S %Z} can't be computed here"
                 self._report(f"No process serves {_name(schedule)} any more, and {since_then}: {error}")
@@ -130,7 +133,7 @@ class Schedules:
             if one.schedule.schedule not in known:
                 since = one.settled.astimezone(one.times.zone)
                 self._report(f"Nothing is known of {_name(one.schedule)} before {since:%Y-%m-%d %H:%M:%S %Z}.")
-        self._until = clock.now() if self._once else None
+        self._until = self._now() if self._once else None
 
     def next(self) -> datetime | None:
         """Returns the next firing; None without a schedule."""
@@ -139,24 +142,25 @@ class Schedules:
 
     def is_due(self) -> bool:
         """Returns whether there is something to decide."""
-        now = self._now()
+        now = self._moment()
         return any(one.is_due(now) for one in self._served)
 
     def look(self, server: QueueServer) -> None:
         """Queues the runs of the firings that have come due; of very many the first."""
         try:
             for one in self._served:
-                if one.is_due(self._now()):
+                if one.is_due(self._moment()):
                     self._fire(server, one)
         except KeyboardInterrupt:  # the second signal has ended a function that hangs: its firing remains undecided
             if self._signals.count < 2:
                 raise
 
-    def _now(self) -> datetime:
-        return clock.now() if self._until is None else min(clock.now(), self._until)
+    def _moment(self) -> datetime:
+        """Returns the moment until which it decides."""
+        return self._now() if self._until is None else min(self._now(), self._until)
 
     def _fire(self, server: QueueServer, one: _Served) -> None:
-        now = self._now()
+        now = self._moment()
         one.look(server)  # another process may have been faster
         if back := one.went_back(now):
             self._report(f"The wall clock went back by {back}; {_name(one.schedule)} follows the new time.")

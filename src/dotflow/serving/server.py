@@ -80,7 +80,7 @@ class Server:
         self._runs = Runs(self._workflows, options, self._reports, self._wake, once=once)
         self._signals = ShutdownSignals(self.request_stop, NOTICE)
         fired = workflows if names is None else ()
-        self._schedules = Schedules(fired, self._reports, self._signals, once=once)
+        self._schedules = Schedules(fired, self._reports, self._signals, self._queue.now, once=once)
         self._names = names
         self._max_runs = max_runs
         self._once = once
@@ -189,7 +189,7 @@ class Server:
             if clock.source is not None and is_idle:  # in virtual time no other process writes
                 moments = (server.next_due(), self._schedules.next(), alarms.next)
                 first = min((moment for moment in moments if moment is not None), default=None)
-                seconds = TAKE_OVER if first is None else max(0.0, (first - clock.now()).total_seconds())
+                seconds = TAKE_OVER if first is None else max(0.0, (first - self._queue.now()).total_seconds())
             clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=TAKE_OVER)
 
     def _left(self, server: QueueServer) -> list[LeftRun]:

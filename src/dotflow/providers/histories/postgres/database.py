@@ -1,23 +1,29 @@
 """PostgresDatabase: a schema with the tables of a history, and connections by use."""
 
 import contextlib
-import sqlite3
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, TypeVar
 
+from dotflow import clock
 from dotflow.core.text import shorten
 from dotflow.errors import DotflowError, HistoryError
 from dotflow.providers.histories.postgres.link import (
-    FREEZE,
     REVISION,
     HistorySchema,
     Link,
     PostgresConnection,
 )
 from dotflow.providers.histories.postgres.presence import PostgresPresence, PostgresWatch
-from dotflow.providers.histories.sql.database import CLAIMS, FORGED, Connection, Database, Values, Watch
-from dotflow.providers.histories.sql.tables import TABLES
+from dotflow.providers.histories.sql.database import (
+    CLAIMS,
+    FORGED,
+    Connection,
+    Database,
+    Values,
+    Watch,
+    without_runs,
+)
 from dotflow.providers.postgres.dsn import Dsn
 from dotflow.worker.interrupts import in_forked_child
 
@@ -55,6 +61,11 @@ class PostgresDatabase(Database):
             self.schema.prepare(self.queue)
             return self.queue.transact(work, lock, durable=durable)
 
+    def now(self) -> int:
+        if clock.source is None and self.schema.ahead is None:
+            self.transact(lambda connection: connection.now, None, durable=False)
+        return self.schema.now()
+
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         return self.run_on(self.queue, statement, values)
 
@@ -78,7 +89,7 @@ class PostgresDatabase(Database):
             link.use(self._look, is_repeated=True)
             if self.schema.history_id is None:
                 link.close()
-                with contextlib.closing(_without_runs()) as connection:
+                with contextlib.closing(without_runs()) as connection:
                     yield connection
                 return
             try:
@@ -100,7 +111,7 @@ class PostgresDatabase(Database):
 
     def freeze(self, connection: Connection) -> None:
         if isinstance(connection, PostgresConnection):
-            connection.native(FREEZE)
+            connection.freeze()
 
     def watch(self) -> Watch:
         return PostgresWatch(self.presence, self.revision, self.schema.title)
@@ -134,14 +145,6 @@ def forged(title: str) -> Iterator[None]:
     except FORGED as error:
         cause = shorten(f"it is damaged, or dotflow did not write it ({type(error).__name__}: {error})")
         raise HistoryError(title, cause) from error
-
-
-def _without_runs() -> sqlite3.Connection:
-    """Returns a history without runs: the statements are the same for each database."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in TABLES:
-        connection.execute(statement)
-    return connection
 
 
 _databases: Final[weakref.WeakSet[PostgresDatabase]] = weakref.WeakSet()

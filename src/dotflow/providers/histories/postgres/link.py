@@ -18,6 +18,7 @@ from dotflow.providers.histories.postgres.dialect import (
     translate,
 )
 from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Cursor, Values
+from dotflow.providers.histories.sql.tables import MICRO, micro
 from dotflow.providers.postgres.connection import abandon, close, connect
 from dotflow.providers.postgres.dsn import Dsn
 from dotflow.providers.postgres.errors import STATEMENT_MODE, explain, is_transient, state_of
@@ -50,7 +51,8 @@ SET LOCAL idle_in_transaction_session_timeout = '60s'"""
 
 IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
-REVISION: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::TEXT"
+#: It changes with each commit, and with each that is begun meanwhile: xmax alone stays where an earlier one ends last.
+REVISION: Final = "SELECT pg_current_snapshot()::TEXT"
 
 MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch
@@ -97,7 +99,7 @@ class PostgresConnection:
 
     def __init__(self, link: "Link", raw: Any, watched: Watched) -> None:
         self._link, self.raw, self._watched = link, raw, watched
-        self.now = 0
+        self.now = 0  # until there is a transaction
 
     def execute(self, statement: str, values: Values = (), /) -> Cursor:
         text = translate(statement, self._link.schema.name)
@@ -107,6 +109,21 @@ class PostgresConnection:
         text, cursor = translate(statement, self._link.schema.name), self.raw.cursor()
         self.call(lambda: cursor.executemany(text, rows))
         return cursor  # type: ignore[no-any-return]
+
+    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
+        values = [*rows]
+        if not values:
+            return []
+        text, cursor = translate(statement, self._link.schema.name), self.raw.cursor()
+
+        def run() -> list[Any]:  # one round trip: it is a pipeline
+            cursor.executemany(text, values, returning=True)
+            found = cursor.fetchall()
+            while cursor.nextset():
+                found += cursor.fetchall()
+            return found  # type: ignore[no-any-return]
+
+        return self.call(run)
 
     def native(self, text: str, values: Any = None) -> Any:
         """Executes SQL of Postgres: several statements where there are no values. Returns the cursor of the last."""
@@ -119,8 +136,11 @@ class PostgresConnection:
 
         return self.call(run)
 
-    def try_lock(self, name: str) -> bool:
-        """Takes the lock of a name for the rest of the transaction. Returns False if another one has it."""
+    def lock(self, names: Iterable[str], /) -> None:
+        if keys := sorted({lock_key(name) for name in names}):
+            self.native("".join(LOCK.format(self._link.schema.lock, key) for key in keys))
+
+    def try_lock(self, name: str, /) -> bool:
         keys = (self._link.schema.lock, lock_key(name))
         return bool(self.native(TRY_LOCK, keys).fetchone()[0])
 
@@ -133,7 +153,16 @@ class PostgresConnection:
         parts = [BEGIN, SYNCED if durable else NOT_SYNCED]
         if lock is not None:
             parts.append(LOCK.format(self._link.schema.lock, 0 if lock == CLAIMS else lock_key(lock)))
-        self.now = self.native("".join((*parts, NOW))).fetchone()[0]
+        self._look_at_clock("".join((*parts, NOW)))
+
+    def freeze(self) -> None:
+        """Begins a transaction that only reads, and sees one state."""
+        self._look_at_clock(f"{FREEZE}; {NOW}")
+
+    def _look_at_clock(self, text: str) -> None:
+        """Executes statements of which the last one is NOW."""
+        self._link.schema.note_clock(self.native(text).fetchone()[0])
+        self.now = self._link.schema.now()
 
     def call(self, work: Callable[[], T]) -> T:
         """Calls what waits for the server. Raises PostgresFailed."""
@@ -260,6 +289,7 @@ class HistorySchema:
     Attributes:
         lock: The first number of its advisory locks.
         history_id: The id of the history that is there; None where none is known yet.
+        ahead: By how many microseconds the clock of the database is ahead of `clock.ticks`; None where it is unknown.
     """
 
     def __init__(self, dsn: Dsn, name: str) -> None:
@@ -267,6 +297,17 @@ class HistorySchema:
         self.lock = lock_key(name)
         self.history_id: str | None = None
         self._has_connected = False
+        self.ahead: int | None = None
+
+    def note_clock(self, now: int) -> None:
+        """Notes what the clock of the database said just before."""
+        self.ahead = now - round(clock.ticks() * MICRO)
+
+    def now(self) -> int:
+        """Returns the moment by the clock of the database. In virtual time, that is its clock."""
+        if clock.source is not None or self.ahead is None:
+            return micro(clock.now())
+        return self.ahead + round(clock.ticks() * MICRO)
 
     @property
     def place(self) -> str:

@@ -97,7 +97,7 @@ def mark_ended(connection: Connection, presence: Presence) -> list[int]:
     It leaves the runs of the queue alone.
     """
     ended = find_ended(connection, presence, FIND_PLAIN)
-    for run, state in ended.items():
+    for run, state in sorted(ended.items()):  # in the same order in each process
         end, counts = end_of(connection, run, state), counts_of(connection, run)
         connection.execute(MARK_ATTEMPTS, (CRASHED if state is TypeRunState.CRASHED else UNKNOWN, run))
         connection.execute(MARK_RUN, (state, *end, *counts, run))

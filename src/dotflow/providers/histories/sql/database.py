@@ -1,5 +1,6 @@
 """Database: what the histories need of a database. Presence: which processes live. Watch: what a server looks at."""
 
+import sqlite3
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from dotflow import clock
 from dotflow.errors import HistoryError
+from dotflow.providers.histories.sql.tables import TABLES, micro
 
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -42,11 +44,49 @@ class AnswerLost(HistoryError):
 class Connection(Protocol):
     """A connection to a database, in a transaction."""
 
+    @property
+    def now(self) -> int:
+        """The moment by the clock of the database, in microseconds since 1970, read after the lock was taken."""
+
+    def lock(self, names: Iterable[str], /) -> None:
+        """Takes the locks of the names of runs, too, in their order, until the transaction ends."""
+
+    def try_lock(self, name: str, /) -> bool:
+        """Takes the lock of a name until the transaction ends. Returns False where another transaction has it."""
+
     def execute(self, statement: str, values: Values = ..., /) -> Cursor:
         """Executes a statement."""
 
     def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
         """Executes a statement for each of several rows."""
+
+    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
+        """Executes a statement for each of several rows, and returns the rows that it finds, of each at most one."""
+
+
+class SQLiteConnection(sqlite3.Connection):
+    """A connection to SQLite: its write lock is the lock of claims, and that of each name."""
+
+    @property
+    def now(self) -> int:
+        return micro(clock.now())
+
+    def lock(self, names: Iterable[str], /) -> None:
+        """Does nothing: a transaction has it."""
+
+    def try_lock(self, name: str, /) -> bool:
+        return True
+
+    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
+        return [found for row in rows for found in self.execute(statement, row).fetchmany(1)]
+
+
+def without_runs() -> SQLiteConnection:
+    """Returns a history without runs: the statements are the same for each database."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SQLiteConnection)
+    for statement in TABLES:
+        connection.execute(statement)
+    return connection
 
 
 class Presence(ABC):
@@ -175,14 +215,19 @@ class Database(ABC):
 
         Args:
             work: What reads and writes. It may be called again.
-            lock: No other transaction with the same lock is beside it: CLAIMS, or the name of runs. A database with one
-                lock for all that write takes that one.
+            lock: No other transaction with the same lock is beside it: CLAIMS, or the name of runs; None for none. A
+                database with one lock for all that write takes that one. Who has the lock of a name never waits for
+                CLAIMS, so a transaction with that one may wait for names.
             durable: Whether its commit survives all. Else a power cut may undo it, until the next durable one.
         """
 
     def erase(self, work: Callable[[Connection], T], lock: str | None = CLAIMS) -> T:
         """Does what `transact` does, and keeps no copy of what is overwritten, as far as the database can."""
         return self.transact(work, lock)
+
+    @abstractmethod
+    def now(self) -> int:
+        """Returns the moment by its clock as far as that is known without a lock, in microseconds since 1970."""
 
     @abstractmethod
     def run(self, statement: str, values: Values = ()) -> list[Any]:

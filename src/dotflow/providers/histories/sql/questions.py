@@ -4,14 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, INDEX, Question, QuestionId, names_of
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState, TypeWait
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.reading import Reader
-from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, PAUSED, micro, moment, moment_or_none
+from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, PAUSED, moment, moment_or_none
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
@@ -67,7 +66,7 @@ def ask(
     rows = connection.execute(LAST, key).fetchall()
     if (known := find_same(rows, asked, text, about)) is None:
         nth = max([asked.nth, *(question_of(row).id.nth + 1 for row in rows)])
-        now = micro(clock.now())
+        now = connection.now
         until = None if within is None else now + round(within * MICRO)
         connection.execute(ADD, (*key, index, nth, text, now, until, about))
     return known or question_of(connection.execute(LAST, key).fetchone())
@@ -106,7 +105,7 @@ def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about
 
 def is_settled(connection: Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
-    now = clock.now()
+    now = moment(connection.now)
     for one in asked:
         row = connection.execute(LAST, key_of(one)).fetchone()
         if row is None:
@@ -124,11 +123,11 @@ def of_chain(connection: Connection, origin: str) -> list[Question]:
 
 def find_open(reader: Reader) -> Iterator[Question]:
     """Yields the questions that can be answered now, the oldest first."""
-    for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
+    for row in reader.connection.execute(OPEN, (reader.connection.now, *ANSWERABLE)):
         yield _with_run(row)
 
 
-def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, verb: str) -> Question:
+def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, verb: str, now: datetime) -> Question:
     """Returns the question that an answer is for.
 
     Args:
@@ -137,11 +136,11 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         run_id: The newest run of the chain.
         state: What is known of it, for a refusal.
         verb: What the answer does, for a refusal.
+        now: The moment.
 
     Raises:
         OrderRefused: There is no such question, or it has its answer.
     """
-    now = clock.now()
     found = [question for question in asked if step is None or question.is_of(step)]
     waiting = [question for question in found if question.is_yes is None and not question.is_late(now)]
     if len(waiting) == 1:

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -45,7 +45,7 @@ from dotflow.providers.histories.sql.crashed import (
     ended_of,
     mark_ended,
 )
-from dotflow.providers.histories.sql.database import AnswerLost, Connection, Database
+from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Connection, Database
 from dotflow.providers.histories.sql.reading import (
     LATEST,
     PAUSES,
@@ -130,12 +130,12 @@ BEGIN_NOW: Final = f"UPDATE wanted SET due = :now WHERE run IN ({AHEAD})"
 PRIORITIES: Final = f"{_PRIORITIES} SELECT priority FROM priorities WHERE priority IS NOT NULL"
 #: The queued runs of a priority that may begin, unless their schedule forbids it: of a name no run is active, and a
 #: continuation comes first, even if it is not due. It is one range of an index, from behind a row on.
-CANDIDATES: Final = """SELECT run, name, priority, due, schedule, planned, resume FROM wanted
-    WHERE queued AND workflow = :workflow AND priority = :priority AND due <= :now AND (due, run) > (:due, :run)
-    AND name IS NOT NULL
-    AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
+_MAY_BEGIN: Final = """queued AND due <= :now AND wanted.name IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM runs AS active WHERE active.workflow_id = wanted.name AND active.state = 'Running')
     AND NOT EXISTS (SELECT 1 FROM wanted AS other
-        WHERE other.name = wanted.name AND other.queued AND other.resume AND NOT wanted.resume)
+        WHERE other.name = wanted.name AND other.queued AND other.resume AND NOT wanted.resume)"""
+CANDIDATES: Final = f"""SELECT run, workflow, name, priority, due, schedule, planned, resume FROM wanted
+    WHERE workflow = :workflow AND priority = :priority AND (due, run) > (:due, :run) AND {_MAY_BEGIN}
     ORDER BY due, run LIMIT :room"""
 #: What decides whether a run of a schedule may begin, as in Firings.
 FIRINGS: Final = """SELECT MIN(planned), COUNT(CASE WHEN resume THEN 1 END),
@@ -152,10 +152,10 @@ CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AN
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = FALSE, server = ? WHERE run = ?"
-#: A queued run, and its place. A row without a run has no id.
-QUEUED: Final = """SELECT priority, due, run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
-    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
-    FROM wanted LEFT JOIN runs USING (run) WHERE run = ?"""
+#: A queued run that may begin, and its place. A row without a run has no id.
+QUEUED: Final = f"""SELECT run, priority, due, run_id, wanted.workflow, wanted.name, params, origin,
+    continues IS NOT NULL, EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
+    FROM wanted LEFT JOIN runs USING (run) WHERE run = :run AND {_MAY_BEGIN}"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
 #: With no moment before which it does not begin, it keeps its place.
@@ -165,10 +165,10 @@ ENQUEUE: Final = """UPDATE wanted SET queued = TRUE, server = NULL,
 BEGIN: Final = "UPDATE runs SET begun = TRUE WHERE run = ?"
 END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error), waits = ? WHERE run = ?"
 #: Claimed runs; those that an earlier dotflow has called Crashed included.
-TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
+TAKEN: Final = """SELECT run, workflow_id, lock FROM wanted JOIN runs USING (run)
     WHERE server IS NOT NULL AND server <> ? AND state IN ('Running', 'Crashed')"""
 #: The runs that the history has as those of a server.
-OWN: Final = "SELECT run_id FROM runs JOIN wanted USING (run) WHERE server = ? AND state = 'Running'"
+OWN: Final = "SELECT run_id, workflow_id FROM runs JOIN wanted USING (run) WHERE server = ? AND state = 'Running'"
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 #: What its process still writes of a run that was taken over is refused.
@@ -216,6 +216,7 @@ class SQLQueue(Operations):
     def transact(
         self,
         work: Callable[[Connection], T],
+        lock: str | None = CLAIMS,
         *,
         durable: bool = True,
         again: Callable[[Connection], T] | None = None,
@@ -224,25 +225,43 @@ class SQLQueue(Operations):
 
         Args:
             work: What is done.
+            lock: As for the database.
             durable: As for the database.
             again: What is done instead after the answer was lost, since *work* may have been; None raises AnswerLost.
         """
         try:
-            result = self.database.transact(work, durable=durable)
+            result = self.database.transact(work, lock, durable=durable)
         except AnswerLost:
             if again is None:
                 raise
-            result = self.database.transact(again, durable=durable)
+            result = self.database.transact(again, lock, durable=durable)
         for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
             wake()
         return result
 
+    def transact_with(self, run: str, work: Callable[[Connection, FoundRun], T]) -> T:
+        """Calls *work* in a transaction with the lock of a run's name, and the newest run of its chain.
+
+        A name changes only while its run has none, or has a secret for one.
+        """
+
+        def named(connection: Connection, name: str) -> tuple[T] | None:
+            found = self.find_newest(connection, run)
+            return (work(connection, found),) if found.name == name else None
+
+        while (done := self.transact(partial(named, name=(name := self._look_for(run).name)), name)) is None:
+            pass
+        return done[0]
+
+    def now(self) -> datetime:
+        return moment(self.database.now())
+
     def submit(self, submission: Submission) -> str:
         own, order = _new_id(), _new_id()
 
         def work(connection: Connection) -> str:
-            run_id, now = _submit(connection, submission, own), _now()
+            run_id, now = _submit(connection, submission, own), connection.now
             if submission.by and not connection.execute(HAS_ORDER, (order,)).fetchone():
                 connection.execute(ADD_SUBMIT, (submission.by, now, now, order, run_id))
             return run_id
@@ -250,15 +269,13 @@ class SQLQueue(Operations):
         def again(connection: Connection) -> str:
             return own if connection.execute(FIND_RUN, (own,)).fetchone() else work(connection)
 
-        return self.transact(work, again=again)
+        return self.transact(work, submission.name or submission.workflow, again=again)
 
     def declare(self, workflows: Sequence[Declared]) -> None:
-        rows = [(workflow, params, _now()) for workflow, params in workflows]
-
         def work(connection: Connection) -> None:
-            connection.executemany(DECLARE, rows)
+            connection.executemany(DECLARE, [(*declared, connection.now) for declared in sorted(workflows)])
 
-        self.transact(work, again=work)
+        self.transact(work, None, again=work)
 
     def declared(self, workflow: str) -> str | None:
         rows = self.database.run(DECLARED, (workflow,))
@@ -272,7 +289,7 @@ class SQLQueue(Operations):
         def work(connection: Connection) -> WorkflowPause:
             found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is None:
-                now = _now()
+                now = connection.now
                 connection.execute(STOP, (workflow, now, by, now, comment))
                 found = WorkflowPause(by, moment(now), comment)
             return found
@@ -284,7 +301,7 @@ class SQLQueue(Operations):
         def work(connection: Connection) -> WorkflowPause | None:
             found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is not None:
-                connection.execute(GO_ON, (_now(), by, comment, workflow))
+                connection.execute(GO_ON, (connection.now, by, comment, workflow))
             return found
 
         self._check_known(workflow, "resume")
@@ -334,15 +351,15 @@ class SQLQueue(Operations):
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         was_dead, order_id = self._was_dead(run), _new_id()
 
-        def work(connection: Connection) -> str:
-            found, now = self._as_seen(connection, run, seen, order.what), _now()
+        def work(connection: Connection, found: FoundRun) -> str:
+            now = self._check_seen(connection, found, run, seen, order.what)
             in_orders = (found.run, order.what, order.by, now, order.comment)
             is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found, connection)
             waiting = _open_orders(connection, found.run) if found.state is TypeRunState.RUNNING else ()
             match rules.effect_of(order, found, waiting, is_dead=is_dead):
                 case Effect.IS_TAKEN_OVER:
                     connection.execute(ADD_ORDER, (*in_orders, None, order_id))
-                    _take_over(connection, found.run, now)
+                    _take_over(connection, found.run)
                 case Effect.WAITS:
                     connection.execute(ADD_ORDER, (*in_orders, None, order_id))
                 case Effect.ENDS:
@@ -352,7 +369,7 @@ class SQLQueue(Operations):
                     raise OrderRefused(order.what, found.run_id, rules.since(found, now))
             return found.run_id
 
-        return self.newest(self.transact(work))
+        return self.newest(self.transact_with(run, work))
 
     def resume(
         self,
@@ -366,10 +383,10 @@ class SQLQueue(Operations):
     ) -> "RunSummary":
         was_dead, order_id = self._was_dead(run), _new_id()
 
-        def work(connection: Connection) -> str:
-            found, now = self._as_seen(connection, run, seen, "resume"), _now()
+        def work(connection: Connection, found: FoundRun) -> str:
+            now = self._check_seen(connection, found, run, seen, "resume")
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found, connection):
-                taken_over = _take_over(connection, found.run, now, settings=settings)
+                taken_over = _take_over(connection, found.run, settings=settings)
                 if taken_over.continued_by is not None:
                     return taken_over.continued_by
                 found = self.find_newest(connection, run)
@@ -384,7 +401,7 @@ class SQLQueue(Operations):
                 connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings
             )
 
-        return self.newest(self.transact(work))
+        return self.newest(self.transact_with(run, work))
 
     def newest(self, run: str) -> "RunSummary":
         from dotflow.providers.histories.sql.records import Records
@@ -406,15 +423,17 @@ class SQLQueue(Operations):
             found = found._replace(state=state)
         return found._replace(state=TypeRunState(found.state))
 
-    def _as_seen(self, connection: Connection, run: str, seen: TypeRunState | None, verb: str) -> FoundRun:
-        """Returns the newest run of a chain. Raises OrderRefused if it is not what the caller of an order saw."""
-        found = self.find_newest(connection, run)
-        if seen is None:
-            return found
-        state = TypeRunState.CRASHED if found.state is TypeRunState.RUNNING and self._is_dead(found) else found.state
-        if reason := rules.why_unlike(found._replace(state=state), run, seen, _now()):
-            raise OrderRefused(verb, run, reason)
-        return found
+    def _check_seen(
+        self, connection: Connection, found: FoundRun, run: str, seen: TypeRunState | None, verb: str
+    ) -> int:
+        """Returns the moment. Raises OrderRefused if the newest run is not what the caller of an order saw."""
+        now = connection.now
+        if seen is not None:
+            is_dead = found.state is TypeRunState.RUNNING and self._is_dead(found)
+            state = TypeRunState.CRASHED if is_dead else found.state
+            if reason := rules.why_unlike(found._replace(state=state), run, seen, now):
+                raise OrderRefused(verb, run, reason)
+        return now
 
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
@@ -423,6 +442,10 @@ class SQLQueue(Operations):
             return False
         time.sleep(self._presence.patience)  # a step may have closed the live file: its process locks its byte again
         return True
+
+    def name_of(self, run: str) -> str:
+        """Returns the name of the newest run of a chain."""
+        return self._look_for(run).name
 
     def _look_for(self, run: str) -> FoundRun:
         """Returns the newest run of a chain as the file has it, which a transaction would make where it is missing."""
@@ -442,19 +465,21 @@ class SQLQueue(Operations):
     def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         # Without the lock, since a run that waits asks again.
         known = questions.find_same(self.database.run(questions.LAST, questions.key_of(asked)), asked, text, about)
-        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
+        work = partial(questions.ask, asked=asked, text=text, about=about, within=within, item=item)
+        return known or self.transact(work, None)
 
     def note_sent(self, question: Question) -> None:
-        values = (_now(), *questions.key_of(question.id), question.id.nth, questions.index_of(question.item))
-        self.transact(lambda connection: connection.execute(questions.NOTE_SENT, values))
+        values = (*questions.key_of(question.id), question.id.nth, questions.index_of(question.item))
+        self.transact(lambda connection: connection.execute(questions.NOTE_SENT, (connection.now, *values)), None)
 
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
         moves = questions.moved(self.database.run(questions.WITHOUT_ANSWER, (origin,)), task, items)
         if moves:
-            self.transact(lambda connection: connection.executemany(questions.MOVE, moves))
+            self.transact(lambda connection: connection.executemany(questions.MOVE, moves), None)
 
     def answered(self, origin: str) -> Collection[QuestionId]:
-        return {questions.question_of(row).id for row in self.database.run(questions.ANSWERED, (origin, _now()))}
+        rows = self.database.run(questions.ANSWERED, (origin, self.database.now()))
+        return {questions.question_of(row).id for row in rows}
 
     def questions(self) -> Sequence[Question]:
         with reading(self.database) as reader:
@@ -472,12 +497,11 @@ class SQLQueue(Operations):
         nth: int | None = None,
     ) -> "RunSummary":
         verb, order_id = "approve" if is_yes else "reject", _new_id()
-        self._look_for(run)
 
-        def work(connection: Connection) -> str:
-            newest, now = self._as_seen(connection, run, seen, verb), _now()
+        def work(connection: Connection, newest: FoundRun) -> str:
+            now = self._check_seen(connection, newest, run, seen, verb)
             found = questions.of_chain(connection, newest.origin or "")
-            question = questions.chosen(found, step, newest.run_id, rules.since(newest, now), verb)
+            question = questions.chosen(found, step, newest.run_id, rules.since(newest, now), verb, moment(now))
             if reason := rules.why_unanswered(newest, question, nth, now):
                 raise OrderRefused(verb, newest.run_id, reason)
             answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
@@ -485,22 +509,23 @@ class SQLQueue(Operations):
             about = f"{question.step}{comment and f': {comment}'}"
             connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now, order_id))
             if newest.state is TypeRunState.PAUSED:
-                return self.go_on(connection, newest, now) or newest.run_id
+                return self.go_on(connection, newest) or newest.run_id
             return newest.run_id
 
-        return self.newest(self.transact(work))
+        return self.newest(self.transact_with(run, work))
 
     def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
-        def work(connection: Connection) -> None:
-            newest = self.find_newest(connection, run)
+        def work(connection: Connection, newest: FoundRun) -> None:
             if newest.run_id == run and newest.state is TypeRunState.PAUSED and questions.is_settled(connection, asked):
-                self.go_on(connection, newest, _now())
+                self.go_on(connection, newest)
 
-        self.transact(work)
+        self.transact_with(run, work)
 
-    def go_on(self, connection: Connection, paused: FoundRun, now: int) -> str | None:
+    def go_on(self, connection: Connection, paused: FoundRun) -> str | None:
         """Queues a run that continues a paused one, and returns its id; None where only `start` can go on."""
-        return _continue(connection, paused.run, now, trigger=rules.ANSWER) if paused.can_go_on else None
+        if not paused.can_go_on:
+            return None
+        return _continue(connection, paused.run, connection.now, trigger=rules.ANSWER)
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
@@ -538,11 +563,11 @@ class SQLQueueServer(QueueServer):
         self._workflows = workflows
         self._server = self.server_id = _new_id()
         self._is_unknown = False  # whether the database has lost this server
-        self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
+        self._dead: dict[tuple[int, str], float] = {}  # runs whose process was found dead, their names, and when
         self._gone: dict[str, float] = {}  # the same of servers
         self._watch = self._database.watch()
         self._registered = 0  # the lock that the others know
-        queue.transact(self._register)
+        queue.transact(self._register, None)
         self._watch.begin()
         self._wake = wake
         if wake is not None:
@@ -552,7 +577,7 @@ class SQLQueueServer(QueueServer):
         self._registered = self._watch.lock
         if self._workflows:
             connection.execute(REMOVE_SERVER, (self._server,))
-            values = (self._server, process_name(), self._registered, json.dumps(list(self._workflows)), _now())
+            values = (self._server, process_name(), self._registered, json.dumps(list(self._workflows)), connection.now)
             connection.execute(ADD_SERVER, values)
 
     def check(self) -> None:
@@ -569,8 +594,9 @@ class SQLQueueServer(QueueServer):
         return self._watch.has_news()
 
     def next_due(self) -> datetime | None:
-        moments = [due for workflow in self._workflows for (due,) in self._database.run(NEXT_DUE, (workflow, _now()))]
-        moments += [until for (until,) in self._database.run(questions.NEXT_LATE, (_now(),))]
+        now = self._database.now()
+        moments = [due for workflow in self._workflows for (due,) in self._database.run(NEXT_DUE, (workflow, now))]
+        moments += [until for (until,) in self._database.run(questions.NEXT_LATE, (now,))]
         first = min((due for due in moments if due is not None), default=None)
         return moment_or_none(first)
 
@@ -583,7 +609,7 @@ class SQLQueueServer(QueueServer):
         return {schedule for (schedule,) in self._database.run(schedules.ALL)}
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
-        ((spec, settled),) = self._database.run(schedules.SETTLED, (_now(), schedule.schedule))
+        ((spec, settled),) = self._database.run(schedules.SETTLED, (self._database.now(), schedule.schedule))
         try:
             return schedules.as_written(schedule, spec), moment(settled)
         except (ValueError, TypeError) as error:
@@ -614,6 +640,8 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection) -> None:
             found = self._queue.find_newest(connection, run)
+            connection.lock((found.name, found.name if name is None else name))
+            found = self._queue.find_newest(connection, run)
             if found.state is not TypeRunState.QUEUED:
                 return
             if name is None:
@@ -632,36 +660,29 @@ class SQLQueueServer(QueueServer):
             connection.execute("UPDATE runs SET workflow_id = :name, params = NULL WHERE run_id = :run", values)
             connection.execute(CONCEAL, values)
 
-        self._database.erase(work)
+        self._database.erase(work, self._queue.name_of(run))
 
     def end_waits(self) -> Sequence[str]:
-        def work(connection: Connection) -> list[str]:
-            now = _now()
-            over = connection.execute(questions.OVER, (now,)).fetchall()
-            return [
-                self._queue.go_on(connection, newest, now) or ""
-                for run_id, workflow in over
-                if workflow in self._workflows
-                and (newest := self._queue.find_newest(connection, run_id)).state is TypeRunState.PAUSED
-            ]
+        def go_on(connection: Connection, newest: FoundRun, run: str) -> str | None:
+            is_still = newest.run_id == run and newest.state is TypeRunState.PAUSED
+            return self._queue.go_on(connection, newest) if is_still else None
 
-        over = self._database.run(questions.OVER, (_now(),))
-        if not any(workflow in self._workflows for _, workflow in over):
-            return ()
-        return [run_id for run_id in self._queue.transact(work) if run_id]
+        over = self._database.run(questions.OVER, (self._database.now(),))
+        runs = [run for run, workflow in over if workflow in self._workflows]
+        return [one for one in (self._queue.transact_with(run, partial(go_on, run=run)) for run in runs) if one]
 
     def may_begin(self) -> bool:
         return self._presence.may_begin()
 
     def take_over(self, held: Callable[[], Collection[str]] | None = None) -> Sequence[TakenOver]:
-        if self._workflows and self._database.run(AHEAD, {"now": _now()}):
-            self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": _now()}))
+        if self._workflows and self._database.run(AHEAD, {"now": self._database.now()}):
+            self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": connection.now}))
         self._fail_strays()
         self._watch.renew()
         if self._workflows:  # SQLite makes a new database in a file that was emptied
             is_unknown = not self._database.run(IS_REGISTERED, (self._server,))
             if self._watch.goes_on and (is_unknown or self._registered != self._watch.lock):
-                self._queue.transact(self._register)
+                self._queue.transact(self._register, None)
             else:
                 self._is_unknown = is_unknown
         if ended_of(self._database.run(FIND_PLAIN), self._presence):  # they are in the way of others of their name
@@ -669,9 +690,10 @@ class SQLQueueServer(QueueServer):
         gone, self._gone = self._presence.find_dead(self._database.run(SERVERS, (self._server,)), self._gone)
         if gone:
             self._queue.transact(partial(self._remove, gone))
-        dead, self._dead = self._presence.find_dead(self._database.run(TAKEN, (self._server,)), self._dead)
+        holders = [((run, name), lock) for run, name, lock in self._database.run(TAKEN, (self._server,))]
+        dead, self._dead = self._presence.find_dead(holders, self._dead)
         self.may_take_over = bool(self._dead)
-        taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
+        taken = [self._queue.transact(partial(self._take_over, run), name) for run, name in dead]
         if held is not None:
             taken += self._reconcile(held)
         return [one for one in taken if one is not None]
@@ -682,11 +704,11 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection, run_id: str) -> TakenOver | None:
             for (run,) in connection.execute(MINE, (run_id, self._server)).fetchall():
-                return _take_over(connection, run, _now())
+                return _take_over(connection, run)
             return None
 
-        unknown = {run_id for (run_id,) in rows}.difference(held() if rows else ())
-        found = [self._queue.transact(partial(work, run_id=run_id)) for run_id in unknown]
+        known = held() if rows else ()
+        found = [self._queue.transact(partial(work, run_id=one), name) for one, name in rows if one not in known]
         return [one for one in found if one is not None]
 
     def _remove(self, gone: Sequence[str], connection: Connection) -> None:
@@ -709,7 +731,7 @@ class SQLQueueServer(QueueServer):
         """Takes a run over, unless another server has been faster."""
         for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
             if self._presence.is_dead(connection, lock):
-                taken = _take_over(connection, run, _now())
+                taken = _take_over(connection, run)
                 self._presence.bury(connection, lock)
                 return taken
         return None
@@ -726,44 +748,37 @@ class SQLQueueServer(QueueServer):
     ) -> Sequence[Claim]:
         if not self.may_begin():
             return ()
-        now = _now()
-        due = [one for one in workflows if self._database.run(IS_DUE, {"workflow": one, "now": now})]
+        before = self._database.now()
+        due = [one for one in workflows if self._database.run(IS_DUE, {"workflow": one, "now": before})]
 
         def work(connection: Connection) -> list[Claim]:
+            now = connection.now
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
             rooms = {}
             for one in (one for one in due if one not in stopped):
                 most = workflows[one]
                 active = 0 if most is None else connection.execute(RUNNING_NOW, (one,)).fetchone()[0]
                 rooms[one] = room if most is None else min(room, most - active)
-            claims, begun, firings = list[Claim](), {*busy}, dict[str, Firings]()
-            ways = (_candidates(connection, workflow, now, rooms) for workflow in rooms)
-            for found in heapq.merge(*ways, key=lambda found: found.turn):
-                if found.name in begun or (names is not None and found.name not in names):
-                    continue
-                if (schedule := found.schedule) is not None:
-                    if schedule not in firings:
-                        row = connection.execute(FIRINGS, {"schedule": schedule}).fetchone()
-                        firings[schedule] = Firings._make(row)
-                    if not firings[schedule].may_begin(found):
-                        continue
-                    del firings[schedule]  # this run changes it
-                if not (claims or self._presence.may_claim(connection)):
+            claims, passed = list[Claim](), {*busy}
+            while True:
+                chosen = _choose(connection, now, dict(rooms), room - len(claims), passed, names)
+                free = [found.run for found in chosen if connection.try_lock(found.name)]
+                if free and not (claims or self._presence.may_claim(connection)):
                     return []  # it was taken over, and finds out with its next beat
-                if (claim := self._take(connection, found.run)) is not None:
-                    claims.append(claim)
-                    begun.add(claim.name)
+                taken = self._take(connection, free, now)
+                claims += taken
+                if len(taken) == len(chosen):
+                    return claims
+                passed.update(found.name for found in chosen)  # others have them, or had them until now
+                for claim in taken:
                     rooms[claim.workflow] -= 1
-                    if len(claims) == room:
-                        break
-            return claims
 
         return self._queue.transact(work, durable=False) if due else ()  # nothing of them begins before `begin`
 
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()
         for workflow, most in workflows.items():
-            rows = self._database.run(LEFT, (workflow, _now()))
+            rows = self._database.run(LEFT, (workflow, self._database.now()))
             active = self._database.run(RUNNING_NOW, (workflow,))[0][0] if rows else 0
             for run_id, name, other, is_by_hand in rows:
                 why = rules.why_left(pauses.get(workflow), other, active, most, is_by_hand=bool(is_by_hand))
@@ -775,28 +790,35 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection) -> Claim | None:
             rows = connection.execute(CONTINUATION, {"name": name}).fetchall()
-            return next(filter(None, (self._take(connection, run) for (run,) in rows)), None)
+            return next(iter(self._take(connection, [run for (run,) in rows], LATEST)), None)
 
-        return self._queue.transact(work)
+        return self._queue.transact(work, name)
 
-    def _take(self, connection: Connection, run: int) -> Claim | None:
-        """Takes a queued run. One with a row that no dotflow has written fails, and a row without a run is removed."""
-        priority, due, *first, continues, has_begun, rerun = connection.execute(QUEUED, (run,)).fetchone()
-        run_id, _, name, *_ = first
-        if run_id is None:
-            connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
-            return None
-        try:
-            steps = json.loads(rerun or "[]")
-        except (ValueError, TypeError, RecursionError):
-            steps = None
-        is_ours = rules.is_place(priority, due) and isinstance(name, str)
-        if not (is_ours and isinstance(steps, list) and all(isinstance(step, str) for step in steps)):
-            _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-            return None
-        connection.execute(TAKE, (self._watch.lock, process_name(), run))
-        connection.execute(DEQUEUE, (self._server, run))
-        return Claim._make((*first, bool(continues), bool(has_begun), steps))
+    def _take(self, connection: Connection, runs: Sequence[int], until: int) -> list[Claim]:
+        """Takes those queued runs that still may begin, once it has the locks of their names.
+
+        One with a row that no dotflow has written fails, and a row without a run is removed.
+        """
+        taken: dict[int, Claim] = {}
+        for row in connection.fetch_each(QUEUED, [{"run": run, "now": until} for run in runs]):
+            run, priority, due, *first, continues, has_begun, rerun = row
+            run_id, _, name, *_ = first
+            if run_id is None:
+                connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
+                continue
+            try:
+                steps = json.loads(rerun or "[]")
+            except (ValueError, TypeError, RecursionError):
+                steps = None
+            is_ours = rules.is_place(priority, due) and isinstance(name, str)
+            if is_ours and isinstance(steps, list) and all(isinstance(step, str) for step in steps):
+                taken[run] = Claim._make((*first, bool(continues), bool(has_begun), steps))
+            else:
+                _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
+        if taken:
+            connection.executemany(TAKE, [(self._watch.lock, process_name(), run) for run in taken])
+            connection.executemany(DEQUEUE, [(self._server, run) for run in taken])
+        return [*taken.values()]
 
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: Connection) -> None:
@@ -807,26 +829,26 @@ class SQLQueueServer(QueueServer):
                 return
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
-            now = _now()
+            now = connection.now
             first = now + round(delay * MICRO) if delay else None
             connection.execute(ENQUEUE, {"now": now, "first": first, "is_double": is_double, "run": run})
 
-        self._queue.transact(work)
+        self._queue.transact(work, claim.name)
 
     def supersede(self, claim: Claim) -> Sequence[str]:
         def work(connection: Connection) -> list[str]:
             run = self._mine(connection, claim)
             for (newer,) in connection.execute(NEWER, (claim.origin, run)):
                 raise Superseded(newer)  # a program has gone on with the chain
-            return end_others(connection, claim.name, claim.origin, claim.run_id, _now())
+            return end_others(connection, claim.name, claim.origin, claim.run_id, connection.now)
 
-        return self._queue.transact(work)
+        return self._queue.transact(work, claim.name)
 
     def is_mine(self, claim: Claim) -> bool:
         return bool(self._database.run(MINE, (claim.run_id, self._server)))
 
     def begin(self, claim: Claim) -> None:
-        self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)))
+        self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)), claim.name)
 
     def _mine(self, connection: Connection, claim: Claim) -> int:
         for (run,) in connection.execute(MINE, (claim.run_id, self._server)):
@@ -841,20 +863,48 @@ class SQLQueueServer(QueueServer):
                 fate = rules.fate_at_end(ending, _open_orders(connection, run), is_settled=is_settled)
                 _end(connection, run, fate)
                 if fate.continued:
-                    _continue(connection, run, _now(), trigger=fate.continued)
+                    _continue(connection, run, connection.now, trigger=fate.continued)
                 return fate.state
             return None
 
-        return self._queue.transact(work)
+        return self._queue.transact(work, claim.name)
 
     def close(self) -> None:
         if self._wake is not None:
             _wakes[self._database.store].remove(self._wake)
         try:
             if self._workflows:
-                self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)))
+                self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)), None)
         finally:
             self._watch.close()
+
+
+def _choose(
+    connection: Connection,
+    now: int,
+    rooms: dict[str, int],
+    room: int,
+    busy: Collection[str],
+    names: Collection[str] | None,
+) -> list[Candidate]:
+    """Returns the first queued runs that may begin, of several names that are not *busy*, while there is room."""
+    chosen, firings = dict[str, Candidate](), dict[str, Firings]()
+    ways = [_candidates(connection, workflow, now, rooms) for workflow in rooms]
+    for found in heapq.merge(*ways, key=lambda found: found.turn) if room else ():
+        if found.name in busy or found.name in chosen or (names is not None and found.name not in names):
+            continue
+        if (schedule := found.schedule) is not None:
+            if schedule not in firings:
+                row = connection.execute(FIRINGS, {"schedule": schedule}).fetchone()
+                firings[schedule] = Firings._make(row)
+            if not firings[schedule].may_begin(found):
+                continue
+            firings[schedule] = firings[schedule].with_one_more()
+        chosen[found.name] = found
+        rooms[found.workflow] -= 1
+        if len(chosen) == room:
+            break
+    return [*chosen.values()]
 
 
 def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[str, int]) -> Iterator[Candidate]:
@@ -874,8 +924,8 @@ def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[
 
 def _submit(connection: Connection, wanted: Submission, own: str | None = None, trigger: str = "submit") -> str:
     """Queues a run, with an id of its own if it gets one. Returns the id of the run that waits now."""
-    now = _now()
-    due = now if wanted.due is None else micro(wanted.due)
+    now = connection.now
+    due = _due(wanted.due, now)
     if wanted.key is not None:
         for run, run_id, params, waits in connection.execute(BY_KEY, (wanted.workflow, wanted.key)).fetchall():
             stored, given = json.loads(params), json.loads(wanted.params)
@@ -899,6 +949,13 @@ def _submit(connection: Connection, wanted: Submission, own: str | None = None, 
     in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
+
+
+def _due(due: datetime | timedelta | None, now: int) -> int:
+    """Returns the moment from which a submission is due."""
+    if isinstance(due, timedelta):
+        return now + round(due.total_seconds() * MICRO)
+    return now if due is None else micro(due)
 
 
 def _add_run(connection: Connection, row: tuple[Any, ...]) -> int:
@@ -947,15 +1004,16 @@ def _continue(
 
 def _end(connection: Connection, run: int, fate: Fate) -> None:
     """Ends a run that is queued or claimed, or paused; its orders are done."""
-    now = _now()
+    now = connection.now
     why = (fate.reason or None, fate.error or fate.reason or None, fate.waits)
     connection.execute(END, (fate.state, now, *why, run))
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
 
 
-def _take_over(connection: Connection, run: int, now: int, settings: str | None = None) -> TakenOver:
+def _take_over(connection: Connection, run: int, settings: str | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
+    now = connection.now
     ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
     fate = rules.fate_of_dead(
@@ -993,10 +1051,6 @@ def _tries(connection: Connection, run: int, known: int) -> int:
 
 def _open_orders(connection: Connection, run: int) -> list[Order]:
     return rules.known_orders(connection.execute(OPEN_ORDERS, (run,)))
-
-
-def _now() -> int:
-    return micro(clock.now())
 
 
 def _new_id() -> str:

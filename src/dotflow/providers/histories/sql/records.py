@@ -10,7 +10,6 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from dotflow import clock
 from dotflow.abc.archive import FAILURES, NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
@@ -31,7 +30,6 @@ from dotflow.providers.histories.sql.tables import (
     SHARED_ATTEMPT,
     STATES,
     levels_in,
-    micro,
     moment,
     moment_or_none,
 )
@@ -262,7 +260,7 @@ class Records(Reader):
 
     def next(self, limit: int) -> tuple[list[RunSummary], int]:
         """Returns the runs in the queue that begin next, and how many are in there."""
-        rows = self.connection.execute(NEXT, {"now": micro(clock.now()), "limit": limit}).fetchall()
+        rows = self.connection.execute(NEXT, {"now": self.connection.now, "limit": limit}).fetchall()
         ((count,),) = self.connection.execute(QUEUED)
         return [RunSummary(**self._summary_fields(row)) for row in rows], count
 

@@ -180,6 +180,7 @@ class Candidate(NamedTuple):
     """A queued run that is due, and that no other run of its name is in the way of."""
 
     run: int
+    workflow: str
     name: str
     priority: int
     due: int
@@ -216,6 +217,10 @@ class Firings(NamedTuple):
             return False
         is_next = not self.going_on and candidate.planned in (None, self.first)
         return bool(candidate.resume) or self.at_once > 1 or is_next
+
+    def with_one_more(self) -> "Firings":
+        """Returns what it has once one more of its runs has begun. Where that is the only one, no other one may."""
+        return self._replace(active=self.active + 1)
 
 
 def why_left(pause: object | None, other: str | None, active: int, most: int | None, *, is_by_hand: bool) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from dotflow import clock
 from dotflow.abc.operations import (
     Dropped,
     Firing,
@@ -68,7 +67,7 @@ def register(
     connection: Connection, presence: Presence, server: str, workflows: Collection[str], schedules: Sequence[Schedule]
 ) -> list[tuple[Schedule, datetime]]:
     """Writes which schedules a server has. Returns those of its workflows that none has any more, each once."""
-    now = micro(clock.now())
+    now = connection.now
     for schedule in schedules:
         row = {
             "schedule": schedule.schedule,
@@ -118,7 +117,8 @@ def fire(
     submit: Callable[[Connection, Submission], str],
 ) -> list[Dropped] | None:
     """Queues the runs of firings with *submit*, and settles them, as `QueueServer.fire` does."""
-    ((spec, known),) = connection.execute(SETTLED, (micro(clock.now()), schedule.schedule))
+    connection.lock(wanted.name for _, wanted, *_ in firings if wanted is not None and wanted.name is not None)
+    ((spec, known),) = connection.execute(SETTLED, (connection.now, schedule.schedule))
     if known != micro(settled) or as_written(schedule, spec) != schedule:
         return None
     dropped: list[Dropped] = []
@@ -126,7 +126,7 @@ def fire(
     for planned, wanted, is_made_up, why, has_raised in firings:
         if connection.execute(IS_PLANNED, (schedule.schedule, micro(planned))).fetchall():
             continue
-        now = clock.now().astimezone(planned.tzinfo)
+        now = moment(connection.now).astimezone(planned.tzinfo)
         reason = why
         for by, paused_at, paused_from, resumed_at in stopped:
             if paused_at is not None and paused_at <= micro(planned):

@@ -8,12 +8,23 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, TypeVar
 
+from dotflow import clock
 from dotflow.atomic_file import Files
 from dotflow.core.text import shorten
 from dotflow.errors import DotflowError, HistoryError, NotServable
 from dotflow.providers.histories.sql.crashed import find_ended
-from dotflow.providers.histories.sql.database import CLAIMS, FORGED, Connection, Database, Values, Watch
+from dotflow.providers.histories.sql.database import (
+    CLAIMS,
+    FORGED,
+    Connection,
+    Database,
+    SQLiteConnection,
+    Values,
+    Watch,
+    without_runs,
+)
 from dotflow.providers.histories.sql.reading import find_served
+from dotflow.providers.histories.sql.tables import micro
 from dotflow.providers.histories.sqlite.damage import DAMAGES
 from dotflow.providers.histories.sqlite.formats import FORMAT, MISSING, QUEUE_FORMAT
 from dotflow.providers.histories.sqlite.live import Live
@@ -94,6 +105,9 @@ class SQLiteDatabase(Database):
         self.run("PRAGMA wal_checkpoint(TRUNCATE)")  # beside a reader it does nothing: the log is overwritten later
         return result
 
+    def now(self) -> int:
+        return micro(clock.now())
+
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         with self.using():
             return self.queue.run(statement, values)
@@ -109,8 +123,8 @@ class SQLiteDatabase(Database):
                 raise
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        with errors_of(self.path), contextlib.closing(_open(self.path) or _without_runs()) as connection:
+    def reading(self) -> Iterator[SQLiteConnection]:
+        with errors_of(self.path), contextlib.closing(_open(self.path) or without_runs()) as connection:
             yield connection
 
     def freeze(self, connection: Connection) -> None:
@@ -125,7 +139,7 @@ class SQLiteDatabase(Database):
         It is "" if there is no history. SQLite counts the commits for a connection that stays open.
         """
 
-        def work(connection: sqlite3.Connection) -> tuple[object, ...]:
+        def work(connection: Connection) -> tuple[object, ...]:
             ((version,),) = connection.execute("PRAGMA data_version")
             ((written,),) = connection.execute("PRAGMA user_version")
             served = find_served(connection, self.presence) if written >= QUEUE_FORMAT else ()
@@ -247,7 +261,7 @@ def short_path(path: Path) -> str:
     return str(path)
 
 
-def _open(path: Path) -> sqlite3.Connection | None:
+def _open(path: Path) -> SQLiteConnection | None:
     """Opens the file; returns None if it does not exist, or is empty."""
     if file_id_of(str(path)) is None:
         return None
@@ -260,9 +274,10 @@ def _open(path: Path) -> sqlite3.Connection | None:
         return _connect(path, "ro&immutable=1")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
+def _connect(path: Path, mode: str) -> SQLiteConnection | None:
     check_beside(path)
-    connection = sqlite3.connect(f"{uri_of(path)}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
+    uri = f"{uri_of(path)}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=TIMEOUT, isolation_level=None, factory=SQLiteConnection)
     try:
         protect(connection)
         connection.row_factory = check_types
@@ -281,10 +296,3 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
         return connection
     connection.close()
     return None
-
-
-def _without_runs() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in FORMAT.schema:
-        connection.execute(statement)
-    return connection

@@ -3,6 +3,7 @@
 from typing import Final
 
 from dotflow.core.types.run_state import TypeWait
+from dotflow.providers.histories.sql.database import SQLiteConnection
 from dotflow.providers.histories.sql.tables import ABOUT, MICRO, NO_ITEM, QUEUE, SENT, STATES, TABLES, WAITS
 from dotflow.providers.sqlite_file import DatabaseFormat
 
@@ -119,4 +120,5 @@ FORMAT: Final = DatabaseFormat(
     first=("PRAGMA journal_mode = MEMORY", "PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
     text_factory=_text_or_blob,
+    factory=SQLiteConnection,
 )

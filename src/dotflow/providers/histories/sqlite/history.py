@@ -19,6 +19,7 @@ from dotflow.core.files import NO_STATES
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sql.crashed import mark_ended
+from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment, check_arguments
 from dotflow.providers.histories.sql.reading import reading
 from dotflow.providers.histories.sql.retention import ENDED, Keep, as_keep, forget, forget_all, forget_found
@@ -234,7 +235,7 @@ class HistorySQLite(SQLHistory):
             file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return count
 
-    def _forgettable(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> list[int]:
+    def _forgettable(self, connection: Connection, numbers: list[int], noted: list[int]) -> list[int]:
         noted[:] = mark_ended(connection, self.database.presence)
         return self.forgettable(connection, numbers)
 

@@ -9,6 +9,7 @@ from dotflow import clock
 from dotflow.core.events import AttemptOutput
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sql.crashed import mark_ended
+from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.output_rows import OutputRows, save_output
 from dotflow.providers.histories.sql.rows import RunRows
 from dotflow.providers.histories.sql.tables import FIND_RUN
@@ -158,7 +159,7 @@ class RunWriter:
         self._presence.forget_ends(self._noted)
         self._noted = []
 
-    def _write_all(self, connection: sqlite3.Connection) -> int:
+    def _write_all(self, connection: Connection) -> int:
         """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
         rows, run = self.rows, self._run
         if run is None or self._opening != self._file.openings:
@@ -217,6 +218,6 @@ class OutputWriter:
         self._failed_at = -math.inf
         self._rows.clear()
 
-    def _write(self, connection: sqlite3.Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         for (run,) in connection.execute(FIND_RUN, (self._run_id,)).fetchall():
             save_output(connection, run, self._rows)
