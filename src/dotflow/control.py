@@ -30,6 +30,8 @@ from dotflow.errors import InvalidArgument, InvalidSchedule, NotServable, ValueN
 from dotflow.providers.histories.default import history_at, history_of
 
 if TYPE_CHECKING:
+    import psycopg
+
     from dotflow.records.record import RunSummary
 
 WHAT: Final = "There are no runs to control"
@@ -75,12 +77,13 @@ class Control:
         priority: int = 0,
         at: datetime | Duration | timedelta | None = None,
         by: str | None = None,
+        connection: "psycopg.Connection[Any] | None" = None,
     ) -> str:
         """Queues a run of a workflow by its id, as `DotFlow.submit` does, and returns its id.
 
         The names, defaults and types of its parameters are those that a server, or a submission of the workflow itself,
         has written. Without these, a server checks the parameters, and fails the run if they are wrong. Who submits it,
-        *by*, is a note of the run.
+        *by*, is a note of the run. A *connection* is as for `DotFlow.submit`.
 
         Raises:
             InvalidArgument, UnknownParam, MissingParam: A parameter is wrong.
@@ -96,7 +99,8 @@ class Control:
         submission.check_names(workflow_id, key, name)
         due = submission.due_at(at)
         who = "" if by is None else self._user(by)
-        return self._queue.submit(Submission(workflow_id, text, name, key, priority, due, by=who))
+        wanted = Submission(workflow_id, text, name, key, priority, due, by=who)
+        return self._queue.submit(wanted) if connection is None else self._queue.submit_within(connection, wanted)
 
     def params(self, workflow_id: str) -> dict[str, Any]:
         """Returns the parameters of a workflow that are no secrets, with their defaults; `...` where there is none.

@@ -70,6 +70,8 @@ from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secre
 from dotflow.resume.choice import Resume
 
 if TYPE_CHECKING:
+    import psycopg
+
     from dotflow.abc.archive import Since
     from dotflow.graph.schema import WorkflowResult
     from dotflow.graph.workflow_plan import WorkflowPlan
@@ -336,6 +338,7 @@ class DotFlow:
         key: str | None = None,
         priority: int = 0,
         at: datetime | Duration | timedelta | None = None,
+        connection: "psycopg.Connection[Any] | None" = None,
     ) -> str:
         """Queues a run for a process that serves the workflow, and returns its id at once.
 
@@ -349,6 +352,9 @@ class DotFlow:
             priority: Higher ones begin first.
             at: The moment before which it does not begin, with a time zone; or a time from now, in seconds, as a text
                 such as "15m" or a timedelta.
+            connection: With HistoryPostgres, a psycopg connection to its database: the run is there when the open
+                transaction of that one commits, and gone when it is rolled back. It has an id of its own, whatever
+                waits in the queue. Outside of a transaction nothing is different.
 
         Raises:
             NotServable: The workflow has no `workflow_id`, or its history has no queue.
@@ -358,8 +364,8 @@ class DotFlow:
         """
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         wanted = self.make_submission(params, key, priority, at)
-        waiting = None if key is not None else queue.waiting(wanted.name or "")
-        run_id = self.enqueue(queue, wanted)
+        waiting = None if key is not None or connection is not None else queue.waiting(wanted.name or "")
+        run_id = self.enqueue(queue, wanted, connection)
         pause = queue.pauses().get(wanted.workflow)
         notes = []
         if pause is not None or not queue.is_served(wanted.workflow):
@@ -390,8 +396,10 @@ class DotFlow:
         submission.check_names(base, key, name)
         return Submission(base, text, name, key, priority, due, title)
 
-    def enqueue(self, queue: Operations, wanted: Submission) -> str:
-        """Queues a run, and declares the workflow before the first one."""
+    def enqueue(self, queue: Operations, wanted: Submission, connection: object = None) -> str:
+        """Queues a run, and declares the workflow before the first one, unless it is in a transaction of others."""
+        if connection is not None:
+            return queue.submit_within(connection, wanted)
         if not self._is_declared:
             queue.declare([self.declared()])
             self._is_declared = True

@@ -11,11 +11,12 @@ from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import CatchUp, Fired, Late
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState, TypeWait
-from dotflow.errors import HistoryError
+from dotflow.errors import HistoryError, InvalidArgument
 
 if TYPE_CHECKING:  # a run needs none of them
     from dotflow.records.record import RunSummary
 
+NO_TRANSACTION: Final = "None: only HistoryPostgres writes in the transaction of another connection"
 MAX_TRIES: Final = 3  # processes that may end in a row before a run has saved anything
 LAST_MOMENT: Final = 9_000_000_000  # seconds since 1970: in the year 2255; no run of a history begins later
 
@@ -281,6 +282,18 @@ class Operations(ABC):
         Raises:
             OrderRefused: The run of the key has other parameters.
         """
+
+    def submit_within(self, connection: object, submission: Submission) -> str:
+        """Writes a wanted run in the transaction that a connection has open, and returns its id.
+
+        It has an id of its own, merges with no queued run, and gets its name from a server. A known key returns the id
+        of its run. Outside of a transaction it is as `submit`.
+
+        Raises:
+            InvalidArgument: This history can't use the connection. By default none can.
+            OrderRefused: The run of the key has other parameters.
+        """
+        raise InvalidArgument("connection", type(connection).__name__, NO_TRANSACTION)
 
     @abstractmethod
     def declare(self, workflows: Sequence[Declared]) -> None:

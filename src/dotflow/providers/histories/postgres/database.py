@@ -7,12 +7,13 @@ from typing import Any, Final, TypeVar
 
 from dotflow import clock
 from dotflow.core.text import shorten
-from dotflow.errors import DotflowError, HistoryError
+from dotflow.errors import DotflowError, HistoryError, InvalidArgument
 from dotflow.providers.histories.postgres.link import (
     REVISION,
     HistorySchema,
     Link,
     PostgresConnection,
+    UsersConnection,
 )
 from dotflow.providers.histories.postgres.presence import PostgresPresence, PostgresWatch
 from dotflow.providers.histories.sql.database import (
@@ -20,6 +21,7 @@ from dotflow.providers.histories.sql.database import (
     FORGED,
     Connection,
     Database,
+    Statements,
     Values,
     Watch,
     without_runs,
@@ -28,6 +30,9 @@ from dotflow.providers.postgres.dsn import Dsn
 from dotflow.worker.interrupts import in_forked_child
 
 T = TypeVar("T")
+
+SYNCHRONOUS: Final = "a psycopg.Connection, which has the transaction"
+DRIVERS: Final = "That of Django is connection.connection, that of SQLAlchemy connection.connection.driver_connection."
 
 
 class PostgresDatabase(Database):
@@ -60,6 +65,22 @@ class PostgresDatabase(Database):
         with forged(self.schema.title):
             self.schema.prepare(self.queue)
             return self.queue.transact(work, lock, durable=durable)
+
+    def join(self, connection: object) -> Statements | None:
+        from psycopg import AsyncConnection
+        from psycopg import Connection as Psycopg
+        from psycopg.pq import TransactionStatus
+
+        if not isinstance(connection, Psycopg):
+            given = "an AsyncConnection can't be used. " if isinstance(connection, AsyncConnection) else ""
+            raise InvalidArgument("connection", type(connection).__name__, SYNCHRONOUS, f"{given}{DRIVERS}")
+        if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+            return None
+        self.schema.prepare(self.queue)
+        joined = UsersConnection(connection, self.schema)
+        if not joined.has_history():
+            raise InvalidArgument("connection", type(connection).__name__, f"one to the database of {self.place}")
+        return joined
 
     def now(self) -> int:
         if clock.source is None and self.schema.ahead is None:

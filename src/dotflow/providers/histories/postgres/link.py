@@ -50,6 +50,7 @@ FREEZE: Final = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL st
 SET LOCAL idle_in_transaction_session_timeout = '60s'"""
 
 IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
+HAS_META: Final = "SELECT to_regclass(%s) IS NOT NULL"
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
 #: It changes with each commit, and with each that is begun meanwhile: xmax alone stays where an earlier one ends last.
 REVISION: Final = "SELECT pg_current_snapshot()::TEXT"
@@ -174,6 +175,41 @@ class PostgresConnection:
         except Error as error:
             failed = self._link.schema.failed(error, self.raw)
         raise failed  # outside of the except: psycopg's frames hold the password
+
+
+class UsersConnection:
+    """The psycopg.Connection of a program, in its transaction, for statements of the common SQL.
+
+    Cursors are of dotflow's own, whatever rows and texts the program wants. Errors are psycopg's.
+
+    Args:
+        raw: The connection.
+        schema: The schema of the history.
+    """
+
+    def __init__(self, raw: Any, schema: "HistorySchema") -> None:
+        self._raw, self._schema = raw, schema
+        self.now: int = self._native(NOW).fetchone()[0]
+
+    def has_history(self) -> bool:
+        """Returns whether the tables of the history are there. It asks for the table first: an error would end all."""
+        if self._native(HAS_META, (f'"{self._schema.name}".meta',)).fetchone()[0]:
+            found: str = self._native(IDENTITY.format(self._schema.name)).fetchone()[0]
+            return found == self._schema.history_id
+        return False
+
+    def _native(self, text: str, values: Any = None) -> Any:
+        from psycopg import Cursor
+        from psycopg.rows import tuple_row
+
+        from dotflow.providers.postgres.adapters import register
+
+        cursor = Cursor(self._raw, row_factory=tuple_row)
+        register(cursor)
+        return cursor.execute(text.encode(), values, prepare=False)
+
+    def execute(self, statement: str, values: Values = (), /) -> Cursor:
+        return self._native(translate(statement, self._schema.name).decode(), values)  # type: ignore[no-any-return]
 
 
 class Link:
@@ -401,8 +437,7 @@ class HistorySchema:
 
     def _identify_again(self, connection: PostgresConnection) -> None:
         """Looks in a transaction, which an error would end, whether another process was quicker."""
-        has_meta = "SELECT to_regclass(%s) IS NOT NULL"
-        if connection.native(has_meta, (f'"{self.name}".meta',)).fetchone()[0]:
+        if connection.native(HAS_META, (f'"{self.name}".meta',)).fetchone()[0]:
             self.identify(connection)
 
 

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
 
 from dotflow import clock
-from dotflow.errors import HistoryError
+from dotflow.abc.operations import NO_TRANSACTION
+from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers.histories.sql.tables import TABLES, micro
 
 T = TypeVar("T")
@@ -41,21 +42,25 @@ class AnswerLost(HistoryError):
     """The connection was lost while a transaction was committed: it may have been."""
 
 
-class Connection(Protocol):
-    """A connection to a database, in a transaction."""
+class Statements(Protocol):
+    """A transaction of a database, in which statements are executed."""
 
     @property
     def now(self) -> int:
         """The moment by the clock of the database, in microseconds since 1970, read after the lock was taken."""
+
+    def execute(self, statement: str, values: Values = ..., /) -> Cursor:
+        """Executes a statement."""
+
+
+class Connection(Statements, Protocol):
+    """A connection to a database, in a transaction."""
 
     def lock(self, names: Iterable[str], /) -> None:
         """Takes the locks of the names of runs, too, in their order, until the transaction ends."""
 
     def try_lock(self, name: str, /) -> bool:
         """Takes the lock of a name until the transaction ends. Returns False where another transaction has it."""
-
-    def execute(self, statement: str, values: Values = ..., /) -> Cursor:
-        """Executes a statement."""
 
     def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
         """Executes a statement for each of several rows."""
@@ -220,6 +225,14 @@ class Database(ABC):
                 CLAIMS, so a transaction with that one may wait for names.
             durable: Whether its commit survives all. Else a power cut may undo it, until the next durable one.
         """
+
+    def join(self, connection: object) -> Statements | None:
+        """Returns the open transaction of a connection of a program; None where it has none.
+
+        Raises:
+            InvalidArgument: It is no connection to this database. By default none is.
+        """
+        raise InvalidArgument("connection", type(connection).__name__, NO_TRANSACTION)
 
     def erase(self, work: Callable[[Connection], T], lock: str | None = CLAIMS) -> T:
         """Does what `transact` does, and keeps no copy of what is overwritten, as far as the database can."""

@@ -45,7 +45,7 @@ from dotflow.providers.histories.sql.crashed import (
     ended_of,
     mark_ended,
 )
-from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Connection, Database
+from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Connection, Database, Statements
 from dotflow.providers.histories.sql.reading import (
     LATEST,
     PAUSES,
@@ -86,6 +86,8 @@ ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, TRUE, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
     made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)"""
+#: Where another transaction has written the key, this one waits for its end.
+ADD_KEYED: Final = f"{ADD_WANTED} ON CONFLICT (workflow, key) WHERE key IS NOT NULL DO NOTHING"
 LEAVE: Final = "UPDATE wanted SET queued = FALSE, server = NULL WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, key, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
@@ -270,6 +272,15 @@ class SQLQueue(Operations):
             return own if connection.execute(FIND_RUN, (own,)).fetchone() else work(connection)
 
         return self.transact(work, submission.name or submission.workflow, again=again)
+
+    def submit_within(self, connection: object, submission: Submission) -> str:
+        joined = self.database.join(connection)
+        if joined is None:
+            return self.submit(submission)
+        run_id, now = _submit_unnamed(joined, submission), joined.now
+        if submission.by:
+            joined.execute(ADD_SUBMIT, (submission.by, now, now, _new_id(), run_id))
+        return run_id
 
     def declare(self, workflows: Sequence[Declared]) -> None:
         def work(connection: Connection) -> None:
@@ -924,13 +935,10 @@ def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[
 
 def _submit(connection: Connection, wanted: Submission, own: str | None = None, trigger: str = "submit") -> str:
     """Queues a run, with an id of its own if it gets one. Returns the id of the run that waits now."""
-    now = connection.now
-    due = _due(wanted.due, now)
+    due = _due(wanted.due, connection.now)
     if wanted.key is not None:
-        for run, run_id, params, waits in connection.execute(BY_KEY, (wanted.workflow, wanted.key)).fetchall():
+        for run, run_id, params, waits in _of_key(connection, wanted):
             stored, given = json.loads(params), json.loads(wanted.params)
-            if _compared(stored) != _compared(given):
-                raise OrderRefused("submit", run_id, f"the key {wanted.key!r} was used with other parameters")
             if waits and SETTINGS in given:
                 newest = {**stored, **{name: given[name] for name in given[SETTINGS]}}
                 connection.execute(SET_PARAMS, (json.dumps(newest), run))
@@ -942,13 +950,44 @@ def _submit(connection: Connection, wanted: Submission, own: str | None = None, 
                 connection.execute(SET_PARAMS, (wanted.params, run))
                 return str(run_id)
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-    run_id, title = own or _new_id(), wanted.title and escape_surrogates(wanted.title)
-    name = wanted.workflow if wanted.name is None else wanted.name
-    in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
-    run = _add_run(connection, in_list)
-    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
-    connection.execute(ADD_WANTED, in_queue)
+    run_id = own or _new_id()
+    _add(connection, wanted, run_id, trigger)
     return run_id
+
+
+def _submit_unnamed(connection: Statements, wanted: Submission) -> str:
+    """Queues a run without a name in the transaction of a program, which waits for no lock of others."""
+    wanted, run_id = wanted._replace(name=None), _new_id()
+    if wanted.key is None:
+        _add(connection, wanted, run_id)
+        return run_id
+    if known := _of_key(connection, wanted):
+        return str(known[0][1])
+    if not _add(connection, wanted, run_id, statement=ADD_KEYED):  # another transaction was first
+        connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        return str(_of_key(connection, wanted)[0][1])
+    return run_id
+
+
+def _of_key(connection: Statements, wanted: Submission) -> list[Any]:
+    """Returns the row of BY_KEY of a key. Raises OrderRefused if its run has other parameters."""
+    rows = connection.execute(BY_KEY, (wanted.workflow, wanted.key)).fetchall()
+    for _, run_id, params, _ in rows:
+        if _compared(json.loads(params)) != _compared(json.loads(wanted.params)):
+            raise OrderRefused("submit", run_id, f"the key {wanted.key!r} was used with other parameters")
+    return rows
+
+
+def _add(
+    connection: Statements, wanted: Submission, run_id: str, trigger: str = "submit", statement: str = ADD_WANTED
+) -> bool:
+    """Writes a queued run, and returns whether the queue has taken it."""
+    now, title = connection.now, wanted.title and escape_surrogates(wanted.title)
+    name = wanted.workflow if wanted.name is None else wanted.name
+    run = _add_run(connection, (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None))
+    place = (wanted.priority, _due(wanted.due, now))
+    values = (run, wanted.workflow, wanted.name, wanted.key, *place, False, None, 0, None, False)
+    return bool(connection.execute(statement, values).rowcount)
 
 
 def _due(due: datetime | timedelta | None, now: int) -> int:
@@ -958,7 +997,7 @@ def _due(due: datetime | timedelta | None, now: int) -> int:
     return now if due is None else micro(due)
 
 
-def _add_run(connection: Connection, row: tuple[Any, ...]) -> int:
+def _add_run(connection: Statements, row: tuple[Any, ...]) -> int:
     """Writes a run, whose id comes first in the row. Returns its number."""
     connection.execute(ADD_RUN, row)
     return int(connection.execute(FIND_RUN, row[:1]).fetchone()[0])
