@@ -7,14 +7,19 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dotflow import Config, Context, DotFlow, action
+from dotflow import Config, Context, Control, DotFlow, action
+from dotflow.abc.operations import Ending, Firing, Schedule, Submission
+from dotflow.core.approval import QuestionId
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers import HistoryPostgres, StoragePostgres
 from dotflow.providers.histories.postgres import link
+from dotflow.providers.histories.sql.queue import SQLQueueServer
 from tests.clouds.pgbouncer import BINARY, PgBouncer, PoolMode
 from tests.clouds.postgres import Database, PostgresProcess
 from tests.clouds.tcp_proxy import TcpProxy
+from tests.histories import take
 
 POOL_MODES: tuple[PoolMode, ...] = ("session", "transaction") if BINARY else ()
 #: What administrators give a role: www.postgresql.org/docs/current/runtime-config-client.html
@@ -181,6 +186,93 @@ class TestLostAnswers:
         submitted = flow(far).submit()
         assert proxy.cuts == 1
         assert [run.run_id for run in far.runs()] == [submitted]
+
+    @pytest.fixture
+    def server(self, far: HistoryPostgres) -> Iterator[SQLQueueServer]:
+        """A server that sends no beats meanwhile."""
+        with contextlib.closing(far.operations().open_server(["report"])) as opened:
+            far.database.presence._stop.set()
+            assert isinstance(opened, SQLQueueServer)
+            yield opened
+
+    def test_orders_and_resumes_are_done_once(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
+        """An order is found by its id, and what it has done is not refused since it is done."""
+        control, run = Control(far), flow(far).submit()
+        proxy.mode = "cut behind commit"
+        assert control.cancel(run).state is TypeRunState.CANCELLED
+        proxy.mode = "cut behind commit"
+        resumed = control.resume(run)
+        assert (resumed.state, resumed.continues) == (TypeRunState.QUEUED, run)
+        proxy.mode = "cut behind commit"
+        control.pause_workflow("report", by="anna")
+        proxy.mode = "cut behind commit"
+        ended = control.resume_workflow("report", by="anna")
+        assert ended is not None
+        assert ended.by == "anna"
+        assert proxy.cuts == 4
+        assert far.database.run("SELECT what FROM orders ORDER BY rowid") == [("cancel",), ("resume",)]
+        assert len(far.runs()) == 2
+
+    def test_a_claimed_run_begins_goes_back_and_ends_once(
+        self, far: HistoryPostgres, server: SQLQueueServer, proxy: TcpProxy
+    ) -> None:
+        """A server that hears no answer does not take its run for that of another one."""
+        run = flow(far).submit()
+        claim = take(server, "report")
+        assert claim is not None
+        proxy.mode = "cut behind commit"
+        server.put_back(claim, 0)
+        assert Control(far).run(run).state is TypeRunState.QUEUED
+        claim = take(server, "report")
+        assert claim is not None
+        proxy.mode = "cut behind commit"
+        server.supersede(claim)
+        proxy.mode = "cut behind commit"
+        server.begin(claim)
+        proxy.mode = "cut behind commit"
+        assert server.end(claim, Ending(TypeRunState.INTERRUPTED, goes_on=True)) is TypeRunState.INTERRUPTED
+        assert proxy.cuts == 4
+        assert [one.state for one in far.runs()] == [TypeRunState.QUEUED, TypeRunState.INTERRUPTED]
+
+    def test_a_claim_whose_answer_is_lost_is_taken_over_by_its_server_once(
+        self, far: HistoryPostgres, server: SQLQueueServer, proxy: TcpProxy
+    ) -> None:
+        """And a take-over whose answer is lost is reported."""
+        run = flow(far).submit()
+        proxy.mode = "cut behind commit"
+        with pytest.raises(HistoryError):
+            take(server, "report")
+        proxy.mode = "cut behind commit"
+        (taken,) = server.take_over(list)
+        assert (taken.run_id, taken.state) == (run, TypeRunState.CRASHED)
+        assert proxy.cuts == 2
+        assert [one.run_id for one in far.runs()] == [taken.continued_by, run]
+
+    def test_a_question_its_answer_and_a_scheduled_run_are_written_once(
+        self, far: HistoryPostgres, server: SQLQueueServer, proxy: TcpProxy
+    ) -> None:
+        """Neither refused nor repeated."""
+        run = flow(far).submit()
+        claim = take(server, "report")
+        assert claim is not None
+        asked = QuestionId(run, "publish", "", 0)
+        queue = far.operations()
+        proxy.mode = "cut behind commit"
+        queue.ask(asked, "Publish?", "", None)
+        server.end(claim, Ending(TypeRunState.PAUSED, asked=[asked]))
+        proxy.mode = "cut behind commit"
+        assert queue.answer(run, None, True, "anna", "").state is TypeRunState.QUEUED
+        schedule = Schedule("nightly", "report", "0 1 * * *", "UTC")
+        proxy.mode = "cut behind commit"
+        server.serve_schedules([schedule])
+        schedule, settled = server.settled(schedule)
+        planned = queue.now()
+        wanted = Submission("report", "{}", "report#nightly", due=planned)
+        proxy.mode = "cut behind commit"
+        assert server.fire(schedule, settled, planned, [Firing(planned, wanted)]) == []
+        assert proxy.cuts == 4
+        assert far.database.run("SELECT COUNT(*) FROM wanted WHERE planned IS NOT NULL") == [(1,)]
+        assert len(far.runs()) == 3
 
     def test_a_run_whose_commits_are_cut_is_recorded_once(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
         proxy.mode = "cut behind commit"

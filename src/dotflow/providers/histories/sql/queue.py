@@ -175,6 +175,7 @@ IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 #: What its process still writes of a run that was taken over is refused.
 DISOWN: Final = "UPDATE runs SET lock = NULL WHERE run = ?"
+STATE_OF: Final = "SELECT state FROM runs WHERE run_id = ?"
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
 BEFORE: Final = """SELECT runs.run, CAST(tries AS BIGINT) FROM runs JOIN wanted USING (run)
@@ -221,7 +222,8 @@ class SQLQueue(Operations):
         lock: str | None = CLAIMS,
         *,
         durable: bool = True,
-        again: Callable[[Connection], T] | None = None,
+        again: Callable[[Connection, T], T] | None = None,
+        is_repeated: bool = True,
     ) -> T:
         """Calls *work* in a transaction, and wakes the servers of this process in virtual time.
 
@@ -229,32 +231,64 @@ class SQLQueue(Operations):
             work: What is done.
             lock: As for the database.
             durable: As for the database.
-            again: What is done instead after the answer was lost, since *work* may have been; None raises AnswerLost.
+            again: What is done instead after the answer was lost, with what *work* returned, since that may have been
+                done. By default it is *work*, where that returns nothing if nothing is left to do.
+            is_repeated: False to raise AnswerLost instead.
         """
+        sent: list[T] = []
+
+        def send(connection: Connection) -> T:
+            sent[:] = [work(connection)]
+            return sent[0]
+
+        def repeat(connection: Connection) -> T:
+            if again is not None:
+                return again(connection, sent[0])
+            found = work(connection)
+            return found or sent[0]
+
         try:
-            result = self.database.transact(work, lock, durable=durable)
+            result = self.database.transact(send, lock, durable=durable)
         except AnswerLost:
-            if again is None:
+            if not is_repeated:
                 raise
-            result = self.database.transact(again, lock, durable=durable)
+            result = self.database.transact(repeat, lock, durable=durable)
         for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
             wake()
         return result
 
-    def transact_with(self, run: str, work: Callable[[Connection, FoundRun], T]) -> T:
+    def transact_with(
+        self,
+        run: str,
+        work: Callable[[Connection, FoundRun], T],
+        *,
+        order_id: str = "",
+    ) -> T:
         """Calls *work* in a transaction with the lock of a run's name, and the newest run of its chain.
 
         A name changes only while its run has none, or has a secret for one.
+
+        Args:
+            run: The run.
+            work: What is done.
+            order_id: The order that *work* writes: where it is there after a lost answer, that is done.
         """
 
         def named(connection: Connection, name: str) -> tuple[T] | None:
             found = self.find_newest(connection, run)
             return (work(connection, found),) if found.name == name else None
 
-        while (done := self.transact(partial(named, name=(name := self._look_for(run).name)), name)) is None:
-            pass
-        return done[0]
+        def again(connection: Connection, sent: tuple[T] | None, name: str) -> tuple[T] | None:
+            if order_id and connection.execute(HAS_ORDER, (order_id,)).fetchall():
+                return sent
+            found = named(connection, name)
+            return sent if found is not None and not found[0] else found
+
+        while True:
+            name = self._look_for(run).name
+            if (done := self.transact(partial(named, name=name), name, again=partial(again, name=name))) is not None:
+                return done[0]  # type: ignore[no-any-return]
 
     def now(self) -> datetime:
         return moment(self.database.now())
@@ -268,7 +302,7 @@ class SQLQueue(Operations):
                 connection.execute(ADD_SUBMIT, (submission.by, now, now, order, run_id))
             return run_id
 
-        def again(connection: Connection) -> str:
+        def again(connection: Connection, sent: str) -> str:
             return own if connection.execute(FIND_RUN, (own,)).fetchone() else work(connection)
 
         return self.transact(work, submission.name or submission.workflow, again=again)
@@ -286,7 +320,7 @@ class SQLQueue(Operations):
         def work(connection: Connection) -> None:
             connection.executemany(DECLARE, [(*declared, connection.now) for declared in sorted(workflows)])
 
-        self.transact(work, None, again=work)
+        self.transact(work, None)
 
     def declared(self, workflow: str) -> str | None:
         rows = self.database.run(DECLARED, (workflow,))
@@ -380,7 +414,7 @@ class SQLQueue(Operations):
                     raise OrderRefused(order.what, found.run_id, rules.since(found, now))
             return found.run_id
 
-        return self.newest(self.transact_with(run, work))
+        return self.newest(self.transact_with(run, work, order_id=order_id))
 
     def resume(
         self,
@@ -399,6 +433,7 @@ class SQLQueue(Operations):
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found, connection):
                 taken_over = _take_over(connection, found.run, settings=settings)
                 if taken_over.continued_by is not None:
+                    connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now, order_id))
                     return taken_over.continued_by
                 found = self.find_newest(connection, run)
             ordered = None
@@ -412,7 +447,7 @@ class SQLQueue(Operations):
                 connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings
             )
 
-        return self.newest(self.transact_with(run, work))
+        return self.newest(self.transact_with(run, work, order_id=order_id))
 
     def newest(self, run: str) -> "RunSummary":
         from dotflow.providers.histories.sql.records import Records
@@ -523,7 +558,7 @@ class SQLQueue(Operations):
                 return self.go_on(connection, newest) or newest.run_id
             return newest.run_id
 
-        return self.newest(self.transact_with(run, work))
+        return self.newest(self.transact_with(run, work, order_id=order_id))
 
     def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
         def work(connection: Connection, newest: FoundRun) -> None:
@@ -630,10 +665,15 @@ class SQLQueueServer(QueueServer):
     def fire(
         self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
     ) -> Sequence[Dropped] | None:
-        submit = partial(_submit, trigger="schedule")
-        return self._queue.transact(
-            lambda connection: schedules.fire(connection, schedule, settled, until, firings, submit)
-        )
+        def work(connection: Connection) -> Sequence[Dropped] | None:
+            submit = partial(_submit, trigger="schedule")
+            return schedules.fire(connection, schedule, settled, until, firings, submit)
+
+        def again(connection: Connection, sent: Sequence[Dropped] | None) -> Sequence[Dropped] | None:
+            ((_, known),) = connection.execute(schedules.SETTLED, (connection.now, schedule.schedule)).fetchall()
+            return sent if known == micro(until) else work(connection)
+
+        return self._queue.transact(work, again=again)
 
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         found = []
@@ -784,7 +824,8 @@ class SQLQueueServer(QueueServer):
                 for claim in taken:
                     rooms[claim.workflow] -= 1
 
-        return self._queue.transact(work, durable=False) if due else ()  # nothing of them begins before `begin`
+        # Nothing of them begins before `begin`. Where the answer is lost, the server takes them over from itself.
+        return self._queue.transact(work, durable=False, is_repeated=False) if due else ()
 
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()
@@ -803,7 +844,11 @@ class SQLQueueServer(QueueServer):
             rows = connection.execute(CONTINUATION, {"name": name}).fetchall()
             return next(iter(self._take(connection, [run for (run,) in rows], LATEST)), None)
 
-        return self._queue.transact(work, name)
+        def again(connection: Connection, sent: Claim | None) -> Claim | None:
+            is_taken = sent is not None and connection.execute(MINE, (sent.run_id, self._server)).fetchall()
+            return sent if is_taken else work(connection)
+
+        return self._queue.transact(work, name, again=again)
 
     def _take(self, connection: Connection, runs: Sequence[int], until: int) -> list[Claim]:
         """Takes those queued runs that still may begin, once it has the locks of their names.
@@ -844,7 +889,11 @@ class SQLQueueServer(QueueServer):
             first = now + round(delay * MICRO) if delay else None
             connection.execute(ENQUEUE, {"now": now, "first": first, "is_double": is_double, "run": run})
 
-        self._queue.transact(work, claim.name)
+        def again(connection: Connection, sent: None) -> None:
+            if connection.execute(MINE, (claim.run_id, self._server)).fetchall():
+                work(connection)
+
+        self._queue.transact(work, claim.name, again=again)
 
     def supersede(self, claim: Claim) -> Sequence[str]:
         def work(connection: Connection) -> list[str]:
@@ -878,7 +927,11 @@ class SQLQueueServer(QueueServer):
                 return fate.state
             return None
 
-        return self._queue.transact(work, claim.name)
+        def again(connection: Connection, sent: TypeRunState | None) -> TypeRunState | None:
+            ended = [state for (state,) in connection.execute(STATE_OF, (claim.run_id,))]
+            return work(connection) or (sent if ended == [sent] else None)
+
+        return self._queue.transact(work, claim.name, again=again)
 
     def close(self) -> None:
         if self._wake is not None:
