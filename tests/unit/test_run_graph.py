@@ -9,11 +9,11 @@ from dotflow import Context, Task, action
 from dotflow.core.action import Action
 from dotflow.core.events import MapOpened, TaskCompleted, TaskRestored, TaskSkipped
 from dotflow.core.types.execution import TypeExecution
-from dotflow.engine.ready import NextItem, Ready
-from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
+from dotflow.engine.node_inputs import Ended, StopNew
+from dotflow.engine.ready import Ready
+from dotflow.engine.run_graph import Decision, Leave, RunGraph
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import Item
-from dotflow.graph.maps import ItemMap
 from dotflow.graph.params import NO_PARAMS
 from dotflow.graph.plan import make_plan
 from dotflow.providers import StorageDefault
@@ -115,26 +115,26 @@ def test_a_task_whose_need_has_no_value_is_skipped() -> None:
 
 
 def test_a_map_begins_one_item_after_the_other() -> None:
-    """Which item it is, is decided when there is room; its end makes the next one ready, the last end ends the map."""
+    """Its end makes the next one ready, the last end ends the map."""
     graph, tasks = graph_of(TaskBuilder("w").add(double, each=[1, 2]))
     (ready,) = graph.start()
     assert isinstance(ready, Ready)
     opened = graph.enter(ready)
     assert isinstance(opened, list)
-    assert kinds(opened) == [MapOpened, NextItem]
-    following: list[Decision] = opened[1:]
+    assert kinds(opened) == [MapOpened, Ready]  # after what is restored of it, its items begin
+    following = graph.enter(opened[1])
     numbers = []
 
     for index in (0, 1):
-        (waiting,) = following
-        assert isinstance(waiting, NextItem)
-        assert waiting.calls == 1
-        begun, more = graph.begin_item(waiting.items)
+        assert isinstance(following, list)
+        (begun,) = following
+        assert isinstance(begun, Ready)
         assert isinstance(begun.task, Item)
-        assert (begun.task.item, begun.inputs and begun.inputs[0], more) == (index, {"number": index + 1}, None)
+        assert (begun.task.item, begun.inputs and begun.inputs[0]) == (index, {"number": index + 1})
         numbers.append(begun.number)
         following = graph.end(begun.task, Context(index))
 
+    assert isinstance(following, list)
     assert kinds(following) == [Ended]
     assert len({*numbers, tasks[0].task_id}) == 3
 
@@ -142,25 +142,29 @@ def test_a_map_begins_one_item_after_the_other() -> None:
 # A map over a map
 
 
-def open_both(builder: TaskBuilder) -> tuple[RunGraph, ItemMap, ItemMap]:
-    """Opens a map and a map over it."""
+def open_both(builder: TaskBuilder) -> tuple[RunGraph, list[Ready]]:
+    """Opens a map and a map over it. Returns what is ready then: items of the first one."""
     graph, tasks = graph_of(builder, TypeExecution.PARALLEL)
     decisions = graph.start()
+    ready = []
     for decision in decisions:  # the list grows meanwhile
-        if isinstance(decision, Ready):
+        if isinstance(decision, Ready) and not isinstance(decision.task, Item):
             entered = graph.enter(decision)
             assert isinstance(entered, list)
             decisions += entered
+        elif isinstance(decision, Ready):
+            ready.append(decision)
         elif isinstance(decision, MapOpened):
             tasks[decision.task_id]._apply(decision)
-    first, second = graph._maps.values()
-    return graph, first, second
+    return graph, ready
 
 
-def begin_all(graph: RunGraph, items: ItemMap) -> list[Ready]:
-    """Begins all items that may begin."""
-    begun, more = graph.begin_item(items)
-    return [begun, *(begin_all(graph, items) if more else [])]
+def enter(graph: RunGraph, decision: Decision) -> Ready:
+    """Enters an item, and returns it with its inputs."""
+    assert isinstance(decision, Ready)
+    entered = graph.enter(decision)
+    assert isinstance(entered, Ready)
+    return entered
 
 
 def end_item(graph: RunGraph, begun: Ready, value: int) -> list[Decision]:
@@ -173,55 +177,42 @@ def end_item(graph: RunGraph, begun: Ready, value: int) -> list[Decision]:
 
 def test_an_item_of_a_map_over_a_map_continues_the_lane_of_its_source() -> None:
     """It goes before new tasks, since that lane's worker has its value. The lane is left after it."""
-    graph, first_map, second_map = open_both(two_maps(double))
-    source, _ = graph.begin_item(first_map)
+    graph, (source, *_) = open_both(two_maps(double))
 
     (waiting,) = end_item(graph, source, 2)
 
-    assert isinstance(waiting, NextItem)
-    assert (waiting.items, waiting.lane, waiting.continues) == (second_map, source.lane, True)
-    begun, more = graph.begin_item(waiting.items)
-    assert (begun.lane, begun.inputs and begun.inputs[0], more) == (source.lane, {"number": 2}, None)
+    begun = enter(graph, waiting)
+    assert (begun.task.task_id, begun.lane, begun.continues) == (1, source.lane, True)
+    assert begun.inputs is not None
+    assert begun.inputs[0] == {"number": 2}
     assert end_item(graph, begun, 4) == [Leave(source.lane)]
 
 
-@pytest.mark.parametrize(
-    ("step", "order"),
-    [
-        pytest.param(double, [2, 1, 0], id="plain"),
-        pytest.param(action(double.function, cache=True), [0, 1, 2], id="cached"),
-    ],
-)
-def test_the_item_whose_source_has_just_ended_goes_first(step: Action[..., Any], order: list[int]) -> None:
-    """The worker that is free has its value. Of a cached step, the next item was looked up before, so it stays."""
-    graph, first_map, second_map = open_both(two_maps(step))
-    sources = begin_all(graph, first_map)
+@pytest.mark.parametrize("cache", [False, True])
+def test_items_continue_their_sources_in_the_order_of_their_ends(cache: bool) -> None:
+    """Each one in the lane of its own source, whose worker has the value. Of a cached step, too."""
+    graph, sources = open_both(two_maps(action(double.function, cache=cache)))
 
-    for source in sources:
-        end_item(graph, source, 0)
-    items = [ready.task for ready in begin_all(graph, second_map)]
+    items = [enter(graph, end_item(graph, source, 0)[0]) for source in reversed(sources)]
 
-    assert [item.item for item in items if isinstance(item, Item)] == order
+    assert [item.task.item for item in items] == [2, 1, 0]
+    assert [item.lane for item in items] == [source.lane for source in reversed(sources)]
 
 
 def test_an_item_beyond_the_limit_of_its_map_waits_for_its_turn() -> None:
-    """Its source's worker goes on with other work, so there is no reason to change the order."""
-    graph, first_map, second_map = open_both(two_maps(double, max_parallel=1))
-    sources = begin_all(graph, first_map)
-    end_item(graph, sources[0], 0)
-    begun, _ = graph.begin_item(second_map)
+    """It keeps the lane of its source, whose worker has its value."""
+    graph, sources = open_both(two_maps(double, max_parallel=1))
+    begun = enter(graph, end_item(graph, sources[0], 0)[0])
+    assert [kinds(end_item(graph, source, 0)) for source in sources[1:]] == [[], [Ended]]  # of the first map
     order = []
 
-    for source in sources[1:]:
-        end_item(graph, source, 0)
     for _ in sources[1:]:
-        assert isinstance(begun.task, Item)
-        end_item(graph, begun, 0)
-        begun, _ = graph.begin_item(second_map)
-        assert isinstance(begun.task, Item)
-        order.append(begun.task.item)
+        left, following = end_item(graph, begun, 0)
+        assert left == Leave(begun.lane)
+        begun = enter(graph, following)
+        order.append((begun.task.item, begun.lane))
 
-    assert order == [1, 2]
+    assert order == [(1, sources[1].lane), (2, sources[2].lane)]
 
 
 @pytest.mark.parametrize("isolated", ["source", "follower"])
@@ -229,12 +220,11 @@ def test_an_item_does_not_continue_a_process_that_was_not_for_it(isolated: str) 
     """An isolated attempt has a process to itself, so its lane is left at once."""
     alone = action(double.function, isolate=True)
     builder = two_maps(double, source=alone) if isolated == "source" else two_maps(alone)
-    graph, first_map, second_map = open_both(builder)
-    source, _ = graph.begin_item(first_map)
+    graph, (source, *_) = open_both(builder)
 
     waiting, left = end_item(graph, source, 2)
 
-    assert isinstance(waiting, NextItem)
     assert left == Leave(source.lane)
-    assert not waiting.continues
-    assert graph.begin_item(second_map)[0].lane != source.lane
+    begun = enter(graph, waiting)
+    assert not begun.continues
+    assert begun.lane != source.lane

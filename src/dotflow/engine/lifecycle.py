@@ -124,7 +124,7 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
     Returns:
         None if there is no further attempt; then the failure says whether `retry_on` has refused it.
     """
-    number, lane, task, previous, step, _, inputs, _, calls, before = ready
+    number, lane, task, previous, step, _, inputs, _, before = ready
     attempts = task.attempt - before
     delay = step.policy.delay_after(attempts, outcome.retry)
     if delay is None:
@@ -137,4 +137,4 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
         call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
     elif ready.call is call:  # it is ready as it was
         return delay, ready
-    return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, calls, before))
+    return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, before))

@@ -1,15 +1,15 @@
 """ReadyTasks: the tasks and items that may begin, in order."""
 
 import itertools
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.graph.maps import ItemMap
 
 
 class Ready(NamedTuple):
@@ -25,7 +25,6 @@ class Ready(NamedTuple):
         inputs: Its own and its shared arguments, the function that returns its fallback, and its secrets; empty if it
             has none of them. None until the graph has decided on them, when its turn has come.
         call: The call of the next attempt, once the task has begun.
-        calls: The number of calls that wait.
         before: The number of its attempts before its fallback.
     """
 
@@ -37,50 +36,53 @@ class Ready(NamedTuple):
     continues: bool = False
     inputs: tuple[Any, ...] | None = None
     call: Call | None = None
-    calls: int = 1
     before: int = 0
 
 
-class NextItem(NamedTuple):
-    """The next item of a map. Which one that is, is decided when there is room for it.
-
-    Attributes:
-        items: The map.
-        own_lane: The lane of the mapped task.
-        calls: The number of its items that may begin.
-    """
-
-    items: ItemMap
-    own_lane: int
-    step: AnyAction
-    calls: int
-    continues: bool = False
-    inputs: tuple[Any, ...] | None = None
-    call: None = None
-
-    @property
-    def lane(self) -> int:
-        """The lane that the item would continue if it began now, or else that of the mapped task."""
-        lane = self.items.continued_lane
-        return self.own_lane if lane is None else lane
-
-
 class _Queue:
-    """The ready tasks that need one pool of workers."""
+    """The ready tasks that need one pool of workers. The items of several maps take turns."""
 
     def __init__(self, pool: Hashable) -> None:
         self.pool = pool
-        self.continuing: deque[tuple[int, Ready | NextItem]] = deque()
-        self.new: deque[tuple[int, Ready | NextItem]] = deque()
+        self.continuing: deque[tuple[int, Ready]] = deque()
+        self.new: OrderedDict[int, deque[tuple[int, Ready]]] = OrderedDict()  # by task
         self.count = 0
 
-    def __len__(self) -> int:
-        return len(self.continuing) + len(self.new)
+    def first(self) -> tuple[int, Ready]:
+        """Returns what begins next, after its number."""
+        return (self.continuing or next(iter(self.new.values())))[0]
+
+    def add(self, number: int, task: Ready) -> None:
+        """Adds a task or an item, with its number."""
+        self.count += 1
+        if task.continues:
+            self.continuing.append((number, task))
+            return
+        task_id = task.task.task_id
+        entries = self.new.get(task_id)
+        if entries is None:
+            entries = self.new[task_id] = deque()
+        entries.append((number, task))
+
+    def take(self) -> None:
+        """Removes the first one."""
+        self.count -= 1
+        if self.continuing:
+            self.continuing.popleft()
+            return
+        task_id, entries = self.new.popitem(last=False)
+        entries.popleft()
+        if entries:
+            self.new[task_id] = entries
+
+    def keep(self, is_kept: Callable[[Ready], bool]) -> None:
+        """Removes those that continue a lane and are not kept."""
+        self.continuing = deque(entry for entry in self.continuing if is_kept(entry[1]))
+        self.count = sum(map(len, (self.continuing, *self.new.values())))
 
     def rank(self) -> tuple[bool, int]:
         """Returns the sort key of the queue: that of its first task."""
-        first = self.continuing or self.new
-        return first is self.new, first[0][0]
+        return not self.continuing, self.first()[0]
 
 
 class ReadyTasks:
@@ -102,41 +104,37 @@ class ReadyTasks:
         queue = self.queues.get(pool)
         return queue is not None and (not continues or bool(queue.continuing))
 
-    def add(self, pool: Hashable, task: Ready | NextItem) -> None:
+    def add(self, pool: Hashable, task: Ready) -> None:
         """Adds a task that has to wait."""
         queue = self.queues.get(pool)
         if queue is None:
             queue = self.queues[pool] = _Queue(pool)
-        (queue.continuing if task.continues else queue.new).append((next(self._numbers), task))
-        queue.count += task.calls
+        queue.add(next(self._numbers), task)
 
-    def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | NextItem | None:
+    def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | None:
         """Removes and returns the first task whose pool has room, by ExecutorSession.make_room; None for no task."""
         queues: Iterable[_Queue] = self.queues.values()
         if len(self.queues) > 1:
             queues = sorted(queues, key=_Queue.rank)
         for queue in queues:
-            first = queue.continuing or queue.new
-            task = first[0][1]
+            task = queue.first()[1]
             if make_room(queue.pool, task.lane, queue.count):
-                first.popleft()
-                queue.count -= task.calls
-                if not first and not queue:
+                queue.take()
+                if not queue.count:
                     del self.queues[queue.pool]
                 return task
         return None
 
-    def by_pool(self) -> Iterator[tuple[Hashable, Ready | NextItem]]:
+    def by_pool(self) -> Iterator[tuple[Hashable, Ready]]:
         """Yields each task, after the key of its pool."""
         for pool, queue in self.queues.items():
-            yield from ((pool, task) for _, task in (*queue.continuing, *queue.new))
+            yield from ((pool, task) for _, task in chain(queue.continuing, *queue.new.values()))
 
-    def remove(self, is_over: Callable[[Ready | NextItem], bool]) -> None:
+    def remove(self, is_over: Callable[[Ready], bool]) -> None:
         """Removes those that have begun for which *is_over* returns True."""
         for pool, queue in list(self.queues.items()):
-            queue.continuing = deque(entry for entry in queue.continuing if not is_over(entry[1]))
-            queue.count = sum(entry[1].calls for entry in (*queue.continuing, *queue.new))
-            if not queue:
+            queue.keep(lambda task: not is_over(task))
+            if not queue.count:
                 del self.queues[pool]
 
     def drop_new(self, stays: Callable[[Hashable], bool]) -> None:
@@ -145,7 +143,6 @@ class ReadyTasks:
             if stays(pool):
                 continue
             queue.new.clear()
-            queue.continuing = deque(entry for entry in queue.continuing if entry[1].call is not None)
-            queue.count = sum(entry[1].calls for entry in queue.continuing)
-            if not queue:
+            queue.keep(lambda task: task.call is not None)
+            if not queue.count:
                 del self.queues[pool]

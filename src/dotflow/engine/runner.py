@@ -18,9 +18,10 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotReady, Returned, TimedOut, Usage
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
+from dotflow.engine.node_inputs import Ended, StopNew
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.ready import NextItem, Ready, ReadyTasks
-from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
+from dotflow.engine.ready import Ready, ReadyTasks
+from dotflow.engine.run_graph import Decision, Leave, RunGraph
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
@@ -72,7 +73,7 @@ class Runner:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
         self._prepare = self._publisher.prepare if self._publisher.follow_session(session) else None
-        self._arrivals: deque[Ready | NextItem] = deque()  # newly ready
+        self._arrivals: deque[Ready] = deque()  # newly ready
         self._waiting = ReadyTasks()  # for room
         self._in_flight: dict[int, tuple[Ready, Call]] = {}  # by number, those that wait for an outcome
         self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
@@ -201,10 +202,11 @@ class Runner:
         decision: Any  # on the hot path, comparing classes is fastest
         for decision in decisions:  # the list grows meanwhile
             kind = decision.__class__
-            if kind is Ready or kind is NextItem:
+            if kind is Ready:
                 self._arrivals.append(decision)
             elif kind is Ended:
-                self._publish(decision.event)
+                if decision.event is not None:
+                    self._publish(decision.event)
                 if self._graph.checkpoints.outdated and decision.event.__class__ is TaskSkipped:
                     self._graph.checkpoints.drop_skipped(decision.task)
                 decisions += self._graph.end(decision.task, decision.context)
@@ -249,7 +251,7 @@ class Runner:
                 if (
                     (arrivals and arrivals[0].inputs is not None)  # together, so that the session knows how many wait
                     or (waiting.queues and waiting.must_wait(pool, continues=ready.continues))
-                    or not make_room(pool, ready.lane, ready.calls)
+                    or not make_room(pool, ready.lane, 1)
                 ):
                     waiting.add(pool, ready)
                     continue
@@ -261,11 +263,7 @@ class Runner:
                 continue
             else:
                 return
-            if ready.__class__ is NextItem:
-                ready, following = graph.begin_item(ready.items)
-                if following is not None:  # before this one runs, which may take long in this thread
-                    arrivals.append(following)
-            number, lane, task, previous, step, _, inputs, call, _, _ = ready  # at once: by name takes longer
+            number, lane, task, previous, step, _, inputs, call, _ = ready  # at once: by name takes longer
             if outdated and call is None and not self._drop(task):
                 continue
             if call is None:
@@ -448,7 +446,7 @@ class Runner:
         """Removes what waits for its next call, but cleanups. Returns it with what it has used."""
         taken: list[tuple[Ready, Usage | None]] = []
 
-        def take(ready: Ready | NextItem) -> bool:
+        def take(ready: Ready) -> bool:
             if ready.call is None or ready.number not in self._polls or self._graph.is_cleanup(ready.task):
                 return False
             taken.append((ready, self._polls.pop(ready.number).usage))

@@ -290,7 +290,11 @@ class ByItem:
 
     Attributes:
         is_plain: Whether an item takes its entries only.
-        follows: Whether an item waits for another task of the same workflow, which ends after the maps have opened.
+        has_entries: Whether an entry may be the item of another map.
+        beside: The tasks that begin together in each scope: those of a workflow there, or one.
+        only: The one parameter that an item takes, where it takes nothing but its entry; else None.
+        waits: The tasks of the same workflow whose nodes in its scope it waits for.
+        waits_in_step: The tasks outside whose nodes of the same index it waits for.
         carried: The parameters that get a value of the round before, from the second round on.
         fallback_carried: Those of the fallback.
     """
@@ -301,8 +305,8 @@ class ByItem:
         scope = task.scope if isinstance(task, InnerMap) else None
         parts = {link.parameter: link.part for link in task.lists}
         lists = [link.source for link in task.lists if isinstance(link.source, int)]
-        self._has_entries = any((tasks[one] if scope is None else scope.node(one)).gives_items for one in lists)
-        self._only = task.lists[0].parameter if nest is None and len(parts) == 1 else None
+        self.has_entries = any((tasks[one] if scope is None else scope.node(one)).gives_items for one in lists)
+        self.only = task.lists[0].parameter if nest is None and len(parts) == 1 else None
         self._conditions: Sequence[Condition] = ()
         self._lists: list[Bind] = []  # of a map in each scope
         self._fallback_binds: Sequence[Bind] = ()
@@ -355,10 +359,10 @@ class ByItem:
         self._labels_before = [*of_before, *until]
         own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
         waits = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
-        self._waits_in_scope = [one for one in waits if nest is not None and one in nest.tasks]
-        self._waits_in_step = [one for one in waits if one not in self._waits_in_scope]
+        self.beside: Group = links.nests[level].tasks if len(links.nests) > level else (task.task_id,)
+        self.waits = [one for one in waits if nest is not None and one in nest.tasks]
         self.is_plain = nest is None and not self._conditions
-        self.follows = bool(self._waits_in_scope)
+        self.waits_in_step = [one for one in waits if one not in self.waits]
         self._nest = nest
 
     def _node(self, item: ItemOrMap, task_id: int) -> Any:
@@ -395,11 +399,9 @@ class ByItem:
 
     def _arguments(self, item: ItemOrMap, ahead: Ahead | None = None) -> Got:
         entry: Any
-        if (
-            self._only is not None and type(entry := item.entry) not in NODES
-        ):  # __class__ may be the user's own property
-            return _new(Got, ({self._only: entry}, None, None, None, ""))
-        if self._has_entries:
+        if self.only is not None and type(entry := item.entry) not in NODES:  # __class__ may be the user's own property
+            return _new(Got, ({self.only: entry}, None, None, None, ""))
+        if self.has_entries:
             for entry in item.sources():
                 if not entry.has_value and (ahead is None or not ahead.is_made(entry)):
                     return Got({}, _needs(entry))
@@ -424,24 +426,10 @@ class ByItem:
         """Returns a Skip if an item that must have completed has not."""
         return unmet_need(self._needs, item.scope.node, (), ahead) if self._needs else None
 
-    def waits_for(self, task_id: int) -> bool:
-        """Returns whether a node waits for that of another task in its scope."""
-        return task_id in self._waits_in_scope
-
     def has_conditions(self, item: ItemOrMap) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
         records = [self._cell(one.source, item) for one in self._conditions]
         return all(record is None or isinstance(record, Constant) or is_over(record) for record in records)
-
-    def is_ready(self, item: ItemOrMap) -> bool:
-        """Returns whether all is over that the item waits for."""
-        if self._has_entries and not all(map(is_over, item.sources())):
-            return False
-        scope = item.scope
-        for task_id in self._waits_in_scope:
-            if scope.nodes[task_id - scope.first].status in NOT_ENDED:
-                return False
-        return not self._waits_in_step or all(is_over(self._node(item, task_id)) for task_id in self._waits_in_step)
 
     def value_sources(self, item: ItemOrMap) -> Iterator[Task]:
         """Yields the nodes whose values the item depends on."""

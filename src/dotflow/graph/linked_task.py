@@ -86,6 +86,9 @@ class Scope:
         before: The scope of the round before; None for an item, and the first round.
         own_key: The part of the key that shows its entry; "" for a round.
         level: The number of scopes around it.
+        fan: Of which it is a child, in the run. None for the scope of the run.
+        left: The number of its nodes that have not ended.
+        unmet: By position, the nodes that its nodes wait for; None before it begins.
     """
 
     nodes: list[Any]
@@ -97,6 +100,9 @@ class Scope:
     before: "Scope | None" = None
     own_key: str = ""
     level: int = 0
+    fan: Any = None
+    left: int = 0
+    unmet: list[int] | None = None
 
     def node(self, task_id: int) -> Any:
         """Returns the node of a task: its own, or that of a scope around it."""
@@ -269,12 +275,16 @@ class LinkedTask(_Record):
                 super()._apply_rare(event)
 
 
-def _sources(self: "ItemOrMap") -> "Sequence[ItemOrMap]":
-    """Returns the items of other maps whose values it takes, one for each such list."""
-    entry = self.entry
+def nodes_of_entry(entry: Any) -> "Sequence[ItemOrMap]":
+    """Returns the items of other maps that are, or are in, the entry of a list: one for each such list."""
     if type(entry) is Row:
         return [value for value in entry.values() if type(value) in NODES]
     return (entry,) if type(entry) in NODES else ()
+
+
+def _sources(self: "ItemOrMap") -> "Sequence[ItemOrMap]":
+    """Returns the items of other maps whose values it takes, one for each such list."""
+    return nodes_of_entry(self.entry)
 
 
 class InnerMap(LinkedTask):
