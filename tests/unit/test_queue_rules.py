@@ -144,8 +144,9 @@ def test_of_a_schedule_runs_begin_one_by_one_as_they_were_planned(
     """With overlap="parallel", as many at once as it may have."""
     found = candidate(1, 0, 5)._replace(schedule="nightly", planned=planned, resume=int(goes_on))
     assert firings.may_begin(found) is may_begin
+    assert firings.with_one_more().active == firings.active + 1
 
 
 def candidate(run: int, priority: int, due: int) -> Candidate:
     """A queued run that no schedule has fired."""
-    return Candidate(run, f"report@{run}", priority, due, None, None, 0)
+    return Candidate(run, "report", f"report@{run}", priority, due, None, None, 0)
