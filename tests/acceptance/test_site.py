@@ -40,10 +40,12 @@ NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MU
 WAITING = {re.compile(r"^dotflow serve .*$", re.MULTILINE): "--once",
            re.compile(r"^dotflow schedule (?!.*--preview).*$", re.MULTILINE): "--preview 1"}  # fmt: skip
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
-#: Programs that test_week.py, test_what_happened.py, test_what_runs_again.py, test_ui_api.py and two test_web.py run.
+#: Programs that test_week.py, test_what_happened.py, test_what_runs_again.py, test_ui_api.py, test_machines.py and two
+#: test_web.py run.
 RUN_ELSEWHERE = {
     "again/drawn",
     "again/grid",
+    "examples/machines/shop",
     "examples/web/app",
     "examples/web/pipelines",
     "history/mended",

@@ -1,5 +1,11 @@
 """Two machines with one history in Postgres, in short. `make test-machines` harms them for minutes, as namespaces."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.clouds.postgres import PostgresProcess
@@ -41,3 +47,28 @@ def test_two_steps_of_a_name_at_once_are_found() -> None:
     assert found(Trouble(killed={"a.1": 11.0})) == []
     assert found(Trouble(stopped={"a.1": (11.0, 69.0)})) == []
     assert found(Trouble(stopped={"a.1": (11.0, 60.5)})) == [True]
+
+
+def test_the_example_of_several_machines_is_submitted_and_served(postgres_server: PostgresProcess) -> None:
+    """By the commands of its page, with a password that only the environment has."""
+    with postgres_server.database() as database:
+        dsn = database.dsn().replace(f":{database.name}@", "@")
+        given = {"DOTFLOW_HISTORY": "postgres", "DOTFLOW_POSTGRES_DSN": dsn, "PGPASSWORD": database.name}
+
+        def call(*words: str) -> str:
+            """Runs a command in the folder of the example."""
+            return subprocess.run(
+                [sys.executable, "-m", "dotflow", *words],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | given,
+                cwd=Path(__file__).parents[2] / "examples" / "machines",
+            ).stdout
+
+        assert call("history", "upgrade", "--history", "postgres").startswith("The tables are made: ")
+        run = call("submit", "report", "--param", "customer=7").strip()
+        call("serve", "shop:report", "--once")
+        (listed,) = map(json.loads, call("runs", "--json").splitlines())
+
+    assert (listed["run_id"], listed["workflow_id"], listed["state"]) == (run, "report@customer=7", "Completed")
