@@ -695,3 +695,54 @@ def test_a_map_that_takes_a_list_of_each_run_is_not_unfinished(storage: Storage)
     build().start(resume="unfinished")
 
     assert ran == ["page", "table"] * 2
+
+
+def test_a_completed_run_with_a_cached_value_is_not_unfinished(storage: Storage) -> None:
+    """Though an item that it takes was made in another run since then."""
+    ran: list[Any] = []
+    red: set[int] = set()
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        def page(url: int) -> int:
+            ran.append(url)
+            if url in red:
+                raise ConnectionError(url)
+            return 0
+
+        def total(page: list[int]) -> int:
+            ran.append("total")
+            return len(page)
+
+        workflow.task.add(action(page), each={"url": [1, 2]}).add(action(cache=True, version="1")(total))
+        return workflow
+
+    build().start()
+    red.add(2)
+    build().start()
+    red.clear()
+    assert build().start(resume=True).status == COMPLETED
+    assert ran == [1, 2, "total", 1, 2, 2]
+    ran.clear()
+
+    build().start(resume="unfinished")
+
+    assert ran == [1, 2]
+
+
+def test_a_map_that_is_skipped_is_not_unfinished_for_its_lists(storage: Storage) -> None:
+    """Lists of different lengths fail a map that runs only."""
+    ran: list[Any] = []
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+        workflow.task.add(action(lambda: ran.append("first")), name="first")
+        workflow.task.add(action(lambda: 1), name="gate", when="first")
+        workflow.task.add(action(lambda a, b: a), each={"a": [1], "b": [1, 2]}, name="pairs", needs=["gate"])
+        return workflow
+
+    assert build().start().status == COMPLETED
+    build().start(resume="unfinished")
+
+    assert ran == ["first", "first"]

@@ -704,7 +704,7 @@ class EarlierRuns:
             record_skipped(task, skip.reason)
             return
         first = len(self._decided.void)
-        if self._open(task, result):
+        if self._open(task, result, unmet):
             void = self._void_as_whole(task, got)
             if task.has_maps:
                 self._decided.values.setdefault(task.task_id, {})
@@ -767,8 +767,11 @@ class EarlierRuns:
                 self._decided.void.append((item, reason))
         return why is not None
 
-    def _open(self, task: LinkedTask, result: Restoration) -> bool:
-        """Makes the items of a map. Returns False if its lists are not known yet."""
+    def _open(self, task: LinkedTask, result: Restoration, unmet: Skip | None) -> bool:
+        """Makes the items of a map. Returns False if its lists are not known yet.
+
+        One whose lists can't be used fails in the run, unless it is skipped for what it needs.
+        """
         tasks = self._tokens.tasks
         for source in map(tasks.__getitem__, task.links.list_sources()):
             is_by_item = source.gives_items and source.nodes and not task.is_cross
@@ -776,8 +779,8 @@ class EarlierRuns:
                 return False
         try:
             open_map(task, self._tokens.root, self._tokens.params)
-        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
-            result.missing.append(task.task_id)
+        except Exception:  # NotAList, UnequalLists, or of a list type of the user
+            result.missing += [task.task_id] if unmet is None else []
             return False
         record_opened(task)
         return True

@@ -258,6 +258,9 @@ class Look:
                 return True
         if links is None or context._links is None:
             return False
+        was, now = context._links, self._tokens.of(task, context)
+        if was == now:  # a cached value is as old as its first run
+            return False
         is_listed, whole = False, links.whole()._replace(each=()).value_sources()  # entries are known by value
         for source in map(tasks.__getitem__, links.value_sources()):
             if source.is_mapped and source.links is not None:
@@ -267,7 +270,6 @@ class Look:
                     made = [item.current_context for item in source.items if item.has_value]
                     if source.task_id in whole and any(_is_later(one, context) for one in made):
                         return True
-        was, now = context._links, self._tokens.of(task, context)
         labels = [label for label in was.keys() & now.keys() if _has_later_run(was[label], now[label])]
         return any(not is_listed or OF_RUN.search(was[label]) for label in labels)
 
