@@ -18,7 +18,7 @@ import pytest
 
 from dotflow import Config, DotFlow, atomic_file
 from dotflow.abc.executor import Executor
-from dotflow.providers import ExecutorDask, ExecutorRay, HistorySQLite, LogDefault
+from dotflow.providers import ExecutorDask, ExecutorRay, LogDefault
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import set_up_gcs, set_up_s3
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what only some tests need, their fixtures import: unit test
     from tests.clouds.tcp_proxy import TcpProxy
     from tests.clusters.dask import DaskProcesses
     from tests.clusters.ray import RayProcesses
+    from tests.histories import Histories
     from tests.integration.children import Command, End
     from tests.integration.terminals import Terminal
 
@@ -192,12 +193,30 @@ def terminal(request: pytest.FixtureRequest) -> "Iterator[Terminal]":
     terminal.close()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests marked `databases` once on each one that it names."""
+    marker = metafunc.definition.get_closest_marker("databases")
+    if marker is not None and "histories" in metafunc.fixturenames:
+        seldom = [pytest.mark.exhaustive] if marker.kwargs.get("exhaustive") else []
+        kinds = [pytest.param(kind, marks=seldom if kind == "postgres" else []) for kind in marker.args]
+        metafunc.parametrize("histories", kinds, indirect=True)
+
+
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    """A history with a file of its own."""
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
+def histories(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Histories]":
+    """Histories on SQLite, or on the database of the test's mark."""
+    from tests.histories import Histories
+
+    kind = getattr(request, "param", "sqlite")
+    dsn = request.getfixturevalue("postgres_history") if kind == "postgres" else ""
+    with contextlib.closing(Histories(kind, tmp_path, dsn, monkeypatch.setenv)) as made:
+        yield made
+
+
+@pytest.fixture
+def history(histories: "Histories") -> Any:
+    """A history with a file or a schema of its own."""
+    return histories.open()
 
 
 @pytest.fixture
@@ -317,11 +336,10 @@ def postgres_history(postgres_server: "PostgresProcess", postgres_tables: str) -
 
 
 def empty_history(server: "PostgresProcess", dsn: str) -> None:
-    """Deletes all rows of a history but those of `meta`."""
+    """Deletes all rows of a history but those of `meta`. To truncate as many tables takes twenty times as long."""
     from dotflow.providers.histories.postgres.dialect import NAMES
 
-    names = ", ".join(f"dotflow.{name}" for name in NAMES if name != "meta")
-    server.run(f"TRUNCATE {names} RESTART IDENTITY", dsn=dsn)
+    server.run(";".join(f"DELETE FROM dotflow.{name}" for name in NAMES if name != "meta"), dsn=dsn)
 
 
 @pytest.fixture

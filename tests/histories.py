@@ -1,6 +1,7 @@
 """Runs for the tests of what reads a history."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import Claim, QueueServer
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.providers import ExecutorThread, HistoryPostgres, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers.histories.postgres.dialect import NAMES
 
 #: From the present format to the fifth one, and to the fourth one.
 FIFTH_FORMAT = """DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;
@@ -119,12 +121,52 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def contents(path: Path) -> list[str]:
-    """All that a history has, to see whether it was touched."""
-    with closing(sqlite3.connect(path)) as connection:
+def contents(history: History) -> list[Any]:
+    """All that a history has, to see whether it was touched. In Postgres without the beats of its processes."""
+    if isinstance(history, HistoryPostgres):
+        tables = [name for name in NAMES if name not in ("beats", "meta")]
+        return [sorted(history.database.run(f"SELECT * FROM {name}"), key=repr) for name in tables]
+    assert isinstance(history, HistorySQLite)
+    with closing(sqlite3.connect(history.path)) as connection:
         return list(connection.iterdump())
 
 
 def take(server: QueueServer, workflow: str, most: int | None = None) -> Claim | None:
     """Takes the first queued run of a workflow that may begin."""
     return next(iter(server.claim({workflow: most}, (), 1)), None)
+
+
+class Histories:
+    """Opens histories in one database, and closes them at the end of the test.
+
+    Attributes:
+        kind: "sqlite" or "postgres".
+    """
+
+    def __init__(self, kind: str, folder: Path, dsn: str, set_variable: Callable[[str, str], None]) -> None:
+        self.kind = kind
+        self._folder, self._dsn, self._set_variable = folder, dsn, set_variable
+        self._opened: list[Any] = []
+
+    def open(self, **given: Any) -> Any:
+        """Opens the history of the test: one of several processes or machines, when it is opened again."""
+        if self.kind == "postgres":
+            return self._keep(HistoryPostgres(self._dsn, **{"late": 0, **given}))
+        return self._keep(HistorySQLite(self._folder / "history.db", **given))
+
+    def open_default(self, **given: Any) -> Any:
+        """Opens that which the commands use without an option."""
+        if self.kind == "postgres":
+            self._set_variable("DOTFLOW_POSTGRES_DSN", self._dsn)
+            self._set_variable("DOTFLOW_HISTORY", "postgres")
+            return self.open(**given)
+        return self._keep(HistorySQLite(**given))
+
+    def _keep(self, history: Any) -> Any:
+        self._opened.append(history)
+        return history
+
+    def close(self) -> None:
+        """Closes them."""
+        for history in self._opened:
+            history.close()

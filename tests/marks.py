@@ -31,3 +31,7 @@ def each_once(*values: Sequence[Any]) -> list[Any]:
         )
         for combination in itertools.product(*values)
     ]
+
+
+#: Opens the file of its history, or is about one.
+on_sqlite = pytest.mark.databases("sqlite")

@@ -55,7 +55,7 @@ class Victim(NamedTuple):
     sent: "queue.Queue[Sent]"
 
     def is_untouched(self, before: list[str]) -> bool:
-        return contents(self.history.path) == before and Control(self.history).run(self.run).state == "Queued"
+        return contents(self.history) == before and Control(self.history).run(self.run).state == "Queued"
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def attack(frame: Frame, attempt: str, victim: Victim) -> Sent:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_page_of_another_port_or_host_orders_nothing(victim: Victim, host: str, attempt: str) -> None:
     """The browser sends the Strict cookie to all ports of 127.0.0.1, so it is the origin that is refused."""
-    before = contents(victim.history.path)
+    before = contents(victim.history)
     with elsewhere(host) as address:
         page = victim.page.context.new_page()
         page.goto(address)
@@ -155,7 +155,7 @@ def test_a_page_of_another_port_or_host_orders_nothing(victim: Victim, host: str
 @pytest.mark.parametrize("attempt", ATTACKS)
 def test_a_page_without_an_origin_orders_nothing(victim: Victim, attempt: str) -> None:
     """A frame in a sandbox, whose origin is `null`."""
-    before = contents(victim.history.path)
+    before = contents(victim.history)
     with elsewhere("127.0.0.1") as address:
         page = victim.page.context.new_page()
         page.goto(address)
@@ -192,7 +192,7 @@ def test_a_page_without_an_origin_orders_nothing(victim: Victim, attempt: str) -
 )
 def test_even_its_own_page_has_to_ask_properly(victim: Victim, headers: str, body: str, status: int) -> None:
     """Each line of defence by itself: the origin is right, and so is the cookie."""
-    before = contents(victim.history.path)
+    before = contents(victim.history)
 
     found = victim.page.evaluate(
         f"fetch({victim.order!r}, {{method: 'POST', headers: {headers}, body: {body}}}).then((found) => found.status)"
@@ -215,7 +215,7 @@ def test_its_own_page_may(victim: Victim) -> None:
 def test_the_address_that_reads_orders_nothing(history: HistorySQLite, open_page: OpenPage) -> None:
     """Its page has no buttons, and its cookie is not that of the other one."""
     run = quick(history).submit()
-    before = contents(history.path)
+    before = contents(history)
     with writing(history) as (server, sent):
         page = open_page(server.address, tolerates="")
         expect(page.locator(".run")).to_have_count(1)
@@ -228,13 +228,13 @@ def test_the_address_that_reads_orders_nothing(history: HistorySQLite, open_page
         page.goto("about:blank")
 
     assert sent.get_nowait() == Sent("POST", 403, True)
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 def test_without_the_option_nothing_takes_orders(history: HistorySQLite, open_page: OpenPage) -> None:
     """There is no address that writes."""
     run = quick(history).submit()
-    before = contents(history.path)
+    before = contents(history)
     with serving(history.path, "--port", "0") as (_, line):
         page = open_page(line.strip(), tolerates="")
         expect(page.locator(".run")).to_have_count(1)
@@ -245,4 +245,4 @@ def test_without_the_option_nothing_takes_orders(history: HistorySQLite, open_pa
         page.goto("about:blank")
 
     assert found == 405
-    assert contents(history.path) == before
+    assert contents(history) == before

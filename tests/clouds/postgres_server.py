@@ -70,6 +70,7 @@ class Server:
         if os.geteuid() == 0:
             os.chown(data, NOBODY, NOBODY)
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", f"--pwfile={password}"]
+        options.append("-cscram_iterations=1")  # a connection takes half of the time
         command = [self._binaries / "initdb", "-D", data, "-U", "postgres", *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._given)
 

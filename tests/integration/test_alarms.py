@@ -2,10 +2,8 @@
 
 import contextlib
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,16 @@ from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.notify import Notify
 from dotflow.abc.operations import QueueServer
 from dotflow.control import Control
-from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
+from dotflow.providers import ExecutorThread, SchedulerCron, StorageFile
 from dotflow.providers.histories.sql import database
 from dotflow.providers.histories.sql.tables import micro
 from dotflow.serving.schedules import Schedules
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
-from tests.histories import take
+from tests.histories import Histories, take
 from tests.integration.test_schedules import Lines
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 START = datetime(2026, 1, 2, 11, tzinfo=UTC)  # a Friday
 NOON = "0 12 * * *"
@@ -49,10 +49,10 @@ class Alerts(Notify):
 class House:
     """Workflows with a schedule, and servers in virtual time."""
 
-    def __init__(self, folder: Path, time: VirtualClock) -> None:
+    def __init__(self, folder: Path, time: VirtualClock, histories: Histories) -> None:
         self.folder = folder
         self.time = time
-        self.history = HistorySQLite(folder / "history.db", capture="none")
+        self.history = histories.open(capture="none")
         self.log, self.alerts = Lines(), Alerts()
 
     def workflow(self, work: Callable[[], object] = lambda: None, cron: str = NOON, **more: Any) -> DotFlow:
@@ -96,8 +96,7 @@ class House:
         thread.join()
 
     def write(self, statement: str, *values: Any) -> None:
-        with closing(sqlite3.connect(self.history.path)) as file, file:
-            file.execute(statement, values)
+        self.history.database.run(statement, values)
 
     @property
     def reported(self) -> list[str]:
@@ -105,11 +104,9 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, histories: Histories) -> Iterator[House]:
     with virtual_clock(START) as time:
-        made = House(tmp_path, time)
-        yield made
-        made.history.close()
+        yield House(tmp_path, time, histories)
 
 
 def test_a_run_that_completes_in_time_raises_no_alarm(house: House) -> None:

@@ -5,14 +5,17 @@ import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dotflow import Config, Control, DotFlow, action, clock, serve
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from tests.histories import begin
+from tests.histories import Histories, begin
 from tests.integration.children import Command
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 JOBS = """
 from pathlib import Path
@@ -64,9 +67,9 @@ def jobs(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def history(command: Command) -> HistorySQLite:
+def history(command: Command, histories: Histories) -> Any:
     """The history where the commands look for it."""
-    return HistorySQLite()
+    return histories.open_default()
 
 
 def submit(command: Command, *arguments: str) -> str:

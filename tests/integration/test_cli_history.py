@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,10 @@ from dotflow.core.events import AttemptFailed, Traced
 from dotflow.core.failure import Failure
 from dotflow.errors import HistoryError
 from dotflow.providers import HistorySQLite, LogDefault
-from tests.histories import begin, crash, files, nightly, numbers, quick, write
+from tests.histories import Histories, begin, crash, files, nightly, numbers, quick, write
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 JOBS = """
 from dotflow import DotFlow, action
@@ -94,11 +96,9 @@ def dotflow(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.fixture
-def history(dotflow: Command) -> Iterator[HistorySQLite]:
+def history(dotflow: Command, histories: Histories) -> Any:
     """The history where the commands look for it."""
-    opened = HistorySQLite()
-    yield opened
-    opened.close()
+    return histories.open_default()
 
 
 # What is recorded
@@ -425,6 +425,7 @@ def test_a_map_says_how_much_of_it_is_not_listed(dotflow: Command, history: Hist
     assert "--json lists all" not in dotflow("show", "last", "odd#3")
 
 
+@on_sqlite  # of a database that others may write to, no replay is offered
 def test_a_run_is_shown_with_its_failures(dotflow: Command, history: HistorySQLite) -> None:
     """Its tasks, maps by counts, the messages, the user's lines of code, and what can be done next."""
     completed = quick(history, name="nightly").start()
@@ -573,6 +574,7 @@ def test_output_that_is_not_there_has_a_reason(dotflow: Command, history: Histor
     assert dotflow.err == f"The history has no output of the run {run.run_id[:8]}.\n"
 
 
+@on_sqlite
 def test_the_commands_have_the_history_of_the_option(dotflow: Command, history: HistorySQLite) -> None:
     """They can be copied as they are."""
     nightly(history).start()
@@ -873,7 +875,7 @@ def test_an_error_has_no_escapes(dotflow: Command, history: HistorySQLite) -> No
     assert "\x1b" not in error
 
 
-def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -> None:
+def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite, histories: Histories) -> None:
     """A traceback, an input, a value; a text as it is, all else as JSON."""
 
     @action
@@ -881,9 +883,7 @@ def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -
         return "good\tday"
 
     nightly(history).start(keep_going=True)
-    kept = HistorySQLite(values="all")
-    quick(kept, greeting).start()
-    kept.close()
+    quick(histories.open_default(values="all"), greeting).start()
 
     error = dotflow("show", "failed", "load", "--error")
     assert error.startswith("Traceback (most recent call last)")
@@ -1155,6 +1155,7 @@ def test_a_report_for_a_pipe(dotflow: Command, history: HistorySQLite) -> None:
     assert data_of(page)["run"]["ended"] is None
 
 
+@on_sqlite
 def test_a_report_that_can_not_be_written(dotflow: Command, history: HistorySQLite, tmp_path: Path) -> None:
     """One line, and exit code 2; the same for a run that is not there."""
     quick(history).start()
@@ -1169,6 +1170,7 @@ def test_a_report_that_can_not_be_written(dotflow: Command, history: HistorySQLi
 # From Python
 
 
+@on_sqlite
 def test_a_workflow_lists_its_runs(history: HistorySQLite) -> None:
     """Those with its id; without a history that is an error."""
     workflow = quick(history)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,10 @@ from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers import ExecutorThread, HistorySQLite
 from dotflow.serving import serve
 from dotflow.testing import virtual_clock
+from tests.histories import Histories
 from tests.integration.children import Command
+
+pytestmark = pytest.mark.databases("sqlite", "postgres")
 
 Make = Callable[..., DotFlow]
 
@@ -43,9 +47,9 @@ def log() -> Reports:
 
 
 @pytest.fixture
-def history(command: Command) -> HistorySQLite:
+def history(command: Command, histories: Histories) -> Any:
     """The history where the commands look for it."""
-    return HistorySQLite()
+    return histories.open_default()
 
 
 @pytest.fixture

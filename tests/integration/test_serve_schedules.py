@@ -3,12 +3,9 @@
 import os
 import re
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,15 +18,18 @@ from dotflow.control import Control
 from dotflow.core.schedule_rules import MAX_FIRINGS
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, MissingParam, UnknownParam
-from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron
+from dotflow.providers import ExecutorThread, SchedulerCron
 from dotflow.providers.histories.sql import schedules
 from dotflow.providers.histories.sql.queue import SQLQueue
 from dotflow.records.record import RunSummary
 from dotflow.serving.server import Server, serve
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.dst_table import JOBS, NIGHTS, ZONE
-from tests.histories import take
+from tests.histories import Histories, take
 from tests.integration.test_schedules import FIRED, Lines
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=BERLIN)
@@ -48,10 +48,9 @@ def nightly(cron: str = "30 2 * * *", **arguments: Any) -> SchedulerCron:
 class House:
     """A nightly job, and the servers that come and go. It notes the days, or else the moments, that ran."""
 
-    def __init__(self, folder: Path, time: VirtualClock) -> None:
+    def __init__(self, time: VirtualClock, histories: Histories) -> None:
         self.time = time
-        self.path = folder / "history.db"
-        self.history = HistorySQLite(self.path, capture="none")
+        self.history = histories.open(capture="none")
         self.log = Lines()
         self.ran: list[Any] = []
         self.work: Callable[[], object] = lambda: None
@@ -90,8 +89,8 @@ class House:
         return [line for line in self.log.messages if words in line]
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.path)) as connection, connection:
-            return connection.execute(statement, values).fetchall()
+        rows: list[tuple[Any, ...]] = self.history.database.run(statement, values)
+        return rows
 
     def dropped(self) -> int:
         ((count,),) = self.rows("SELECT SUM(dropped) FROM schedules")
@@ -105,18 +104,17 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(monkeypatch: pytest.MonkeyPatch, histories: Histories) -> Iterator[House]:
     """New Year's Eve in Berlin, midnight."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a year has 10,000 commits, and no power cut
     with virtual_clock(NEW_YEAR) as time:
-        made = House(tmp_path, time)
-        yield made
-        made.history.close()
+        yield House(time, histories)
 
 
 # Each moment once
 
 
+@on_sqlite
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("catch_up", "lost"),
@@ -189,6 +187,7 @@ def test_nothing_is_made_up_for_before_the_first_start(house: House) -> None:
     assert house.dropped() == 0
 
 
+@on_sqlite
 def test_the_run_of_a_firing_is_in_the_history(house: House) -> None:
     """With its moment; and the server does not take it for one of another schedule."""
     house.work = lambda: house.time.sleep("10s")
@@ -228,6 +227,7 @@ def test_once_decides_what_has_come_due_at_its_start(house: House, overlap: str)
     assert len(house.ran) == 2
 
 
+@on_sqlite
 def test_more_firings_than_are_decided_at_once(house: House) -> None:
     """They are decided one part after the other; the newest one runs."""
     workflow = house.workflow(nightly("* * * * *"))
@@ -546,6 +546,7 @@ def test_the_runs_of_a_schedule_keep_their_order(house: House) -> None:
     server.close()
 
 
+@on_sqlite
 def test_a_run_that_was_cut_off_goes_on_before_the_next_firing_runs(house: House) -> None:
     """It counts as a run of the schedule, which begins one run after the other."""
     workflow = house.daily(nightly(overlap="queue", params=yesterday))
@@ -760,12 +761,13 @@ def test_no_two_schedules_share_an_id(house: House) -> None:
     assert one.schedule != nightly("2 * * * *").as_schedule("x 0").schedule
 
 
+@on_sqlite
 def test_a_schedule_that_is_new_to_the_history(house: House) -> None:
     """The log has since when its firings are known, once; also after the history was deleted."""
     for _ in range(2):
         house.serve(HOUR, house.workflow(nightly()))
     house.history.close()
-    for path in house.path.parent.glob("history.db*"):
+    for path in house.history.path.parent.glob("history.db*"):
         path.unlink()
     house.serve(HOUR, house.workflow(nightly()))
 
@@ -788,6 +790,7 @@ def test_the_schedule_of_a_living_process_is_not_left_behind(house: House) -> No
     two.close()
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("change", "is_computed"),
     [
@@ -810,6 +813,7 @@ def test_a_schedule_of_another_dotflow_is_no_trouble(house: House, change: str, 
     assert house.logged("damaged") == []
 
 
+@on_sqlite
 @pytest.mark.exhaustive
 def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs none, though its workflow had a schedule once: that is reported without its moments."""
@@ -827,6 +831,7 @@ def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@on_sqlite
 @pytest.mark.exhaustive
 def test_only_what_can_not_be_claimed_stops_the_claims(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says so of nothing else."""

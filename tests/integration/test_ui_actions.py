@@ -19,6 +19,9 @@ from dotflow.ui import actions, app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
 from tests.histories import asking, begin, contents, crash, nightly, rows
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 HOST = "runs.example:8765"
 HEADERS = {
@@ -363,7 +366,7 @@ def test_each_response_says_what_waits_for_an_answer(report: DotFlow, pages: ASG
 def test_without_the_right_there_are_no_buttons_and_no_orders(report: DotFlow, history: HistorySQLite) -> None:
     """By default no address takes orders; with *write*, it decides for each request."""
     run = report.submit()
-    before = contents(history.path)
+    before = contents(history)
     reads = app(history)
     asked: list[Any] = []
     decides = app(history, write=lambda scope: asked.append(scope["path"]))
@@ -377,7 +380,7 @@ def test_without_the_right_there_are_no_buttons_and_no_orders(report: DotFlow, h
         assert "buttons" not in request(pages, "/api/workflow?id=report").json
     assert request(reads, "/api/me").json == request(decides, "/api/me").json == {"by": None}
     assert len(asked) == len(ORDERS) + 3
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 def test_the_name_of_who_may_is_kept(report: DotFlow, history: HistorySQLite) -> None:
@@ -410,6 +413,7 @@ def test_a_name_that_is_no_text_is_none(report: DotFlow, history: HistorySQLite)
     assert history.load(run).state is TypeRunState.QUEUED
 
 
+@on_sqlite
 def test_a_history_without_a_queue_takes_no_orders(history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says so before the first page."""
     monkeypatch.setattr(HistorySQLite, "operations", History.operations)
@@ -453,7 +457,7 @@ def test_what_another_site_sends_is_refused(
 ) -> None:
     """Each line of defence by itself, with all others passed; the run is untouched."""
     run = report.submit()
-    before = contents(history.path)
+    before = contents(history)
 
     response = order(pages, f"runs/{run}/cancel", {"state": "Queued"}, **headers)
 
@@ -461,7 +465,7 @@ def test_what_another_site_sends_is_refused(
     assert response.json["error"]
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "access-control-allow-origin" not in response.headers
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "PATCH"])
@@ -505,12 +509,12 @@ def test_a_body_that_is_no_order_is_refused(
 ) -> None:
     """Also one that does not say how long it is; the run is untouched."""
     run = report.submit()
-    before = contents(history.path)
+    before = contents(history)
 
     response = order(pages, f"runs/{run}/cancel", body=body)
 
     assert (response.status, "error" in response.json) == (status, True)
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 @pytest.mark.parametrize("value", ["[" * 4900 + "]" * 4900, "1e999"])
@@ -520,11 +524,11 @@ def test_a_value_that_can_not_be_kept_is_refused(
     """The question stays open."""
     (tmp_path / "mended").touch()
     run = report.start().run_id
-    before = contents(history.path)
+    before = contents(history)
     body = f'{{"state": "Paused", "step": "publish", "nth": 0, "value": {value}}}'.encode()
 
     assert order(pages, f"runs/{run}/approve", body=body).status == 400
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 @pytest.mark.parametrize("has_left", [False, True])
@@ -534,12 +538,12 @@ def test_an_order_that_does_not_arrive_is_given_up(
     """A client that hangs on, or has left in the middle, holds nothing and raises nothing."""
     monkeypatch.setattr(actions, "BODY_TIMEOUT", 0.01)
     run = report.submit()
-    before = contents(history.path)
+    before = contents(history)
 
     response = request(pages, f"/api/runs/{run}/cancel", method="POST", body=None, has_left=has_left, **HEADERS)
 
     assert response.status == 408
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 def test_an_order_of_the_maximum_size_is_taken(report: DotFlow, pages: ASGIApp, history: HistorySQLite) -> None:
@@ -561,7 +565,7 @@ def test_a_button_that_saw_another_state_does_nothing(
 ) -> None:
     """The answer says what it is by now."""
     run = report.submit()
-    before = contents(history.path)
+    before = contents(history)
 
     response = order(pages, f"runs/{run}/{what}", {"state": state, "step": "publish", "nth": 0})
 
@@ -569,7 +573,7 @@ def test_a_button_that_saw_another_state_does_nothing(
     assert response.json["error"] == (
         f"Can't {what} the run {run}: you saw it {state.lower()}, and by now it is queued."
     )
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 @pytest.mark.parametrize("what", ORDERS)
@@ -580,13 +584,13 @@ def test_a_button_of_an_older_run_does_nothing(
     run = report.submit()
     serve(report, once=True)
     newer = Control(report).resume(run).run_id
-    before = contents(history.path)
+    before = contents(history)
 
     response = order(pages, f"runs/{run}/{what}", {"state": "Failed", "step": "publish", "nth": 0})
 
     assert response.status == 409
     assert f"the run {newer[:8]} goes on with it, and is queued" in response.json["error"]
-    assert contents(history.path) == before
+    assert contents(history) == before
 
 
 def test_an_answer_counts_for_the_question_that_was_seen(
@@ -598,14 +602,14 @@ def test_an_answer_counts_for_the_question_that_was_seen(
     button = seen(pages, run, "Approve")
     queue, (asked,) = history.operations(), Control(history).questions()
     queue.ask(asked.id._replace(nth=1), "Publish 300 rows?", "other", None)
-    before = contents(history.path)
+    before = contents(history)
 
     for what in ("approve", "reject"):
         response = order(pages, f"runs/{run}/{what}", button["sends"])
         assert response.status == 409
         assert response.json["error"].endswith("'publish' asks anew by now: 'Publish 300 rows?'.")
     assert order(pages, f"runs/{run}/approve", button["sends"] | {"nth": True}).status == 400
-    assert contents(history.path) == before
+    assert contents(history) == before
     assert press(pages, run, "Approve").status == 200
 
 

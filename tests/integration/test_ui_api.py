@@ -24,6 +24,9 @@ from dotflow.ui.security import ASGIApp
 from tests.asgi import request
 from tests.extras import ROOT
 from tests.histories import begin, crash, nightly, quick, write
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\x00\"'&%2F../☃\ud800"
 
@@ -125,6 +128,7 @@ def test_a_run_is_its_document_without_the_output(history: HistorySQLite, pages:
     assert output == whole | {"left_out": whole["size"], "parts": []}
 
 
+@on_sqlite
 def test_commands_name_the_history(history: HistorySQLite, pages: ASGIApp) -> None:
     """They work in any folder."""
     nightly(history).start()
@@ -151,6 +155,7 @@ def test_output_is_followed(history: HistorySQLite, pages: ASGIApp) -> None:
     assert request(pages, "/api/runs/running/output?task=7&item=3").json == {"output": [], "last": -1}
 
 
+@on_sqlite
 def test_a_crash_is_seen_without_a_write(history: HistorySQLite, pages: ASGIApp) -> None:
     """The next request has it, though nothing has changed in the file."""
     begin(history, "running", "extract")
@@ -266,6 +271,7 @@ def test_a_run_is_not_sent_again_if_another_one_changes(history: HistorySQLite, 
     assert second.headers["etag"] != first.headers["etag"]
 
 
+@on_sqlite
 def test_no_transaction_outlives_a_request(history: HistorySQLite, pages: ASGIApp) -> None:
     """A reader that stays would make the log of the file grow for ever."""
     begin(history, "running", "extract")
@@ -319,6 +325,7 @@ def test_a_history_that_can_not_be_read(tmp_path: Path, make: Any, words: str) -
         assert request(pages, "/").status == 200
 
 
+@on_sqlite
 def test_a_history_that_is_busy(history: HistorySQLite, pages: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page says so, and shows the runs when the other program has ended."""
     quick(history).start()
@@ -342,6 +349,7 @@ def test_a_path_that_can_not_be_read(tmp_path: Path) -> None:
     assert "File name too long" in request(pages, "/api/runs").json["error"]
 
 
+@on_sqlite
 def test_a_damaged_row(history: HistorySQLite, pages: ASGIApp) -> None:
     """It is an error with the file and the cause."""
     run_id = quick(history).start().run_id
@@ -355,6 +363,7 @@ def test_a_damaged_row(history: HistorySQLite, pages: ASGIApp) -> None:
     assert "can't be read: it is damaged, or dotflow did not write it" in response.json["error"]
 
 
+@on_sqlite
 def test_a_history_begins_while_the_page_is_open(history: HistorySQLite, pages: ASGIApp) -> None:
     """Before, the list is empty, and says where the history would be."""
     before = request(pages, "/api/runs").json
@@ -446,6 +455,7 @@ def test_old_pages_follow(history: HistorySQLite, pages: ASGIApp) -> None:
     assert [run["run_id"] for run in later["runs"]] == [run.run_id for run in history.runs()[2:]]
 
 
+@on_sqlite
 @pytest.mark.parametrize("count", [2, 9])
 def test_runs_that_began_at_the_same_moment_are_on_one_page(history: HistorySQLite, pages: ASGIApp, count: int) -> None:
     """Else those after the last run of a page are on no page."""

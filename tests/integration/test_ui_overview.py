@@ -19,6 +19,9 @@ from dotflow.ui.overview import MAX_FAILED, SHOWN
 from dotflow.ui.security import ASGIApp
 from tests.asgi import request
 from tests.histories import begin, crash, quick
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres")
 
 START = datetime(2026, 1, 2, 11, tzinfo=UTC)
 
@@ -129,6 +132,7 @@ def test_failures_of_scratch_and_of_nested_runs_need_nobody(history: HistorySQLi
     assert [run["workflow"] for run in needs(pages, "failed")] == ["outer", "named"]
 
 
+@on_sqlite
 def test_only_the_first_ones_are_listed(history: HistorySQLite, pages: ASGIApp) -> None:
     """Of each kind a few, and how many there are, up to a limit."""
     run_id = quick(history).start().run_id
