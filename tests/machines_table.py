@@ -46,6 +46,7 @@ RUNS_OF_A_NAME: Final = 3
 DATABASE: Final = "10.213.0.1"  # the address of the pooler, for the namespaces
 RESTART: Final = 1.0  # seconds from the end of a server to its next start, as a supervisor waits
 AFTER_THAW: Final = 3.0  # seconds in which a thawed process finds that it was taken over
+STARTING: Final = 10.0  # seconds that the start of a server takes at most
 AFTER_KILL: Final = 2.0  # seconds in which the workers of a killed process end
 
 
@@ -284,7 +285,7 @@ class Outcome(NamedTuple):
     def is_right(self) -> bool:
         """Whether the promises were kept."""
         total = self.submitted + self.unanswered
-        is_complete = self.states == {"Completed": total} and not self.lost
+        is_complete = self.states == {"Completed": total} and not self.lost and not self.exits
         return is_complete and not self.overlaps and not self.repeated and self.listed == self.paged == total
 
 
@@ -377,7 +378,7 @@ class Fleet:
 
     def run(self) -> Outcome:
         """Serves, harms, waits, and looks."""
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         submitting = threading.Thread(target=self._submit_all, name="submit", daemon=True)
         submitting.start()
         for server in self.servers:
@@ -455,14 +456,15 @@ class Fleet:
                 server.ended = time.monotonic()
                 if server.title not in self.trouble.killed and not self._was_refused(server):
                     text = self._log_of(server).read_text().strip().splitlines()
-                    self.trouble.exits.append(f"{server.title}: exit {server.process.returncode}: {text[-1:]}")
+                    exit_code = f"exit {server.process.returncode} at {server.ended - self._began:.1f} s"
+                    self.trouble.exits.append(f"{server.title}: {exit_code}: {' | '.join(text[-5:])}")
             elif time.monotonic() - server.ended > RESTART:
                 self._start(server)
 
     def _was_refused(self, server: Server) -> bool:
         """Returns whether a process did not find the database at its start, while that was away."""
         spans = [*self.trouble.away["Postgres"], *self.trouble.away[server.machine.name]]
-        is_away = any(began < time.monotonic() and server.started < healed for began, healed in spans)
+        is_away = any(began - STARTING < server.started < healed for began, healed in spans)
         assert server.process is not None
         return is_away and server.process.returncode == 2
 

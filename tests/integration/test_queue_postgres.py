@@ -19,8 +19,10 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
+from dotflow.providers.histories.postgres import link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.serving import Server
+from tests.clouds.postgres import PostgresProcess
 from tests.histories import take
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -225,6 +227,23 @@ def test_an_answer_that_was_lost_ends_no_server(machines: Machines, pass_time: P
 
     one.server.check()
     assert one.presence.lock == heart.lock
+
+
+def test_a_look_for_news_while_postgres_is_away_ends_no_server(
+    machines: Machines, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be some: the claim that follows reports what is wrong, and is tried again."""
+    monkeypatch.setattr(link, "PATIENCE", 0.1)
+    _, server = machines
+    postgres_server.order("stop")
+    try:
+        assert server.server.has_news()
+        news = {server.history.revision(), server.history.revision()}
+    finally:
+        postgres_server.order("start")
+
+    assert len(news) == 2
+    assert server.history.revision() == server.history.revision()
 
 
 def test_a_cloned_process_ends_its_server(machines: Machines, pass_time: PassTime) -> None:

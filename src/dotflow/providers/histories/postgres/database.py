@@ -13,6 +13,7 @@ from dotflow.providers.histories.postgres.link import (
     HistorySchema,
     Link,
     PostgresConnection,
+    PostgresFailed,
     UsersConnection,
 )
 from dotflow.providers.histories.postgres.presence import PostgresPresence, PostgresWatch
@@ -138,11 +139,14 @@ class PostgresDatabase(Database):
         return PostgresWatch(self.presence, self.revision, self.schema.title)
 
     def revision(self) -> str:
-        """Returns a text that changes with each commit of the server; "" where there is no history."""
-        with self.reading() as connection:
-            if not isinstance(connection, PostgresConnection):
-                return ""
-            return str(connection.native(REVISION).fetchone()[0])
+        """Returns a text that changes with each commit of the server, and while that is away; "" without a history."""
+        try:
+            with self.reading() as connection:
+                if not isinstance(connection, PostgresConnection):
+                    return ""
+                return str(connection.native(REVISION).fetchone()[0])
+        except PostgresFailed:  # what is read next says why, and is tried again
+            return f"unknown at {clock.ticks()}"
 
     def close(self) -> None:
         """Closes the connections. The next use opens them again."""
