@@ -20,14 +20,16 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut, Usage
-from dotflow.core.outputs import Part
 from dotflow.engine.lifecycle import Fallback, Poll
+from dotflow.engine.node_inputs import NodeInputs
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready
 from dotflow.engine.run_graph import Decision, RunGraph
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import Stop
 from dotflow.errors import StorageError
+from dotflow.graph.linked_task import Scope
+from dotflow.graph.params import NO_PARAMS
 from dotflow.providers import StorageDefault
 from dotflow.resume.checkpoint import Checkpoints
 
@@ -54,10 +56,10 @@ class OneTask(RunGraph):
 
     is_stopping = False
     asked: ClassVar[Mapping[int, Any]] = {}
-    outputs: ClassVar[dict[int, tuple[Part, ...]]] = {}
     checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
 
     def __init__(self, task: Task, fallback: Callable[[Failure], Fallback | None] | None) -> None:
+        self.inputs = NodeInputs(Scope([task]), NO_PARAMS, self.checkpoints, {})
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))
         self.ends: list[Context | None] = []
         self._cleaning = {}

@@ -75,6 +75,8 @@ class NodeInputs:
         log_line: Writes a line into the log.
 
     Attributes:
+        checkpoints: The checkpoints of the run.
+        outputs: The outputs of the tasks that have some, by task id.
         asked: What waits for an approval, by the id of the task and the index of the item, with its question.
         short: The maps that have ended with fewer values than items.
     """
@@ -101,7 +103,8 @@ class NodeInputs:
         self.asked: dict[tuple[int, int | None], tuple[Ready, Question]] = {}
         self.short: set[int] = set()
         self._tasks: Sequence[Task] = root.nodes
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
+        self.outputs = {task.task_id: task.links.outputs for task in self._tasks if task.links and task.links.outputs}
         self._restored = restored
         self._cache = cache
         self._secrets = secrets
@@ -110,10 +113,10 @@ class NodeInputs:
     def restore(self, task: Task, previous: Context) -> "list[Ended | StopNew]":
         """Returns the end of a task of the run whose checkpoint counts, or can't be read; nothing for others."""
         context = self._restored.get(task.task_id)
-        if context is None and task.task_id in self._checkpoints.undecided:
+        if context is None and task.task_id in self.checkpoints.undecided:
             self.flush()
             try:
-                context = self._checkpoints.restore_task(task)
+                context = self.checkpoints.restore_task(task)
             except Exception as error:  # of the storage
                 return [*stop_after(error), failed(task, error)]
         if context is None:
@@ -150,7 +153,7 @@ class NodeInputs:
         if fan is not None:
             assert isinstance(node, ItemOrMap)
             return self._take_in(fan, node)
-        task_id, checkpoints = node.task_id, self._checkpoints
+        task_id, checkpoints = node.task_id, self.checkpoints
         if task_id in checkpoints.not_needed:
             return skipped(node, checkpoints.not_needed[task_id], previous)
         assert isinstance(node, LinkedTask), "others are restored, not needed, or not asked"
@@ -238,7 +241,7 @@ class NodeInputs:
     def _has_open_items(self, task: LinkedTask, previous: Context, shared: Arguments) -> bool:
         """Returns whether an item of a mapped task may run: they are neither restored, nor all in the cache."""
         is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
-        if is_empty or task.task_id in self._checkpoints.whole_maps:
+        if is_empty or task.task_id in self.checkpoints.whole_maps:
             return False
         if self._cache is None or not is_cached(task):
             return True
@@ -281,7 +284,7 @@ class NodeInputs:
         fallback = None if links.fallback is None else functools.partial(self._fallback, links, node, own)
         secrets = self._secrets.by_task.get(task_id)
         if links.takes_key:
-            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: self._checkpoints.key_base(node)})
+            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: self.checkpoints.key_base(node)})
         return own, shared, fallback, secrets
 
     def _fallback(self, links: Links, node: Task, own: Arguments | None, failure: Failure) -> Fallback | None:

@@ -56,7 +56,6 @@ class RunGraph:
     Attributes:
         inputs: Decides on nodes whose turn has come.
         is_stopping: Whether no further task becomes ready.
-        outputs: The outputs of the tasks that have some, by task id.
     """
 
     def __init__(
@@ -72,11 +71,8 @@ class RunGraph:
     ) -> None:
         self._tasks = tasks
         self._plan = plan
-        self.checkpoints = checkpoints
         self.inputs = NodeInputs(Scope([*tasks]), params, checkpoints, restored, **more)
         self._keep_going = keep_going
-        self._lanes = plan.lanes
-        self._previous = plan.previous
         self._followers = plan.followers(tasks)
         self._unmet = [1] * len(tasks)  # by task, the needs that are not met; without needs: the start of the run
         for task_id, needs in plan.linked.items():
@@ -84,14 +80,13 @@ class RunGraph:
         self._last = {*plan.last_of_lanes().values()}
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         linked = [task for task in tasks if type(task) is LinkedTask]
-        self.outputs = {task.task_id: task.links.outputs for task in linked if task.links.outputs}
         self._undecided = {
             *restored,
             *checkpoints.not_needed,
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
-        self._in_step = plan.item_followers(tasks, linked)  # the maps that follow one item by item
+        self._in_step = plan.item_followers(tasks, linked)
         self._has_nests = False
         for task in linked:
             if task.links.nest is not None:
@@ -100,7 +95,6 @@ class RunGraph:
                     self._unmet[task.task_id] = NEVER
         self._units: dict[tuple[Sequence[int], int], Unit] = {}  # by their tasks and the level of their nodes
         self._fans: dict[LinkedTask, Fan] = {}  # by their owners, until these end
-        self._lanes_below: dict[Task, int] = {}  # of the nodes below fans that have begun
         self._numbers = itertools.count(len(tasks))
         self._cleaning: dict[LinkedTask, Sequence[Item]] = {}  # the cleanups for scopes that a stop has left
         self._left_open: dict[LinkedTask, Fan] = {}  # maps that a pause has held: an interrupt or cancel() fails them
@@ -116,7 +110,7 @@ class RunGraph:
     def start(self) -> list[Decision]:
         """Returns the tasks without needs."""
         decisions: list[Decision] = []
-        previous, linked = self._previous, self._plan.linked
+        previous, linked = self._plan.previous, self._plan.linked
         first = [task_id for task_id, before in enumerate(previous) if before is None and task_id not in linked]
         self._release(first, None, decisions)
         return decisions
@@ -170,7 +164,7 @@ class RunGraph:
         entered = self.inputs.enter(ready, fan)
         if entered.__class__ is Ready:
             if fan is not None and self._plan.is_parallel:
-                self._lanes_below[node] = ready.lane
+                fan.lanes[node] = ready.lane
             return entered
         assert not isinstance(entered, Ready)
         if fan is None:
@@ -214,7 +208,7 @@ class RunGraph:
         if node.__class__ is Item or node.__class__ is InnerMap:
             return self._end_below(node, context)
         task_id = node.task_id
-        lane = self._lanes[task_id]
+        lane = self._plan.lanes[task_id]
         is_last = self._is_last(node) if self._has_nests else task_id in self._last
         decisions: list[Decision] = [new(Leave, (lane,))] if is_last else []
         if context is None:
@@ -242,12 +236,12 @@ class RunGraph:
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
-        unmet, undecided = self._unmet, self._undecided
+        unmet, undecided, sources, lanes = self._unmet, self._undecided, self._plan.previous, self._plan.lanes
         for task_id in followers:
             if unmet[task_id] > 1:
                 unmet[task_id] -= 1
                 continue
-            source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
+            source, task, own = sources[task_id], self._tasks[task_id], lanes[task_id]
             if self._has_nests and source is not None:
                 source = self._last_of(source)
             inputs = None if task_id in undecided else ()
@@ -297,7 +291,7 @@ class RunGraph:
                 values = {**values, **answer}
             opening.append((node, values))
         if nest is not None and nest.repeat and opening:
-            needed = {nest.result, nest.until}.difference(self.checkpoints.not_needed)
+            needed = {nest.result, nest.until}.difference(self.inputs.checkpoints.not_needed)
             lacking = [one for one in decisions if one.task.task_id in needed]
             if lacking:  # no round could be judged
                 why = f"it needs '{lacking[0].task.name}', which was skipped"
@@ -325,7 +319,7 @@ class RunGraph:
                     owner.add_items()
                 if nest is not None and owner.step.approve is not None and approvals is not None:
                     approvals.place(owner, owner.items)
-            restored = self.checkpoints.restore_items(owners)
+            restored = self.inputs.checkpoints.restore_items(owners)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             why = f"it needs '{first.name}', which failed"  # whose list can't be used
             return [*stop_after(error), failed(first, error), *(skipped(owner, why) for owner in owners[1:])]
@@ -370,7 +364,7 @@ class RunGraph:
         if not fan.kids:
             decisions += [one for owner in owners for one in self._end_owner(fan, owner)]
         elif left:
-            lane = self._lanes[first.task_id]
+            lane = self._plan.lanes[first.task_id]
             decisions.append(new(Ready, (-1, lane, left[0], previous, first.step, False, None, None, 0)))
         return decisions
 
@@ -422,7 +416,7 @@ class RunGraph:
             index = fan.pending.popleft()
             kid = fan.kids[index]
             fan.inside.add(kid)
-            lane = fan.lanes.pop(index, None) if fan.lanes else None
+            lane = fan.lanes.pop(kid, None) if fan.lanes else None
             if isinstance(kid, Item):
                 self._make_ready(fan, kid, lane, decisions)
             elif kid.unmet is None:
@@ -470,11 +464,11 @@ class RunGraph:
         if continues:
             own: Any = lane
         else:
-            own = number if self._plan.is_parallel else self._lanes[node.task_id]
+            own = number if self._plan.is_parallel else self._plan.lanes[node.task_id]
         if fan.direct is not None and type(node.entry) not in NODES:
             inputs = {fan.direct: node.entry}, fan.shared[node.task_id] or None, None, None
             if self._plan.is_parallel:
-                self._lanes_below[node] = own
+                fan.lanes[node] = own
         decisions.append(new(Ready, (number, own, node, fan.previous, node.step, continues, inputs, None, 0)))
         return None if continues else lane
 
@@ -485,7 +479,10 @@ class RunGraph:
             return []
         owner, scope, is_kid = fan.owners[task_id], node.scope, fan.nest is None
         is_parallel = self._plan.is_parallel
-        lane = self._lanes_below.pop(node, None) if is_parallel else self._lanes[task_id] if node.attempt else None
+        if is_parallel:
+            lane = fan.lanes.pop(node, None)
+        else:
+            lane = self._plan.lanes[task_id] if node.attempt else None
         decisions: list[Decision] = []
         if context is None and not self._goes_on_below(owner):  # first: nothing takes its place
             fan.is_closed = True
@@ -539,7 +536,7 @@ class RunGraph:
             fan.waiting.discard(index)
             fan.add(index)
             if lane is not None and not (node.step.isolate or self._tasks[fan.opened[0]].step.isolate):
-                fan.lanes[index], lane = lane, None
+                fan.lanes[fan.kids[index]], lane = lane, None
             decisions += self._admit(fan)
         return lane
 
@@ -631,9 +628,9 @@ class RunGraph:
                 yield from decisions if wanted else self._end_owner(fan, task)
             if not self._cleaning and (cleanup := self.next_cleanup()) is not None:
                 task_id = cleanup.task_id
-                source = self._previous[task_id]
+                source = self._plan.previous[task_id]
                 previous = Context() if source is None else self._contexts.get(source, Context())
-                yield Ready(task_id, self._lanes[task_id], cleanup, previous, cleanup.step)
+                yield Ready(task_id, self._plan.lanes[task_id], cleanup, previous, cleanup.step)
 
     @property
     def has_cleanups(self) -> bool:

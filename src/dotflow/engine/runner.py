@@ -55,7 +55,7 @@ class Runner:
         out_of_time: Callable[[], object] = int,
     ) -> None:
         self._graph = graph
-        self._outputs = graph.outputs
+        self._outputs = graph.inputs.outputs
         self._deadline = deadline
         self._out_of_time = out_of_time
         self._publisher = publisher
@@ -207,8 +207,8 @@ class Runner:
             elif kind is Ended:
                 if decision.event is not None:
                     self._publish(decision.event)
-                if self._graph.checkpoints.outdated and decision.event.__class__ is TaskSkipped:
-                    self._graph.checkpoints.drop_skipped(decision.task)
+                if self._graph.inputs.checkpoints.outdated and decision.event.__class__ is TaskSkipped:
+                    self._graph.inputs.checkpoints.drop_skipped(decision.task)
                 decisions += self._graph.end(decision.task, decision.context)
             elif kind is Leave:
                 self.session.leave(decision.lane)
@@ -223,7 +223,7 @@ class Runner:
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
         has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
-        checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
+        checkpoints, watch = graph.inputs.checkpoints, graph.inputs.checkpoints.watch
         outdated = checkpoints.outdated
         is_limited, look = self._deadline < math.inf, self._publisher.look
         while True:
@@ -289,7 +289,7 @@ class Runner:
     def _drop(self, task: Task) -> bool:
         """Deletes what an earlier run has left of a task that begins. Returns False if it fails by that."""
         try:
-            self._graph.checkpoints.drop(task)
+            self._graph.inputs.checkpoints.drop(task)
         except NOT_SAVED as error:
             if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
                 self._stop_new(at_once=True)

@@ -83,7 +83,7 @@ class Fan:
         waiting: Those that wait for nodes outside.
         direct: The parameter that gets the entry of an item which takes nothing else, and begins at once; None for
             others.
-        lanes: The lanes that pending children continue: their workers have the values.
+        lanes: The lanes of nodes that have begun, and those that pending children continue, side by side.
         answered: What goes on of a child that waits for a place since its question has its answer.
         whole: The indices of the scopes of whose own map all items are restored, by the id of its task.
         begun: The number of rounds that have begun.
@@ -129,7 +129,7 @@ class Fan:
         self.pending: deque[int] = deque()
         self.waiting: set[int] = set()
         self.direct: str | None = None
-        self.lanes: dict[int, int] = {}
+        self.lanes: dict[ItemOrMap | Scope, int] = {}
         self.answered: dict[int, list[Any]] = {}
         self.whole: Mapping[int, Collection[int]] = {}
         self.begun = 0

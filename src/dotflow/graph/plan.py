@@ -60,33 +60,22 @@ class Plan:
         return followers
 
     def item_followers(self, tasks: Sequence[Task], linked: Sequence[LinkedTask]) -> dict[int, list[int]]:
-        """Returns for each mapped task the tasks that follow it item by item, without its whole list.
+        """Returns for each mapped task those that go through its items side by side with it, without its whole list.
 
         *linked* are those of the tasks that have links.
         """
         followers: dict[int, list[int]] = {}
-        for task in linked:
+        for task in linked if self.is_parallel else ():
             links = task.links
-            if not (links.each or links.nest):
-                continue
-            beside: list[Any] = []
+            if links.nest is None and (not links.each or links.always or task.step.approve is not None):
+                continue  # the latter two begin after the last item
+            whole = set().union(*(_links_of(tasks[other]).whole_sources() for other in unit_of(task)))
             if links.nest is not None:
-                beside = [source for source in links.sources() if links.nest.has(source)]
-                beside += self.goes_after(task, 0, tasks)
-                unit = links.inner[0].tasks if links.inner else ()  # they begin together
-                of_unit = (source for other in unit for source in _links_of(tasks[other]).sources())
-                beside += [one for one in of_unit if links.nest.has(one) and one not in unit]
-            elif links.always or task.step.approve is not None:  # they begin after the last item
-                continue
-            if self.is_parallel:
-                whole = set().union(*(_links_of(tasks[other]).whole_sources() for other in unit_of(task)))
-                lists = [
-                    *(link.source for link in links.lists),
-                    *(link.source for link in links.conditions if link.by_item),
-                ]
-                beside += [one for one in lists if isinstance(one, int) and tasks[one].gives_items and one not in whole]
-            for source in dict.fromkeys(beside):
-                if tasks[source].is_mapped:
+                whole.update(links.nest.tasks)  # what is in a scope begins there
+            in_step = [link.source for link in links.lists]
+            in_step += [link.source for link in links.conditions if link.by_item]
+            for source in dict.fromkeys(source for source in in_step if isinstance(source, int)):
+                if source not in whole and tasks[source].gives_items:
                     followers.setdefault(source, []).append(task.task_id)
         return followers
 
