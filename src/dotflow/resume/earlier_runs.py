@@ -9,19 +9,22 @@ from dotflow.abc.storage import Storage
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored
-from dotflow.core.links import Links, Nest
+from dotflow.core.links import Condition, Entry, Links, Nest
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
-from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, foresee, is_over, unmet_need
+from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, gather, is_over, unmet_need
 from dotflow.graph.linked_task import ROUND, InnerMap, Item, LinkedTask, Scope
 from dotflow.graph.maps import open_map, record_ended, record_opened, record_skipped, round_end, scope_of
+from dotflow.resume.cache import Cache
+from dotflow.resume.cache_ahead import ForeseenCache
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.choice import Resume
 from dotflow.resume.demand import Demand
 from dotflow.resume.files import ChangedFiles
 from dotflow.resume.journal import Journal
-from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
+from dotflow.resume.judge import Cause, Verdict, Void, judge
 from dotflow.resume.look import TAKES, Look, leaves_checkpoint, usable
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
@@ -51,6 +54,7 @@ class Restoration:
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
         edited: The tasks that are given a file that has changed since a run was cut off, and counts as its work.
         undecided: The tasks with a checkpoint that take what only the run knows, with the first of these sources.
+        verdicts: Those on the tasks that are neither restored nor a map that is, by task id.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -64,6 +68,7 @@ class Restoration:
     unknown: dict[int, str] = field(default_factory=dict)
     edited: dict[int, str] = field(default_factory=dict)
     undecided: dict[int, int] = field(default_factory=dict)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,11 +100,13 @@ class EarlierRuns:
         resume: Which earlier runs count.
         digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
         asks: Whether the steps' `valid` are called.
-        is_plan: Whether a `valid` that fails is noted, and raises nothing.
+        cache: The cached values, for a plan: a `valid` that fails is noted there, and raises nothing.
+        masks: The secrets, which no reason of a plan shows.
         left_out: The ids of the tasks that were not asked for.
 
     Attributes:
         look: What they have left.
+        is_new: Whether none of them counts, in a plan.
     """
 
     def __init__(
@@ -113,10 +120,16 @@ class EarlierRuns:
         resume: Resume,
         digest_limit: int | None = None,
         asks: bool = False,
-        is_plan: bool = False,
+        cache: Cache | None = None,
+        masks: Masks = NO_MASKS,
         left_out: Collection[int] = (),
     ) -> None:
-        self.look = Look(storage, journal, tokens, changes, digest_limit=digest_limit, is_plan=is_plan)
+        self.look = Look(storage, journal, tokens, changes, digest_limit=digest_limit, is_plan=cache is not None)
+        self._cache = None if cache is None else ForeseenCache(cache)
+        self._masks = masks
+        self.is_new = False  # whether no earlier run counts
+        self._may_lack: set[int] = set()  # the tasks that may be skipped
+        self._may_lack_items: set[int] = set()  # the maps of which items may be
         self._storage = storage
         self._tokens = tokens
         self._changes = changes
@@ -172,9 +185,22 @@ class EarlierRuns:
             result.notes += lines
         return result
 
+    def plan(self) -> Restoration:
+        """Returns what a run would do with all tasks. Raises the errors of `decide`."""
+        result = self.decide() if self._resume else None
+        if result is None:
+            self.is_new = True
+            self._begin_again()
+            result = self._decide_values()
+        return result
+
     def _begin_again(self) -> None:
         """Forgets the decisions, and takes new records for the next ones."""
         self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
+        self._may_lack.clear()
+        self._may_lack_items.clear()
+        if self._cache is not None:
+            self._cache = ForeseenCache(self._cache.cache)
         self._unsure.clear()
         self._undecided.clear()
         self._listed.clear()
@@ -183,13 +209,14 @@ class EarlierRuns:
 
     def _decide_values(self) -> Restoration:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
-        tasks, left_open = self._tokens.tasks, self.look.left_open(self._left_out) if self._tokens.has_links else {}
+        tasks, has_links = self._tokens.tasks, self._tokens.has_links
+        left_open = self.look.left_open(self._left_out) if has_links and not self.is_new else {}
         result = Restoration(left_open=left_open)
         self._decided = RestoredItems(void=result.void)
         # Read first: in turns with the decisions it takes a fifth longer.
         found = [
             self.look.saved(task)
-            if leaves_checkpoint(task) and not task.is_mapped and task.task_id not in self._left_out
+            if self._is_saved(task) and not task.is_mapped and task.task_id not in self._left_out
             else None
             for task in tasks
         ]
@@ -201,7 +228,7 @@ class EarlierRuns:
             else:
                 self._restore_task(task, context, result)
         result.not_needed = dict.fromkeys(self._left_out, NOT_ASKED_FOR)
-        if not all(task.step.checkpoint for task in tasks):
+        if not self.is_new and not all(task.step.checkpoint for task in tasks):
             self._demand = Demand(self._tokens, self._changes, self._left_out, left_open)
             result.not_needed |= dict.fromkeys(self._demand.not_needed(tasks), NOT_NEEDED)
             result.not_needed_items = self._decided.not_needed = self._demand.items
@@ -214,7 +241,9 @@ class EarlierRuns:
         tasks = self._tokens.tasks
         unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - result.not_needed.keys()
         running = {
-            task.task_id for task in tasks if not task.is_cleanup and (task.task_id in unsaved or not is_over(task))
+            task.task_id
+            for task in tasks
+            if not task.is_cleanup and (task.task_id in unsaved or self._is_made_anew(task))
         }
         return files.find_void(running - result.not_needed.keys(), running & {*result.missing, *unsaved})
 
@@ -373,13 +402,16 @@ class EarlierRuns:
     def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
         got, unmet, is_saved = NOTHING_TAKEN, None, leaves_checkpoint(task)
         if task.links is not None:
-            got, unmet = self._foresee(task.links), self._unmet_need(task.links)
-        if not task.step.checkpoint and not task.is_cleanup and got.lack is None and got.made is None:
+            got, unmet = self.taken(task.links)
+        if not (task.step.checkpoint or task.is_cleanup or self.is_new) and got.lack is None and got.made is None:
             context = self.look.stand_in(task)
-        elif context is not None and task.links is not None and self._is_undecided(task, context, result):
+        elif context is not None and task.links is not None and self._is_undecided(task, got, context, result):
+            why = f"if the value of {self._tokens.tasks[result.undecided[task.task_id]].name} changes"
+            self._conclude(task, got, Verdict(TypeDecision.OPEN, "" if got.open else why, open=got.open), result)
             return
         verdict = judge(task, got, unmet, context, self.look)
         _record(task, verdict)
+        self._conclude(task, got, verdict, result)
         if not is_saved:
             return
         if verdict.void is not None:
@@ -391,17 +423,55 @@ class EarlierRuns:
         elif verdict.kind is TypeDecision.RUN:
             result.missing.append(task.task_id)
 
-    def _foresee(self, links: Links) -> Got:
-        return foresee(links, self._tokens.tasks, self._tokens.params)
+    def _is_saved(self, task: Task) -> bool:
+        """Returns whether an earlier run may have left a value of it that counts."""
+        return not self.is_new and leaves_checkpoint(task)
 
-    def _unmet_need(self, links: Links) -> Skip | None:
-        """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
-        return unmet_need(links.whole().needs, self._tokens.tasks.__getitem__, ahead=BY_RECORD)
+    def is_made(self, record: Task) -> bool:
+        """Returns whether the run makes the value of a record, or may make it."""
+        return record.status in NOT_ENDED
 
-    def _is_undecided(self, task: Task, context: Context, result: Restoration) -> bool:
+    def _is_made_anew(self, record: Task) -> bool:
+        """Returns whether the run makes the value of a record: what a plan finds in the cache counts so, too."""
+        return record.status in NOT_ENDED or (self._cache is not None and record.restored_from == "cache")
+
+    def may_lack(self, record: Task) -> bool:
+        """Returns whether such a record may end without a value."""
+        return record.task_id in self._may_lack
+
+    def taken(self, links: Links, not_needed: Collection[int] = ()) -> tuple[Got, Skip | None]:
+        """Returns what a task takes, as far as it is known; and a Skip if a task is skipped that must have completed.
+
+        Those that run may complete.
+        """
+        tasks, needs = self._tokens.tasks, links.whole().needs
+        try:
+            got = gather(links, tasks, self._tokens.params, self._masks, ahead=self)
+        except Exception as error:  # the values' own code; in the run it fails the task
+            got = Got({}, void=f"its conditions raised {type(error).__name__}")
+        if self._cache is not None and got.made is None and got.lack is None:
+            got = got._replace(made=next(filter(self._is_made_anew, self._tasks_of(links.whole_value_sources())), None))
+        if self._may_lack and got.open is None:
+            got = got._replace(open=next(filter(self.may_lack, self._tasks_of(need[-1] for need in needs)), None))
+        return got, unmet_need(needs, tasks.__getitem__, not_needed, ahead=self)
+
+    def _conclude(self, task: Task, got: Got, verdict: Verdict, result: Restoration) -> None:
+        """Notes the verdict on a task that is neither restored nor a map that is."""
+        if verdict.open is not None and not task.is_mapped:
+            self._may_lack.add(task.task_id)
+        if self._cache is not None and isinstance(task, LinkedTask):
+            verdict = self._cache.judge(task, got, verdict, self._tokens)
+        result.verdicts[task.task_id] = verdict
+
+    def _is_undecided(self, task: Task, got: Got, context: Context, result: Restoration) -> bool:
         """Returns whether only the run shows that a checkpoint counts: all items of a map that it takes may."""
         made = self._made(self._needs_of_value(task, context))
-        if not made or not self._unsure.issuperset(made) or self._changes.why_void(task, context):
+        if (
+            not made
+            or got.lack is not None
+            or not self._unsure.issuperset(made)
+            or self._changes.why_void(task, context)
+        ):
             return False
         self._unsure.add(task.task_id)
         self._undecided[task.task_id] = context
@@ -409,7 +479,7 @@ class EarlierRuns:
         return True
 
     def _made(self, sources: Iterable[int]) -> list[int]:
-        return [source for source in sources if not is_over(self._tokens.tasks[source])]
+        return [source for source in sources if self._is_made_anew(self._tokens.tasks[source])]
 
     def _needs_of_value(self, task: Task, context: Context) -> Sequence[int]:
         """Returns the ids of the tasks that the value of a task was made from, or depends on."""
@@ -428,7 +498,7 @@ class EarlierRuns:
         for source in self._tasks_of(self._needs_of_value(task, context)):
             if source.status is FAILED:
                 return None, Void(f"{TAKES} task {source.task_id} {source.name}, which failed", Cause.SOURCE)
-        verdict = judge(task, self._foresee(task.links), None, context, self.look)
+        verdict = judge(task, self.taken(task.links)[0], None, context, self.look)
         self.look.raise_mismatches()
         return (context if verdict.void is None else None), verdict.void
 
@@ -510,10 +580,9 @@ class EarlierRuns:
 
     def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
         """Judges the rounds of an added workflow in turn: those that are known to begin, by what their tasks take."""
-        unmet = {task.task_id: self._unmet_need(task.links) for task in tasks}
-        taken = {task.task_id: self._foresee(task.links) for task in tasks}
+        taken = {task.task_id: self.taken(task.links) for task in tasks}
         lacks = {
-            task.task_id: taken[task.task_id].lack or (None if task.step.checkpoint else unmet[task.task_id])
+            task.task_id: taken[task.task_id][0].lack or (None if task.step.checkpoint else taken[task.task_id][1])
             for task in tasks
         }
         needed = [lacks[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
@@ -526,7 +595,7 @@ class EarlierRuns:
             open_map(task, self._tokens.root, self._tokens.params)
             record_opened(task)
             self._decided.values[task.task_id] = {}
-            rounds.append((task, self._void_as_whole(task, taken[task.task_id])))
+            rounds.append((task, self._void_as_whole(task, taken[task.task_id][0])))
         last = self._restore_rounds(rounds, nest)
         end = None if last is None else round_end(nest, rounds[0][0].scopes[last])
         for task, void in rounds:
@@ -536,7 +605,19 @@ class EarlierRuns:
                 task.cut(last + 1)
                 is_decided = is_decided and task.items[last].status in OVER
             if not is_decided:
-                self._go_on(task, unmet[task.task_id], result, is_missing=True)
+                got, unmet = taken[task.task_id]
+                self._go_on(task, unmet, result, is_missing=True)
+                first = [taken[one][0].open for one in (nest.result, nest.until, task.task_id) if one is not None]
+                why = next((one for one in first if one is not None), None) or self._open_by_item(task)
+                takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)
+                if why is None and last is None and takes and not task.is_cleanup:
+                    others = [one for one in tasks if not one.is_cleanup]
+                    maybe = next((one for one in others if _may_skip_rounds(one.links, *taken[one.task_id])), None)
+                    why = None if maybe is task else maybe
+                if why is not None:
+                    self._may_lack.add(task.task_id)
+                kind = TypeDecision.RUN if why is None else TypeDecision.OPEN
+                self._conclude(task, got, Verdict(kind, open=why), result)
                 continue
             if leaves_checkpoint(task):
                 result.whole_maps[task.task_id] = len(task.items)
@@ -561,7 +642,7 @@ class EarlierRuns:
         inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
-        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.has_maps}
+        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.has_maps and self._is_saved(task)}
         count = max([len(saved), *(int(key[1:]) + 1 for of_map in maps.values() for key in of_map)])
         for scope in tasks[0][0].scopes if tasks else ():
             number = scope.index
@@ -571,7 +652,7 @@ class EarlierRuns:
             for (task, why), context in zip(tasks, found, strict=True):
                 void = why or (None if is_known else ROUND_AGAIN)
                 if task.has_maps:
-                    of_round = maps[task.task_id].get(scope.key, {})
+                    of_round = maps.get(task.task_id, {}).get(scope.key, {})
                     self._restore_inner_map(task, inputs[task.task_id], scope, of_round, void, self._decided)
                     continue
                 item = task.items[number]
@@ -589,7 +670,7 @@ class EarlierRuns:
 
     def _restore_inner_maps(self, task: LinkedTask, void: Void | None, result: RestoredItems) -> None:
         """Notes which items of the maps of a task are restored, in all scopes of a workflow for each item."""
-        saved, inputs = self._read_map(task) if leaves_checkpoint(task) else {}, ByItem(task, self._tokens.tasks)
+        saved, inputs = self._read_map(task) if self._is_saved(task) else {}, ByItem(task, self._tokens.tasks)
         for scope in task.scopes:
             self._restore_inner_map(task, inputs, scope, saved.get(scope.key, {}), void, result)
 
@@ -687,7 +768,7 @@ class EarlierRuns:
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
         return [
-            self.look.saved(task.items[number]) if leaves_checkpoint(task) and not task.has_maps else None
+            self.look.saved(task.items[number]) if self._is_saved(task) and not task.has_maps else None
             for task in tasks
         ]
 
@@ -698,13 +779,13 @@ class EarlierRuns:
                 tasks = [self._tokens.tasks[task_id] for task_id in nest.tasks]
                 self._restore_loop([one for one in tasks if isinstance(one, LinkedTask)], nest, result)
             return
-        got, unmet = self._foresee(task.links), self._unmet_need(task.links)
-        skip = got.lack or (None if task.step.checkpoint else unmet)
-        if skip is not None:
-            record_skipped(task, skip.reason)
+        got, unmet = self.taken(task.links)
+        if got.lack is not None or (unmet is not None and not task.step.checkpoint):
+            record_skipped(task, judge(task, got, unmet).reason)
             return
         first = len(self._decided.void)
-        if self._open(task, result, unmet):
+        unknown, raised = self._open(task, result, unmet)
+        if unknown is None and not raised:
             void = self._void_as_whole(task, got)
             if task.has_maps:
                 self._decided.values.setdefault(task.task_id, {})
@@ -729,6 +810,30 @@ class EarlierRuns:
         is_missing = any(one.status is TypeStatus.NOT_STARTED and one.item not in have_one for one in task.items)
         is_missing = is_missing or (task.has_maps and any(node.status not in OVER for node in task.nodes))
         self._go_on(task, unmet, result, is_missing=is_missing)
+        why = got.open or self._open_by_item(task)
+        if why is not None:
+            (self._may_lack_items if got.open is None else self._may_lack).add(task.task_id)
+        verdict = Verdict(TypeDecision.RUN if why is None else TypeDecision.OPEN, got.void or raised, open=why)
+        is_known = why is not None or unknown is None or self.is_new or self._changes.is_rerun(task)
+        if unknown is not None and not is_known:  # what earlier runs have of items counts when they are known
+            verdict = Verdict(TypeDecision.OPEN, items_of(unknown))
+        self._conclude(task, got, verdict, result)
+
+    def _open_by_item(self, task: LinkedTask) -> Condition | Task | None:
+        """Returns what decides in the run whether items of a map run; None if it is known of each."""
+        links, tasks, inputs = task.links, self._tokens.tasks, ByItem(task, self._tokens.tasks)
+        left = [item for item in task.items if item.status is TypeStatus.NOT_STARTED]
+        for condition in links.conditions:
+            is_known = task.items and not task.has_maps and all(map(inputs.has_conditions, left))
+            if not condition.by_item or is_known:
+                continue
+            lists = [link.source for link in task.lists if condition.source == Entry(link.parameter)]
+            if any(self.is_made(tasks[one]) for one in lists or [condition.source] if isinstance(one, int)):
+                return condition
+        required = {*links.required_sources()} - links.whole_sources()
+        required.update(() if task.is_cross else links.list_sources())
+        lacking = required & (self._may_lack | self._may_lack_items)
+        return tasks[min(lacking)] if lacking else None
 
     def _go_on(self, task: Task, unmet: Skip | None, result: Restoration, *, is_missing: bool) -> None:
         """Records that a map is not restored as a whole: it runs, unless a task that it needs is skipped."""
@@ -754,7 +859,7 @@ class EarlierRuns:
 
         A run that fails, or is killed, before it knows the list would leave them to one without these options.
         """
-        if self.look.counts_all:
+        if self.look.counts_all or self.is_new:
             return False
         whole = task.links.whole_value_sources().difference(task.links.list_sources())
         sources = [source for source in map(self._tokens.tasks.__getitem__, whole) if not source.step.checkpoint]
@@ -767,8 +872,8 @@ class EarlierRuns:
                 self._decided.void.append((item, reason))
         return why is not None
 
-    def _open(self, task: LinkedTask, result: Restoration, unmet: Skip | None) -> bool:
-        """Makes the items of a map. Returns False if its lists are not known yet.
+    def _open(self, task: LinkedTask, result: Restoration, unmet: Skip | None) -> tuple[Task | None, str]:
+        """Makes the items of a map. Returns the task whose list is not known yet, and why there are no lists.
 
         One whose lists can't be used fails in the run, unless it is skipped for what it needs.
         """
@@ -776,14 +881,14 @@ class EarlierRuns:
         for source in map(tasks.__getitem__, task.links.list_sources()):
             is_by_item = source.gives_items and source.nodes and not task.is_cross
             if not is_by_item and not (source.has_value and source.step.checkpoint):
-                return False
+                return source, ""
         try:
             open_map(task, self._tokens.root, self._tokens.params)
-        except Exception:  # NotAList, UnequalLists, or of a list type of the user
+        except Exception as error:  # NotAList, UnequalLists, or of a list type of the user
             result.missing += [task.task_id] if unmet is None else []
-            return False
+            return None, f"its lists raise {type(error).__name__}"
         record_opened(task)
-        return True
+        return None, ""
 
     def _judge_items(
         self, task: LinkedTask, found: Sequence[Context | None] | None = None, void: Void | None = None
@@ -796,20 +901,37 @@ class EarlierRuns:
             void: Why none of them counts; None if some may.
         """
         if found is None:  # All are read first: several may have the same file.
-            found = [self.look.saved(item) if leaves_checkpoint(task) else None for item in task.items]
+            found = [self.look.saved(item) if self._is_saved(task) else None for item in task.items]
         inputs = ByItem(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
             yield item, self._judge_item(inputs, item, context, void)
 
+    def _foresee_item(self, inputs: ByItem, item: Item) -> Got:
+        got = inputs.foresee(item)
+        if self._cache is None or got.made is not None or got.lack is not None:
+            return got
+        return got._replace(made=next(filter(self._is_made_anew, inputs.value_sources(item)), None))
+
     def _judge_item(self, inputs: ByItem, item: Item, context: Context | None, void: Void | None) -> Verdict:
-        if void is not None:
-            return RUNS if context is None else Verdict(TypeDecision.RUN, "", context, void)
         got, unmet = NOTHING_TAKEN, None
         if not inputs.is_plain or item.sources():
-            got, unmet = inputs.foresee(item), inputs.unmet_need(item, BY_RECORD)
-        if context is None and not item.step.checkpoint and got.lack is None and got.made is None:
+            got, unmet = self._foresee_item(inputs, item), inputs.unmet_need(item, BY_RECORD)
+        if void is not None:
+            verdict = judge(item, got, unmet)
+            return verdict if context is None else verdict._replace(saved=context, void=void)
+        if context is None and not (item.step.checkpoint or self.is_new) and got.lack is None and got.made is None:
             context = self.look.stand_in(item)
         return judge(item, got, unmet, context, self.look)
+
+
+def items_of(source: Task) -> str:
+    """Returns why it is open what becomes of a map: another task makes its list."""
+    return f"its items come from {source.name}"
+
+
+def _may_skip_rounds(links: Links, got: Got, unmet: Skip | None) -> bool:
+    """Returns whether a task may be skipped in single rounds, or in all."""
+    return any(one.by_item for one in links.conditions) or bool(got.lack or unmet or got.open or got.void)
 
 
 def _is_within(key: str, around: str) -> bool:

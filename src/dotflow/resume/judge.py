@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 from dotflow.core.context import Context
+from dotflow.core.links import Condition
 from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.graph.gather import Got, Skip
@@ -42,16 +43,18 @@ class Verdict(NamedTuple):
     """What becomes of a task or an item.
 
     Attributes:
-        kind: RESTORE, SKIP or RUN.
-        reason: Why it is skipped.
+        kind: RESTORE, SKIP or RUN; of a plan CACHED or OPEN, too.
+        reason: Why it is skipped, or why that is open.
         saved: Its checkpoint, if it has one; of one without checkpoints the context that stands for its value.
         void: Why that does not count; None if it does.
+        open: What decides in the run whether it runs at all: a condition, or the record of a value that it requires.
     """
 
     kind: TypeDecision
     reason: str = ""
     saved: Context | None = None
     void: Void | None = None
+    open: Condition | Task | None = None
 
 
 RUNS: Final = Verdict(TypeDecision.RUN)
@@ -83,7 +86,9 @@ def judge(
     if saved is not None and look is not None:
         void = Void(got.void) if got.void else look.why_void(record, saved, got.made)
         if void is None and (record.step.checkpoint or unmet is None):  # without a checkpoint nothing is there
-            return tuple.__new__(Verdict, (TypeDecision.RESTORE, "", saved, None))  # half the time of calling it
+            return tuple.__new__(Verdict, (TypeDecision.RESTORE, "", saved, None, None))  # half the time of calling it
     if unmet is not None:
         return Verdict(TypeDecision.SKIP, unmet.reason, saved, void)
-    return RUNS if saved is None else Verdict(TypeDecision.RUN, "", saved, void)
+    if got.open is not None:
+        return Verdict(TypeDecision.OPEN, "", saved, void, got.open)
+    return RUNS if saved is None and not got.void else Verdict(TypeDecision.RUN, got.void, saved, void)
