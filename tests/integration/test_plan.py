@@ -548,3 +548,48 @@ def test_a_plan_is_refused_where_the_run_is(tmp_path: Path) -> None:
         build().start(resume=True)
     with pytest.raises(CheckpointUnreadable):
         build().plan(resume=True)
+
+
+def test_items_of_a_list_that_an_item_makes_are_not_counted_before() -> None:
+    """Of a map inside of a workflow for each item, a plan counts the items only where all of their lists are known."""
+
+    @action
+    def pages(site: int) -> list[int]:
+        return [site, site + 1]
+
+    @action
+    def fetch(page: int) -> int:
+        return page
+
+    body = DotFlow(params={"site": ...})
+    body.task.add(pages).add(fetch, each={"page": "pages"})
+    workflow = DotFlow(Config(storage=StorageDefault(), log=LogDefault(output="none")), workflow_id="sites")
+    workflow.task.add(body, name="site", each={"site": [1, 2]})
+    assert [task.items for task in workflow.plan().tasks] == [2, None]
+    workflow.start()
+    assert [(str(task.decision), task.items) for task in workflow.plan(resume=True).tasks] == [
+        ("restore", 2),
+        ("restore", 4),
+    ]
+    again = workflow.plan(resume=True, rerun=["site.pages"]).tasks
+    assert [(str(task.decision), task.items) for task in again] == [("run", 2), ("open", None)]
+
+
+def test_what_follows_from_an_empty_list_is_certain() -> None:
+    """An empty list has no items whatever runs, so the arguments of what takes it are known before a new run, too."""
+
+    @action
+    def square(number: int) -> int:
+        return number
+
+    @action(cache=True)
+    def total(square: list[int]) -> int:
+        return sum(square)
+
+    workflow = DotFlow(Config(storage=StorageDefault(), log=LogDefault(output="none")))
+    workflow.task.add(square, each={"number": []}).add(total)
+    workflow.start()
+    plan = workflow.plan()
+    workflow.start()
+    assert str(plan.tasks[1].decision) == "cached"
+    assert workflow.result_task()[1].restored_from == "cache"

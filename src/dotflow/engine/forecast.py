@@ -1,4 +1,4 @@
-"""The dry run: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
+"""The dry run: the look ahead of a resume, printed instead of committed. It runs, writes and locks nothing."""
 
 import contextlib
 import re
@@ -127,7 +127,8 @@ class PlanRows:
         if isinstance(task, LinkedTask) and task.is_repeated and not task.is_cleanup:
             return self._of_rounds(task, task.links, verdict)
         reason = verdict.reason or (self._why(task) if verdict.kind is RUN else "")
-        if not task.is_mapped or task.status is NOT_STARTED:
+        is_repeated = isinstance(task, LinkedTask) and task.is_repeated
+        if not task.is_mapped or is_repeated or task.status is NOT_STARTED:
             return Forecast(verdict.kind, reason)
         if isinstance(task, LinkedTask) and not _is_listed(task):  # the lists of its maps in scopes are made in the run
             is_known = self._ahead.is_new or self._changes.is_rerun(task)
