@@ -24,6 +24,7 @@ from dotflow.providers.histories.sql.queue import ADD_RUN, ADD_WANTED, SQLQueueS
 from dotflow.serving import serve
 
 PROCESSES = 4
+MISSES = 3  # claims in a row that find nothing, after which nothing is left
 
 
 @action
@@ -167,12 +168,16 @@ def _insert(connection: sqlite3.Connection, number: int) -> None:
 def _claim_all(folder: str, count: int, pipe: "object", place: str = "", room: int = 0) -> None:
     """Claims one by one and ends each, or with *room* so many at a time, with their beginnings."""
     server = queue_of(workflow_in(Path(folder), place)).open_server(["w"])
-    taken, first = list[float](), time.monotonic()
+    taken, first, misses = list[float](), time.monotonic(), 0
     while len(taken) < count:
         began = time.perf_counter()
         claims = server.claim({"w": None}, (), room or 1)
         if not claims:
-            break
+            misses += 1
+            if misses == MISSES:
+                break
+            continue
+        misses = 0
         taken += [(time.perf_counter() - began) / len(claims)] * len(claims)
         for claim in claims:
             if room:
