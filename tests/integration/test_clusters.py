@@ -323,10 +323,10 @@ class TestLostWorkers:
         """What ends each worker before it has begun the step is not sent on for ever."""
         from distributed import Client
 
-        def make_remote_attempt(run: str) -> Callable[[str, Any, Any], Any]:
-            return lambda key, packed, shared: os.kill(os.getpid(), signal.SIGKILL)
+        def make_remote_pack(run: str) -> Callable[..., Any]:
+            return lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.remote.make_remote_attempt", make_remote_attempt)
+        monkeypatch.setattr("dotflow.providers.executors.dask.remote.make_remote_pack", make_remote_pack)
         log = LogList()
         # Enough of them at the start: a nanny gives up when what it has started is killed at once.
         with DaskProcesses(workers=4, threads=1) as cluster, Client(cluster.address, set_as_default=False) as client:
@@ -422,12 +422,17 @@ class TestLostWorkers:
         """That is the end of the worker, too."""
         from ray.exceptions import ObjectLostError
 
+        from dotflow.providers.executors.cluster.cluster_session import ReadyCall, SentPack
         from dotflow.providers.executors.ray.ray_session import ActorHandle
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
-        handle = ActorHandle(open_ray_session._pool(open_ray_session.pool_of(call.step)), None)
-        open_ray_session._pool(open_ray_session.pool_of(call.step)).dispatcher.add(handle)
-        handle.call = call
+        pool = open_ray_session.pool_of(call.step)
+        handle = ActorHandle(open_ray_session._pool(pool), None)
+        open_ray_session._pool(pool).dispatcher.add(handle)
+        pack, ready = open_ray_session.new_pack(pool), open_ray_session.pack(call)
+        assert isinstance(ready, ReadyCall)
+        pack.add(ready)
+        handle.sent = open_ray_session.packs[pack.name] = SentPack(pack)
         open_ray_session._handle_reply(handle, failed(ObjectLostError("00", None, "")))
         ((_, outcome),) = open_ray_session.wait(0)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
-from dotflow.core.outcome import Outcome
+from dotflow.core.outcome import NotBegun, Outcome
 from dotflow.core.task import Task
 
 Report = Callable[[str], None]
 CompletedCall = tuple[Call, Outcome]
+EndedCall = tuple[Call, Outcome | NotBegun]
 
 
 class ExecutorSession(ABC):
@@ -34,7 +35,9 @@ class ExecutorSession(ABC):
         return None
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """Returns whether the next call would begin at once; it may start a worker for it.
+        """Returns whether the next call would begin at once, or a moment after those that it goes with.
+
+        It may start a worker for the call.
 
         After False, `wait` also returns when there is room.
 
@@ -57,8 +60,11 @@ class ExecutorSession(ABC):
         """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""
 
     @abstractmethod
-    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """Waits for outcomes and returns them; at least one, unless it was woken or *timeout* seconds have passed."""
+    def wait(self, timeout: float | None) -> Sequence[EndedCall]:
+        """Waits for outcomes and returns them; at least one, unless it was woken or *timeout* seconds have passed.
+
+        NotBegun gives a call back that waits behind others for too long: it is submitted again.
+        """
 
     @abstractmethod
     def wake(self) -> None:

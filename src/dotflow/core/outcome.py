@@ -79,6 +79,10 @@ class NotReady(NamedTuple):
     usage: Usage | None = None
 
 
+class NotBegun(NamedTuple):
+    """The attempt has not begun: the session gives its call back, to be submitted again when there is room."""
+
+
 class Interrupted(NamedTuple):
     """A KeyboardInterrupt, which stops the run.
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.executor import CompletedCall, ExecutorSession
+from dotflow.abc.executor import EndedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, NotReady, Returned, TimedOut, Usage
+from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, TimedOut, Usage
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
 from dotflow.engine.node_inputs import Ended, StopNew
@@ -76,10 +76,11 @@ class Runner:
         self._arrivals: deque[Ready] = deque()  # newly ready
         self._waiting = ReadyTasks()  # for room
         self._in_flight: dict[int, tuple[Ready, Call]] = {}  # by number, those that wait for an outcome
-        self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
+        self._completed: deque[EndedCall] = deque()  # that `wait` has returned and that are not handled yet
         self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
         self._timers: list[tuple[float, int, Ready]] = []
         self._polls: dict[int, Poll] = {}  # by number, the attempts that wait, or may have to
+        self._given_back: set[int] = set()  # the numbers of calls that were submitted and have not begun
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
@@ -224,6 +225,7 @@ class Runner:
         has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.inputs.checkpoints, graph.inputs.checkpoints.watch
+        given_back = self._given_back
         outdated = checkpoints.outdated
         is_limited, look = self._deadline < math.inf, self._publisher.look
         while True:
@@ -271,8 +273,9 @@ class Runner:
             files = checkpoints.files
             if files is not None and files.has_paths:
                 call = files.given_to(call, task)
-            is_begun = number in polls
+            is_begun = number in polls or number in given_back
             if is_begun:
+                given_back.discard(number)
                 flush()  # others may have begun or ended since
             else:
                 begin(task, call.previous_context, call)
@@ -360,6 +363,14 @@ class Runner:
         heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
         return None
 
+    def _take_back(self, ready: Ready, call: Call) -> None:
+        """Makes a call that has not begun ready again; after a failure it begins no more."""
+        if self._has_failed and not self._graph.is_cleanup(ready.task):
+            self._give_up(ready, None)
+            return
+        self._given_back.add(ready.number)
+        self._waiting.add(self.session.pool_of(ready.step), ready._replace(continues=True, call=call))
+
     def _give_up(self, ready: Ready, usage: Usage | None) -> None:
         """Fails a task that waits, since a failure stops the run. An item ends with its map, once that is over."""
         if ready.task.item is None:
@@ -382,7 +393,10 @@ class Runner:
         self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
         while self._completed:
             call, outcome = self._completed[0]
-            self._go_on(*self._in_flight.pop(call.number), outcome)
+            if outcome.__class__ is NotBegun:
+                self._take_back(*self._in_flight.pop(call.number))
+            else:
+                self._go_on(*self._in_flight.pop(call.number), outcome)
             self._completed.popleft()
         if self._timers:
             now = clock.monotonic()

@@ -39,6 +39,7 @@ STARTED: Final = 3  # from the worker: the attempt begins, its time runs; its pa
 READY: Final = 4  # from the worker, once: it has started
 RETURNED: Final = 5  # from the worker: the step has returned; pickling its value follows
 SHARED: Final = 6  # to the worker: arguments that several calls share, by a number of their own
+STEP: Final = 7  # to the worker: the pickle of a step, by its number, before the first call that needs it
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 

@@ -100,7 +100,7 @@ class CallEncoder:
         if previous is not None and cache.is_value(previous.storage):
             previous = Context(LAST_VALUE, previous.task_id, previous.workflow_id, previous.time, previous.step)
         shared = self.shared_of(call)
-        step = None if self._inherited else self._step(call.step, cache)
+        step = None if self._inherited else self._step_for(call.step, cache)
         initial = None if self._inherited else _not_empty(call.initial_context)
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
         arguments = _without_last_value(arguments, cache)
@@ -124,11 +124,15 @@ class CallEncoder:
             keep_shared(self._shared, id(call.shared), entry)
         return entry[1]
 
-    def _step(self, step: AnyAction, cache: WorkerCache) -> tuple[int, bytes | None]:
+    def step_of(self, step: AnyAction) -> tuple[int, bytes]:
+        """Returns the number and the pickle of a step, which is pickled once; raises what pickling raises."""
         entry = self._steps.get(id(step))
         if entry is None:
             entry = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
-        _, key, pickled = entry
+        return entry[1:]
+
+    def _step_for(self, step: AnyAction, cache: WorkerCache) -> tuple[int, bytes | None]:
+        key, pickled = self.step_of(step)
         return key, None if key in cache.steps else pickled
 
 

@@ -30,6 +30,7 @@ from dotflow.processes.channel import (
     SECONDS,
     SHARED,
     STARTED,
+    STEP,
     Channel,
     Dump,
     Message,
@@ -71,6 +72,7 @@ class WorkerLoop:
         self.inherited_tasks = inherited_tasks
         self.loops = Loops()
         self.steps: dict[int, AnyAction] = {}
+        self.pickled_steps: dict[int, memoryview] = {}  # that no call has needed yet
         self.last_value: Any = None
         self.number = 0  # of the call
         self.shared: dict[int, Sequence[memoryview]] = {}
@@ -87,6 +89,8 @@ class WorkerLoop:
                     self.handle(message)
                 elif message.kind == SHARED:
                     keep_shared(self.shared, message.number, message.parts)
+                elif message.kind == STEP:
+                    self.pickled_steps[message.number] = message.parts[0]
         except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 
@@ -138,8 +142,11 @@ class WorkerLoop:
                 step = task.links.fallback
         else:
             key, pickled = sent_step
+            if pickled is None and key in self.pickled_steps:
+                pickled = self.pickled_steps[key]
             if pickled is not None:
                 self.steps[key] = pickle.loads(pickled)
+                self.pickled_steps.pop(key, None)
             step, initial = self.steps[key], initial or Context()
         if previous is None:
             previous = Context()

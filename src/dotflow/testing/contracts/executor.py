@@ -12,7 +12,7 @@ from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
 from dotflow.core.links import Links
-from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Died, Interrupted, NotBegun, NotReady, Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import Secret
 from dotflow.errors import NotYet
 from dotflow.graph.linked_task import LinkedTask
@@ -122,7 +122,10 @@ def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Ou
             break
         for call, outcome in session.wait(0.5):
             assert call.number not in outcomes, f"the session returned the outcome of call {call.number} twice. {HINT}"
-            outcomes[call.number] = outcome
+            if isinstance(outcome, NotBegun):
+                left.append(call)
+            else:
+                outcomes[call.number] = outcome
     return outcomes
 
 

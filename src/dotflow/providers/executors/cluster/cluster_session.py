@@ -1,14 +1,19 @@
-"""ClusterSession: packs calls, and turns replies into outcomes, on every cluster."""
+"""ClusterSession: sends ready calls in packs, and turns replies into outcomes, on every cluster.
 
+A task of a cluster costs milliseconds, so calls that are ready together are one task: as many as take about
+PACK_SECONDS by what was measured, and not more than give each free worker its share.
+"""
+
+import itertools
 import math
 import queue
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.executor import CompletedCall, ExecutorSession, Report
+from dotflow.abc.executor import EndedCall, ExecutorSession, Report
 from dotflow.capture.capturing_session import CapturingSession
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
@@ -17,17 +22,20 @@ from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
-from dotflow.core.outcome import Outcome, Raised, Returned, Usage
+from dotflow.core.outcome import NotBegun, Outcome, Raised, Returned, Usage
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache, load_outcome
 from dotflow.providers.executors.cluster import protocol
-from dotflow.providers.executors.cluster.protocol import Placement, Reply
+from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
 from dotflow.worker.waiting import longest_sleep
 
-MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
+PACK_SECONDS: Final = 0.05  # that the calls of a pack take together
+PACK_SIZE: Final = 1 << 19  # bytes that they take, or return, together
+MAX_PACK: Final = 500  # calls
+TAKE_DELAY: Final = 0.2  # seconds after a pack has begun, when the run takes what has ended, and what has not begun
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
 
 #: The advice when the cluster is lost during a run.
@@ -46,6 +54,88 @@ class Lane(NamedTuple):
     worker: str = ""
     process: str = ""
     value: Any = NO_VALUE
+
+
+class ReadyCall(NamedTuple):
+    """A call that is packed, but not sent.
+
+    Attributes:
+        call: The call.
+        packed: What is sent of it.
+        step: The pickle of its step.
+        shared: Its shared arguments.
+        share: How much of a pack it takes; from 1 on, no call follows it.
+    """
+
+    call: Call
+    packed: PackedCall
+    step: bytes
+    shared: SharedArguments | None
+    share: float
+
+
+class ReadyPack:
+    """Calls of one pool that are sent together.
+
+    Args:
+        name: The name of the pack.
+        pool: The pool.
+        most: The maximum number of calls.
+    """
+
+    def __init__(self, name: str, pool: Hashable, most: int) -> None:
+        self.name = name
+        self.pool = pool
+        self.calls: list[ReadyCall] = []
+        self._most = most
+        self._share = 0.0
+
+    def add(self, call: ReadyCall) -> None:
+        """Adds a call."""
+        self.calls.append(call)
+        self._share += call.share
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further call goes with it."""
+        return self._share >= 1.0 or len(self.calls) >= self._most
+
+    @property
+    def shared(self) -> Mapping[int, SharedArguments]:
+        """The shared arguments of its calls, by number."""
+        return {call.shared.number: call.shared for call in self.calls if call.shared is not None}
+
+    def pack(self) -> list[Any]:
+        """Returns the list of bytes-like objects to send, without shared arguments."""
+        steps = {call.packed.placement.step: call.step for call in self.calls}
+        return Pack(self.name, [call.packed for call in self.calls], steps).pack()
+
+
+class SentPack:
+    """A pack that was sent, and the calls that have no outcome yet.
+
+    Attributes:
+        name: Its name.
+        pool: The pool of workers that it needs.
+        calls: The calls without an outcome, by their places in the pack.
+        count: How many calls were sent.
+        begun_at: When it has begun, in ticks; None before that.
+        is_taken: Whether the run has taken what had ended of it.
+    """
+
+    def __init__(self, pack: ReadyPack) -> None:
+        self.name = pack.name
+        self.pool = pack.pool
+        self.calls = {place: ready.call for place, ready in enumerate(pack.calls)}
+        self.count = len(pack.calls)
+        self.begun_at: float | None = None
+        self.is_taken = False
+
+    def until_take(self) -> float:
+        """Returns the seconds until the run takes what has ended; infinity where nothing waits for another call."""
+        if self.begun_at is None or self.is_taken or self.count == 1:
+            return math.inf
+        return max(0.0, self.begun_at + TAKE_DELAY - clock.ticks())
 
 
 class ClusterSession(ExecutorSession, CapturingSession):
@@ -72,9 +162,12 @@ class ClusterSession(ExecutorSession, CapturingSession):
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
         self.events: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self.answers: list[CompletedCall] = []
-        self._pools: dict[int, Hashable] = {}  # by number: the pools of the submitted calls
-        self._running: set[int] = set()  # those of them whose attempts have begun
+        self.answers: list[EndedCall] = []
+        self.packs: dict[str, SentPack] = {}  # by name: those that take room on the cluster
+        self._open: dict[Hashable, ReadyPack] = {}  # by pool: those that take further calls
+        self._waiting: dict[Hashable, int] = {}  # by pool: calls that were ready when `make_room` was called last
+        self._shares: dict[int, float] = {}  # by the number of the step: the share of a pack that a call takes
+        self._names = itertools.count()
         self._idle_since = clock.ticks()
         self._has_reported_wait = False
 
@@ -90,12 +183,48 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         room = self.has_room(pool)
         self.ready[pool] = waiting - room
+        self._waiting[pool] = waiting
         return room
 
     def has_room(self, pool: Hashable) -> bool:
-        """Returns whether a call that is submitted now would begin at once."""
+        """Returns whether a call that is submitted now goes into a pack that is being made, or would begin at once."""
         # Events are handled first: a failure decides what still begins.
-        return not self.answers and self.events.empty() and self.has_free_worker(pool)
+        return pool in self._open or (not self.answers and self.events.empty() and self.has_free_worker(pool))
+
+    def submit(self, call: Call) -> Outcome | None:
+        ready = self.pack(call)
+        if not isinstance(ready, ReadyCall):
+            return ready
+        pool = self.pool_of(call.step)
+        pack = self._open.get(pool)
+        if pack is None:
+            share = math.ceil(self._waiting.get(pool, 1) / max(1.0, self.room_left(pool)))
+            pack = self._open[pool] = self.new_pack(pool, min(MAX_PACK, share))
+        pack.add(ready)
+        if pack.is_full:
+            self._send(pool)
+        return None
+
+    def new_pack(self, pool: Hashable, most: int = 1) -> ReadyPack:
+        """Returns a pack without calls."""
+        return ReadyPack(f"{self.run}-{next(self._names)}", pool, most)
+
+    def _send(self, pool: Hashable) -> None:
+        pack = self._open.pop(pool)
+        sent = self.packs[pack.name] = SentPack(pack)
+        try:
+            self.send(pack, sent)
+        except BaseException:
+            del self.packs[pack.name]
+            raise
+
+    @abstractmethod
+    def send(self, pack: ReadyPack, sent: SentPack) -> None:
+        """Sends a pack; `receive` handles its reply. Raises ClusterError if the cluster is lost."""
+
+    @abstractmethod
+    def take(self, sent: SentPack) -> None:
+        """Has the worker of a pack end it after the call that runs, and send what has ended; `receive` handles it."""
 
     @abstractmethod
     def has_free_worker(self, pool: Hashable) -> bool:
@@ -115,7 +244,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
             if event is not None:
                 event()
 
-    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+    def wait(self, timeout: float | None) -> Sequence[EndedCall]:
+        for pool in tuple(self._open):
+            self._send(pool)
         end = math.inf if timeout is None else clock.ticks() + timeout
         while not self.answers:
             events = self._next(end)
@@ -130,7 +261,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def _next(self, end: float) -> list[Callable[[], object] | None]:
         """Returns the new events; none when something else is due."""
         left = max(0.0, end - clock.ticks())
-        limit = min(left, self.prepare(), self.until_wait_report(), longest_sleep())
+        limit = min(left, self.prepare(), self._take_late(), self.until_wait_report(), longest_sleep())
         events: list[Callable[[], object] | None] = []
         try:
             events.append(self.events.get(timeout=limit))
@@ -144,10 +275,20 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def wake(self) -> None:
         self.events.put(None)
 
-    def answer(self, call: Call, outcome: Outcome) -> None:
+    def _take_late(self) -> float:
+        """Takes what has ended of packs in which a call takes long; returns the seconds until that is due again."""
+        due = math.inf
+        for sent in tuple(self.packs.values()):
+            seconds = sent.until_take()
+            if seconds == 0.0:
+                sent.is_taken = True
+                self.take(sent)
+            else:
+                due = min(due, seconds)
+        return due
+
+    def answer(self, call: Call, outcome: Outcome | NotBegun) -> None:
         """Ends a call; `wait` returns its outcome."""
-        self._pools.pop(call.number, None)
-        self._running.discard(call.number)
         self._idle_since = clock.ticks()
         self.answers.append((call, outcome))
 
@@ -160,32 +301,51 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def leave(self, lane: int) -> None:
         self.lanes.pop(lane, None)
 
-    def pack(self, call: Call, *, whole: bool = False) -> list[Any] | Outcome:
-        """Returns the packed call; an outcome, where the call can't be pickled.
-
-        Args:
-            call: The call.
-            whole: Whether to send all values even if a worker has one.
-        """
+    def pack(self, call: Call) -> ReadyCall | Outcome:
+        """Returns the packed call, without a value that its worker has; an outcome, where it can't be pickled."""
         lane = self.lanes.get(call.lane, Lane())
         cache = WorkerCache()
-        if not whole and not call.step.isolate:
+        if not call.step.isolate:
             cache.value = lane.value
         try:
-            shared = self.shared_of(call)
+            shared = self._encoder.shared_of(call)
+            step, pickled = self._encoder.step_of(call.step)
+            cache.steps.add(step)
             parts = self._encoder.encode(cache, call)
         except Exception as error:  # pickling runs the value's own methods
             return failures.not_sent(call, error)
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
-        return protocol.pack_call(Placement(call.lane, call.step.isolate, process, number), parts)
+        placement = Placement(call.lane, call.step.isolate, step, process, number)
+        share = 1.0 if process else self._shares.get(step, 1.0) + protocol.size_of(parts) / PACK_SIZE
+        return ReadyCall(call, PackedCall(placement, parts), pickled, shared, share)
 
-    def shared_of(self, call: Call) -> SharedArguments | None:
-        """Returns the call's shared arguments, pickled; they are sent beside the packed call."""
-        return self._encoder.shared_of(call)
+    def receive(self, sent: SentPack, reply: PackReply) -> None:
+        """Ends the calls of which there are replies, and gives back those that have not begun."""
+        for place, of_call in reply.replies.items():
+            call = sent.calls.pop(place, None)
+            if call is not None:
+                self._measure(call, of_call)
+                self.answer(call, self.outcome(call, of_call, reply.worker))
+        for place in reply.left:
+            call = sent.calls.pop(place, None)
+            if call is not None:
+                self.answer(call, NotBegun())
 
-    def outcome(self, call: Call, reply: Reply) -> Outcome:
+    def _measure(self, call: Call, reply: Reply) -> None:
+        """Notes what share of a pack a call of its step takes, by what the last ones took."""
+        if reply.kind in (protocol.ANSWERED, protocol.LATE):
+            step, _ = self._encoder.step_of(call.step)
+            share = min(1.0, max(reply.seconds / PACK_SECONDS, protocol.size_of(reply.parts) / PACK_SIZE))
+            self._shares[step] = (share + self._shares.get(step, share)) / 2
+
+    def outcome(self, call: Call, reply: Reply, worker: str) -> Outcome | NotBegun:
         """Returns the outcome for the reply to a call, and prints the output of the step."""
+        if reply.kind == protocol.MISSING:  # nothing was run: it is sent again, with all values
+            self.lanes.pop(call.lane, None)
+            return NotBegun()
+        if reply.kind in (protocol.LOST, protocol.STOPPED):
+            return self.lost(call, worker)
         chunks = None
         if self._capture is not None and call.watch is not None:
             chunks = Chunks(call.watch.attempt, self._capture)
@@ -196,15 +356,16 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 chunks.add(stream, data)
         if chunks is not None:
             chunks.end()
-        outcome = self._outcome_of(call, reply)
-        self.lanes[call.lane] = Lane(reply.worker)
-        if isinstance(outcome, Returned) and not call.step.isolate and protocol.size_of(reply.parts) >= MIN_KEPT_SIZE:
-            self.lanes[call.lane] = Lane(reply.worker, reply.process, outcome.value)
+        outcome = self._outcome_of(call, reply, worker)
+        self.lanes[call.lane] = Lane(worker)
+        is_kept = not call.step.isolate and protocol.size_of(reply.parts) >= protocol.MIN_KEPT_SIZE
+        if is_kept and isinstance(outcome, Returned):
+            self.lanes[call.lane] = Lane(worker, reply.process, outcome.value)
         if isinstance(outcome, Raised) and outcome.failure.exception == ModuleNotOnWorker.__name__:
             self.report_once(outcome.failure.message)
         return outcome
 
-    def _outcome_of(self, call: Call, reply: Reply) -> Outcome:
+    def _outcome_of(self, call: Call, reply: Reply, worker: str) -> Outcome:
         if reply.kind == protocol.ANSWERED:
             return load_outcome(call, protocol.writable(reply.parts))
         if reply.kind == protocol.LATE:
@@ -213,35 +374,33 @@ class ClusterSession(ExecutorSession, CapturingSession):
             last_lines = "" if self._capture is None else self._capture.masks.mask_end(reply.last_lines)
             return failures.died(call, reply.detail, "", Usage(*reply.usage), last_lines)
         assert reply.kind == protocol.NOT_STARTED
-        return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
+        return failures.not_started(call, f"{reply.detail} (on {worker})")
 
     def lost(self, call: Call, place: str) -> Outcome:
         """Returns the outcome of a call whose worker the cluster has lost."""
         self.lanes.pop(call.lane, None)
         return failures.died(call, None, place)
 
-    def add_waiting(self, call: Call) -> None:
-        """Records that a call waits for a worker."""
-        self._pools[call.number] = self.pool_of(call.step)
-        self._running.discard(call.number)
-
-    def mark_running(self, number: int) -> None:
-        """Records that the attempt of a call has begun."""
-        if number in self._pools:
-            self._running.add(number)
+    def mark_begun(self, sent: SentPack) -> None:
+        """Records that a pack has begun."""
+        if sent.begun_at is None:
+            sent.begun_at = clock.ticks()
 
     def until_wait_report(self) -> float:
         """Returns the seconds until the log says that steps wait and none runs; infinity for never."""
-        if self._running or not self._count_waiting() or self._has_reported_wait:
+        is_running = any(sent.begun_at is not None for sent in self.packs.values())
+        if is_running or not self._count_waiting() or self._has_reported_wait:
             return math.inf
         return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
 
     def _count_waiting(self) -> int:
-        return len(self._pools) - len(self._running) + sum(self.ready.values())
+        waiting = sum(len(sent.calls) for sent in self.packs.values() if sent.begun_at is None)
+        return waiting + sum(self.ready.values())
 
     def count_busy(self, pool: Hashable) -> int:
-        """Returns how many calls take room of a pool: its own and, where it needs no resources, all that run."""
-        return sum(other == pool or (not pool and number in self._running) for number, other in self._pools.items())
+        """Returns how many packs take room of a pool: its own and, where it needs no resources, all that run."""
+        packs = sum(sent.pool == pool or (not pool and sent.begun_at is not None) for sent in self.packs.values())
+        return packs + (pool in self._open)
 
     def report_waiting(self) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""

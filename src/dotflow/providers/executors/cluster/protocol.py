@@ -1,13 +1,16 @@
-"""What a run and a worker of a cluster send each other: an attempt, its result, and the versions that they have.
+"""What a run and a worker of a cluster send each other: packs of calls, what came of them, and the versions they have.
 
-A call and its reply are sent as lists of bytes-like objects. The first is pickled plain data (the fields of a Placement
-or a Reply), so a scheduler or an object store forwards it without dotflow and without a copy. The others are parts of
-a call message or an outcome, and only the step's process loads them.
+A pack and its reply are sent as lists of bytes-like objects. The first is pickled plain data, so a scheduler or an
+object store forwards it without dotflow. The others are the large parts of calls and outcomes, which travel without a
+copy. Only the step's process loads what is pickled in them.
 """
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
+
+MIN_KEPT_SIZE: Final = 1 << 16  # bytes of a value that a worker keeps; sending less again costs less than asking for it
+MIN_BESIDE: Final = 1 << 14  # bytes of a part that travels beside the pickle
 
 #: The kinds of Reply.
 ANSWERED: Final = "answered"  # parts: the outcome, pickled
@@ -15,24 +18,59 @@ DIED: Final = "died"  # detail: the exit code of the step's process
 LATE: Final = "late"  # it exceeded its timeout and was killed
 STOPPED: Final = "stopped"  # the run was cancelled, or its process is gone
 MISSING: Final = "missing"  # the worker no longer has the value: nothing was run
-REPEATED: Final = "repeated"  # the cluster sent it to a second worker: nothing was run there
+REPEATED: Final = "repeated"  # of a pack that the cluster sent to a second worker: nothing was run there
+LOST: Final = "lost"  # the worker was lost after the attempt had begun
 NOT_STARTED: Final = "not started"  # detail: the reason why no process started
 
 
 class Placement(NamedTuple):
-    """Which process of a worker makes an attempt. It is the first item of a packed call.
+    """Which process of a worker makes an attempt.
 
     Attributes:
         lane: The call's lane.
         isolate: Whether the attempt needs a new process.
+        step: The number of the step, by which its pickle travels beside the calls.
         process: The process whose last value the call refers to; "" if all values are sent.
         shared: The number of the call's shared arguments, which travel beside it; None without them.
     """
 
     lane: int
     isolate: bool
+    step: int
     process: str = ""
     shared: int | None = None
+
+
+class PackedCall(NamedTuple):
+    """A call on its way: its placement, and the parts of its message."""
+
+    placement: Placement
+    parts: Sequence[Any]
+
+
+class Pack(NamedTuple):
+    """Calls that are one task of the cluster. A worker makes their attempts one after the other.
+
+    Attributes:
+        name: Its name.
+        calls: The calls.
+        steps: The pickles of their steps, by number.
+    """
+
+    name: str
+    calls: Sequence[PackedCall]
+    steps: Mapping[int, bytes]
+
+    def pack(self) -> list[Any]:
+        """Returns the list of bytes-like objects to send."""
+        calls = [(tuple(placement), list(map(_beside, parts))) for placement, parts in self.calls]
+        return _dump((self.name, calls, self.steps))
+
+    @classmethod
+    def unpack(cls, packed: Sequence[Any]) -> Self:
+        """Returns what `pack` packed."""
+        name, calls, steps = _load(packed)
+        return cls(name, [PackedCall(Placement(*placement), parts) for placement, parts in calls], steps)
 
 
 class Reply(NamedTuple):
@@ -43,34 +81,66 @@ class Reply(NamedTuple):
         process: The process that made the attempt, and has its value. It gets another name with each attempt.
         output: The output of the step: pairs of STDOUT or STDERR and bytes, in order.
         detail: The exit code or the reason, by kind.
-        worker: The name of the cluster's worker.
         usage: What a process that has died, or was killed, has used: the fields of Usage.
         last_lines: The last lines that it has written to stderr.
         parts: The pickled outcome and its buffers.
+        seconds: How long the attempt took on the worker.
     """
 
     kind: str
     process: str = ""
     output: Sequence[tuple[int, bytes]] = ()
     detail: Any = None
-    worker: str = ""
     usage: Sequence[Any] = ()
     last_lines: str = ""
     parts: Sequence[Any] = ()
+    seconds: float = 0.0
+
+    def plain(self) -> tuple[Any, ...]:
+        """Returns it as plain data, with large parts that travel beside a pickle."""
+        return (*self[:6], list(map(_beside, self.parts)), self.seconds)
+
+
+class PackReply(NamedTuple):
+    """What came of calls of a pack.
+
+    Attributes:
+        replies: The replies, by the calls' places in the pack.
+        left: The places of the calls that do not begin there.
+        worker: The name of the cluster's worker.
+        kind: STOPPED or REPEATED, where the worker refuses the pack; "" otherwise.
+    """
+
+    replies: Mapping[int, Reply]
+    left: Sequence[int] = ()
+    worker: str = ""
+    kind: str = ""
 
     def pack(self) -> list[Any]:
         """Returns the list of bytes-like objects to send."""
-        return [pickle.dumps(tuple(self[:-1])), *self.parts]
+        replies = {place: reply.plain() for place, reply in self.replies.items()}
+        return _dump((replies, list(self.left), self.worker, self.kind))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:
         """Returns what `pack` packed."""
-        return cls._make([*pickle.loads(packed[0]), packed[1:]])
+        replies, *rest = _load(packed)
+        return cls({place: Reply(*reply) for place, reply in replies.items()}, *rest)
 
 
-def pack_call(place: Placement, parts: Sequence[Any]) -> list[Any]:
-    """Returns the list of bytes-like objects to send."""
-    return [pickle.dumps(tuple(place)), *parts]
+def _beside(part: Any) -> Any:
+    """Returns a part of a message, marked to travel beside the pickle if it is large."""
+    view = memoryview(part)
+    return pickle.PickleBuffer(view) if view.nbytes >= MIN_BESIDE else bytes(view)
+
+
+def _dump(value: object) -> list[Any]:
+    buffers: list[pickle.PickleBuffer] = []
+    return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
+
+
+def _load(packed: Sequence[Any]) -> Any:
+    return pickle.loads(packed[0], buffers=packed[1:])
 
 
 def size_of(parts: Sequence[Any]) -> int:

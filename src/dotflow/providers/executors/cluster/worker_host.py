@@ -1,33 +1,76 @@
-"""WorkerHost: the processes that make one run's attempts on one worker of a cluster.
+"""WorkerHost: the processes that make one run's attempts on one worker of a cluster, pack by pack.
 
 A step runs in a process of its own. A stuck step is killed with everything that it started, and a crash ends no other
 task of the cluster. The cluster's worker itself never loads the pickles of users.
 """
 
-import pickle
 import selectors
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.capture.worker_output import WorkerOutput
-from dotflow.processes.channel import CALL, SHARED, keep_shared
+from dotflow.processes.channel import CALL, SHARED, STEP, keep_shared
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster import protocol
-from dotflow.providers.executors.cluster.protocol import Placement, Reply
+from dotflow.providers.executors.cluster.journal import Journal, delete_journal
+from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.waiting import WakeupPipe
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
 
+#: After so many seconds, or bytes of outcomes, no further call of a pack begins. The run gets it back.
+MAX_PACK_SECONDS: Final = 0.1
+MAX_PACK_SIZE: Final = 1 << 20
+
+SharedParts = Mapping[int, Sequence[Any]]
+
+
+class RunningPack:
+    """What came of the calls of a pack so far, and whether further ones begin. Any thread may call its methods.
+
+    Args:
+        count: How many calls it has.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._count = count
+        self._next = 0  # the place of the next call
+        self._is_over = False
+        self._replies: dict[int, Reply] = {}
+        self._until = clock.ticks() + MAX_PACK_SECONDS
+        self._size = 0
+
+    def begin(self, place: int) -> bool:
+        """Returns whether a call begins."""
+        with self._lock:
+            if self._is_over or (place and (clock.ticks() > self._until or self._size > MAX_PACK_SIZE)):
+                return False
+            self._next = place + 1
+            return True
+
+    def end(self, place: int, reply: Reply) -> None:
+        """Adds what came of a call."""
+        with self._lock:
+            self._replies[place] = reply
+            self._size += protocol.size_of(reply.parts)
+
+    def take(self) -> PackReply:
+        """Returns all that has ended, and gives back the calls that have not begun: they no longer do."""
+        with self._lock:
+            self._is_over = True
+            return PackReply(dict(self._replies), range(self._next, self._count))
+
 
 class _Process:
-    """A process, its lane, and the numbers of the shared arguments that it keeps."""
+    """A process, its lane, and the numbers of the steps and the shared arguments that it keeps."""
 
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
@@ -35,24 +78,35 @@ class _Process:
         self.output = WorkerOutput(worker.outputs, self._take)
         self.name = ""
         self.lane: int | None = None
+        self.steps: set[int] = set()
         self.shared: dict[int, None] = {}
         self.idle_since = 0.0
+        self.pipes = [pipe for pipe in self.output.pipes if pipe.is_open]
+        self.selector = selectors.DefaultSelector()
+        for other in (worker.channel, *self.pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
+            self.selector.register(other, READ)
 
     def _take(self, stream: int, data: bytes) -> None:
         self.printed.append((stream, data))
 
-    def begin(self, parts: Sequence[Any], number: int | None, shared: Sequence[Any]) -> None:
-        """Begins an attempt. Shared arguments that it has already, by their number, are not sent again."""
+    def begin(self, call: PackedCall, steps: Mapping[int, bytes], shared: SharedParts) -> None:
+        """Begins an attempt. The step and the shared arguments are not sent again if it has them."""
+        self.name = uuid.uuid4().hex  # the last name refers to a value that it no longer has
         self.printed = []
         self.output.begin(None)
-        messages = [(CALL, 0, parts)]
+        step, number = call.placement.step, call.placement.shared
+        messages: list[tuple[int, int, Sequence[Any]]] = [(CALL, 0, call.parts)]
+        if step not in self.steps:
+            self.steps.add(step)
+            messages.insert(0, (STEP, step, [steps[step]]))
         if number is not None and number not in self.shared:
             keep_shared(self.shared, number, None)
-            messages.insert(0, (SHARED, number, shared))
+            messages.insert(0, (SHARED, number, shared[number]))
         self.worker.begin(0, messages)
 
     def reap(self) -> int | None:
         """Ends it, and returns its exit code."""
+        self.selector.close()
         code = self.worker.reap()
         self.output.end()
         self.output.close()
@@ -72,32 +126,95 @@ class WorkerHost:
         self._start = ForkServer({}, captured=True)
         self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
+        self._packs: dict[str, RunningPack] = {}
+        self._journals: set[str] = set()  # the names of the packs that are over, and may not have arrived
         self._closed = False
 
-    def make(self, packed: Sequence[Any], stop: WakeupPipe, shared: Sequence[Any] = ()) -> Reply:
-        """Makes the attempt in a process and returns its reply. It ends at the deadline, and when *stop* is set.
+    def make(self, packed: Sequence[Any], stop: WakeupPipe, shared: SharedParts) -> PackReply:
+        """Makes the attempts of a pack, one after the other. It ends each at its deadline, and all when *stop* is set.
 
         Args:
-            packed: The packed call.
+            packed: The packed pack.
             stop: Ends it.
-            shared: The parts of its shared arguments. Each process is sent them once.
+            shared: The parts of the calls' shared arguments, by number. Each process is sent them once.
+
+        Returns:
+            All that has ended, also what `take` has returned before: that may not have arrived.
         """
-        place = Placement(*pickle.loads(packed[0]))
+        pack = Pack.unpack(packed)
+        running = RunningPack(len(pack.calls))
         with self._lock:
             if self._closed:
-                return Reply(protocol.MISSING)
+                return PackReply({}, kind=protocol.STOPPED)
+            self._packs[pack.name] = running
+        journal, process = Journal(pack.name), None
+        try:
+            for place, call in enumerate(pack.calls):
+                if not running.begin(place):
+                    break
+                began = clock.ticks()
+                process, reply = self._attempt(call, pack.steps, shared, stop, process, partial(journal.begin, place))
+                reply = reply._replace(seconds=clock.ticks() - began)
+                journal.end(place, reply)
+                running.end(place, reply)
+                if reply.kind == protocol.STOPPED:
+                    break
+        finally:
+            with self._lock:
+                del self._packs[pack.name]
+                self._journals.add(pack.name)
+            journal.close()
+        return running.take()
+
+    def forget(self, name: str) -> None:
+        """Deletes the journal of a pack: the run has its reply."""
+        with self._lock:
+            self._journals.discard(name)
+        delete_journal(name)
+
+    def take(self, name: str) -> PackReply | None:
+        """Ends a pack after the call that runs, and returns what came of it so far; None if it is over."""
+        with self._lock:
+            running = self._packs.get(name)
+        return None if running is None else running.take()
+
+    def _attempt(
+        self,
+        call: PackedCall,
+        steps: Mapping[int, bytes],
+        shared: SharedParts,
+        stop: WakeupPipe,
+        last: _Process | None,
+        begin: Callable[[], bool],
+    ) -> tuple[_Process | None, Reply]:
+        """Makes an attempt. Returns the process that the next call of the pack should take, and the reply.
+
+        Args:
+            call: The call.
+            steps: The pickles of the pack's steps.
+            shared: The parts of the shared arguments.
+            stop: Ends it.
+            last: The process of the call before, which has what this one needs.
+            begin: Notes that it begins; returns whether it may.
+        """
+        place = call.placement
+        with self._lock:
+            if self._closed:
+                return None, Reply(protocol.STOPPED)
             try:
-                process = self._process_for(place)
+                process = self._process_for(place, last)
             except OSError as error:
-                return Reply(protocol.NOT_STARTED, detail=str(error))
+                return None, Reply(protocol.NOT_STARTED, detail=str(error))
             if process is None:
-                return Reply(protocol.MISSING)
-            process.name = uuid.uuid4().hex  # the last name refers to a value that it no longer has
+                return None, Reply(protocol.MISSING)
             self._busy[process] = stop
         reply = None
         try:
-            process.begin(packed[1:], place.shared, shared)
-            reply = _run_attempt(process, stop)
+            if begin():
+                process.begin(call, steps, shared)
+                reply = _run_attempt(process, stop)
+            else:
+                reply = Reply(protocol.STOPPED)
         finally:
             with self._lock:
                 self._busy.pop(process, None)
@@ -111,7 +228,8 @@ class WorkerHost:
                     process.lane = place.lane
                     process.idle_since = clock.ticks()
                     self._idle[process] = None
-        return reply
+        is_kept = protocol.size_of(reply.parts) >= protocol.MIN_KEPT_SIZE  # its lane's next call takes the value there
+        return None if is_kept else process, reply
 
     def end_idle(self, since: float) -> bool:
         """Ends the processes that have been idle since then. Returns whether none is left."""
@@ -123,14 +241,20 @@ class WorkerHost:
         """Ends all processes. Each `make` that waits returns."""
         with self._lock:
             self._closed = True
+            for name in self._journals:
+                delete_journal(name)
             self._end(list(self._idle))
             for process, wakeup in self._busy.items():
                 process.worker.kill()
                 wakeup.set()
             self._close_forkserver_if_closed()
 
-    def _process_for(self, place: Placement) -> _Process | None:
+    def _process_for(self, place: Placement, last: _Process | None) -> _Process | None:
         """Returns the process for a call; None if it has ended. Raises OSError if none can be started."""
+        is_any = not place.process and not place.isolate
+        if is_any and last is not None and last in self._idle and not last.worker.has_ended():
+            del self._idle[last]
+            return last
         self._end([process for process in self._idle if process.worker.has_ended()])
         found = None
         if place.process:
@@ -159,21 +283,20 @@ class WorkerHost:
 
 def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
     """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
-    worker, channel = process.worker, process.worker.channel
-    pipes = [pipe for pipe in process.output.pipes if pipe.is_open]
+    worker, channel, selector = process.worker, process.worker.channel, process.selector
     reply = partial(Reply, process=process.name, output=process.printed)
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel, READ | WRITE)
-        for other in (stop, *pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
-            selector.register(other, READ)
+    if not worker.flush():
+        selector.modify(channel, READ | WRITE)
+    selector.register(stop, READ)
+    try:
         while True:
             timeout = None if worker.kill_at is None else max(0.0, worker.kill_at - clock.ticks())
             events = {key.fd: mask for key, mask in selector.select(timeout)}
-            for pipe in pipes:
-                if pipe.fileno() in events:
-                    pipe.read()
-                    if not pipe.is_open:
-                        selector.unregister(pipe)
+            for pipe in [pipe for pipe in process.pipes if pipe.fileno() in events]:
+                pipe.read()
+                if not pipe.is_open:
+                    process.pipes.remove(pipe)
+                    selector.unregister(pipe)
             if events.get(channel.fileno(), 0) & WRITE and worker.flush():
                 selector.modify(channel, READ)
             try:  # first: an answer sent just before the process ended still counts
@@ -188,3 +311,5 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
                 return reply(protocol.DIED)
             if worker.is_late():
                 return reply(protocol.LATE)
+    finally:
+        selector.unregister(stop)

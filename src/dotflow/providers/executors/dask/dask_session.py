@@ -5,7 +5,6 @@ That is the checks before the run, events of the workers, their threads, and lar
 
 import asyncio
 import contextlib
-import itertools
 import math
 import threading
 from collections import Counter
@@ -20,18 +19,21 @@ from dotflow import clock
 from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome
+from dotflow.core.outcome import Died, NotBegun, Outcome
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
+from dotflow.processes.encoding import SharedArguments
 from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.cluster_session import (
-    MIN_KEPT_SIZE,
     RESUME_HINT,
     ClusterSession,
     Lane,
+    ReadyPack,
+    SentPack,
     describe_error,
 )
-from dotflow.providers.executors.cluster.protocol import Reply
+from dotflow.providers.executors.cluster.journal import take_journal
+from dotflow.providers.executors.cluster.protocol import MIN_KEPT_SIZE, PackReply
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.worker.deadline import GRACE
 
@@ -40,11 +42,12 @@ if TYPE_CHECKING:
 
 REPLY_TIMEOUT: Final = 10.0  # seconds
 SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
-MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
+MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a pack is sent as data: Dask expects small tasks
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
+JOURNAL_TIMEOUT: Final = 5.0  # seconds to wait for another worker on the machine of a lost one
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
-EXTRA_CALLS: Final = 1  # calls beyond the free threads, so that Dask sees that some wait
-EXTRA_CALLS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
+EXTRA_PACKS: Final = 1  # packs beyond the free threads, so that Dask sees that some wait
+EXTRA_PACKS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
 REFRESH_INTERVAL: Final = 1.0  # seconds between two refreshes, while calls wait for room
 
 #: No command to paste: a package index may have another package of that name.
@@ -122,17 +125,17 @@ def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
         listener(message)
 
 
-class _PendingCall(NamedTuple):
-    """A call that was submitted to Dask.
+class _Task(NamedTuple):
+    """A task of Dask's, which is a pack.
 
     Attributes:
-        call: The call.
+        sent: The pack.
         future: The future of its task.
         data: What was scattered for it, which is kept until the task has ended; None if it went with the task.
         size: The number of bytes of that.
     """
 
-    call: Call
+    sent: SentPack
     future: "Future[Any]"
     data: "Future[Any] | None"
     size: int
@@ -148,13 +151,12 @@ class DaskSession(ClusterSession):
         super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report)
         self._client = client
         self._is_ours = is_ours
-        self._attempt: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
-        self._numbers = itertools.count()
-        self._pending: dict[str, _PendingCall] = {}
+        self._make: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
+        self._pending: dict[str, _Task] = {}  # by key
         self._scattered_size = 0  # of all that are pending
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
-        self._workers: dict[str, str] = {}  # by key: the worker that began its attempt; set by a thread of Dask's
-        self._has_begun = False  # whether a worker has begun an attempt
+        self._workers: dict[str, str] = {}  # by key: the worker that began its pack; set by a thread of Dask's
+        self._has_begun = False  # whether a worker has begun a pack
         self._shared: dict[int, Future[Any]] = {}  # by number: shared arguments on the workers
         self._ended: set[str] = set()  # keys of tasks whose results are not fetched yet
         self._running_workers: list[Mapping[str, Any]] = []  # with their threads and resources
@@ -173,30 +175,22 @@ class DaskSession(ClusterSession):
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-        return self._capacity(resources) + self._extra_calls() - self.count_busy(pool)
+        return self._capacity(resources) + self._extra_packs() - self.count_busy(pool)
 
     def _capacity(self, resources: Mapping[str, float]) -> int:
-        """Returns how many calls that need these resources the cluster can run at once."""
+        """Returns how many packs that need these resources the cluster can run at once."""
         of_each = (
             [worker["nthreads"], *(worker["resources"].get(name, 0) // want for name, want in resources.items())]
             for worker in self._running_workers
         )
         return int(sum(map(min, of_each)))
 
-    def _extra_calls(self) -> int:
-        """Returns the number of calls to submit beyond the free threads."""
+    def _extra_packs(self) -> int:
+        """Returns the number of packs to send beyond the free threads."""
         cluster = getattr(self._client, "cluster", None)
         if getattr(cluster, "_adaptive", None) is None:  # Dask has no public attribute for it
-            return EXTRA_CALLS
-        return EXTRA_CALLS_ADAPTIVE * max(1, self._capacity({}))
-
-    def submit(self, call: Call, *, whole: bool = False) -> Outcome | None:
-        packed = self.pack(call, whole=whole)
-        if not isinstance(packed, list):
-            return packed
-        self.add_waiting(call)
-        self._send(call, packed)
-        return None
+            return EXTRA_PACKS
+        return EXTRA_PACKS_ADAPTIVE * max(1, self._capacity({}))
 
     def prepare(self) -> float:
         if not any(self.ready.values()):
@@ -239,7 +233,7 @@ class DaskSession(ClusterSession):
             unsubscribe(client, self.run)
             if client.status == "running":
                 if pending:
-                    client.cancel([pending_call.future for pending_call in pending.values()], force=True)
+                    client.cancel([task.future for task in pending.values()], force=True)
                 if pending or self._has_begun:
                     end = client.run(dask_remote.end_run, self.run, on_error="return", asynchronous=True)
                     wait_for(client, end, timeout)
@@ -252,38 +246,61 @@ class DaskSession(ClusterSession):
                     client.close(timeout=timeout)
 
     def _on_event(self, event: Any) -> None:
-        """Notes which worker has begun an attempt, before the events that depend on it are handled."""
+        """Notes which worker has begun a pack, before the events that depend on it are handled."""
         self._has_begun = True
         self._workers[event["key"]] = event["worker"]
         self.events.put(partial(self._mark_begun, event["key"]))
 
     def _mark_begun(self, key: str) -> None:
         if key in self._pending:
-            self.mark_running(self._pending[key].call.number)
+            self.mark_begun(self._pending[key].sent)
 
-    def _send(self, call: Call, packed: list[Any]) -> None:
-        key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.number}-{next(self._numbers)}"
+    def send(self, pack: ReadyPack, sent: SentPack) -> None:
+        key = f"{dask_remote.PREFIX}{pack.calls[0].call.step.name.replace('-', '_')}-{pack.name}"
         try:
-            self._pending[key] = self._submit_task(key, call, packed)
+            task = self._pending[key] = self._submit_task(key, pack, sent)
         except Exception as error:  # Dask raises many types when its scheduler is lost
             raise self._connection_lost(error) from error
-        self._scattered_size += self._pending[key].size
-        self._pending[key].future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
+        self._scattered_size += task.size
+        task.future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
-    def _submit_task(self, key: str, call: Call, packed: list[Any]) -> _PendingCall:
-        address, wants = self.lanes.get(call.lane, Lane()).worker, call.step.resources
+    def _submit_task(self, key: str, pack: ReadyPack, sent: SentPack) -> _Task:
+        last = pack.calls[-1]
+        is_bound = len(pack.calls) == 1 or last.packed.placement.process
+        address, wants = self.lanes.get(last.call.lane, Lane()).worker if is_bound else "", last.call.step.resources
         where: dict[str, Any] = {}
         if wants:
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
+        packed = pack.pack()
         size = protocol.size_of(packed)
         data = self._scatter(packed, address) if size >= MIN_SCATTER_SIZE else None
-        sent = [bytes(part) for part in packed] if data is None else data
-        shared = self._shared_data(call)
-        self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run)
-        future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
-        return _PendingCall(call, future, data, 0 if data is None else size)
+        parts = [bytes(part) for part in packed] if data is None else data
+        shared = {number: self._shared_data(arguments) for number, arguments in pack.shared.items()}
+        self._make = self._make or dask_remote.make_remote_pack(self.run)
+        arguments = (key, pack.name, parts, list(shared), *shared.values())
+        future = self._client.submit(self._make, *arguments, key=key, pure=False, **where)
+        return _Task(sent, future, data, 0 if data is None else size)
+
+    def take(self, sent: SentPack) -> None:
+        worker = next((self._workers.get(key) for key, task in self._pending.items() if task.sent is sent), None)
+        if worker is not None:
+            asyncio.run_coroutine_threadsafe(self._take(sent, worker), self._client.loop.asyncio_loop)
+
+    async def _take(self, sent: SentPack, worker: str) -> None:
+        """Takes what has ended of a pack. If that does not arrive, the reply of the task has it, too."""
+        for packed in await self._run_there(dask_remote.take_part, self.run, sent.name, workers=[worker]):
+            self.events.put(partial(self.receive, sent, PackReply.unpack(packed)))
+
+    async def _run_there(self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]) -> list[Any]:
+        """Returns what a function returns on workers, but None."""
+        asked = self._client.run(function, *arguments, workers=workers, on_error="ignore", asynchronous=True)
+        try:
+            found = await asyncio.wait_for(asked, REPLY_TIMEOUT)
+        except Exception:  # of many types, where a worker or the scheduler has just been lost
+            return []
+        return [value for value in found.values() if value is not None]
 
     def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
         """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
@@ -298,11 +315,10 @@ class DaskSession(ClusterSession):
                 raise
             return None
 
-    def _shared_data(self, call: Call) -> "Sequence[bytes] | Future[Any]":
-        """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""
-        shared = self.shared_of(call)
-        if shared is None or protocol.size_of(shared.parts) < MIN_KEPT_SIZE:
-            return [] if shared is None else shared.parts
+    def _shared_data(self, shared: SharedArguments) -> "Sequence[bytes] | Future[Any]":
+        """Returns what a task takes as shared arguments; large ones as data, which each worker gets once."""
+        if protocol.size_of(shared.parts) < MIN_KEPT_SIZE:
+            return shared.parts
         future = self._shared.get(shared.number)
         if future is None or future.status != "finished":  # lost with its worker
             future = self._scatter(shared.parts)
@@ -326,47 +342,84 @@ class DaskSession(ClusterSession):
 
     def _handle_end(self, key: str, packed: Sequence[Any] | None) -> None:
         """Handles the end of a task, with or without a reply."""
-        pending_call = self._pending.pop(key, None)
-        if pending_call is None:
+        task = self._pending.pop(key, None)
+        if task is None:
             return
-        call = pending_call.call
-        self._scattered_size -= pending_call.size
+        sent = task.sent
+        del self.packs[sent.name]
+        self._scattered_size -= task.size
         address = self._workers.pop(key, "")
-        reply = None if packed is None else Reply.unpack(packed)
+        reply = None if packed is None else PackReply.unpack(packed)
         if reply is None:
-            self._handle_lost(call, pending_call.future, address)
-        elif reply.kind == protocol.MISSING or (
-            reply.kind in (protocol.REPEATED, protocol.STOPPED) and not address
-        ):  # no worker began it
-            self._resend(call)
-        elif reply.kind in (protocol.REPEATED, protocol.STOPPED):
-            self.answer(call, self.lost(call, address))
-        else:
-            self.answer(call, self.outcome(call, reply))
+            self._handle_lost(sent, task.future, address)
+        elif not reply.kind:
+            self.receive(sent, reply)
+        elif address:  # the worker that began it is lost, and another one refuses it
+            self._ask_journal(sent, address, is_begun=True)
+        else:  # no worker began it
+            self._resend(sent, is_lost=False)
 
-    def _handle_lost(self, call: Call, future: "Future[Any]", address: str) -> None:
+    def _handle_lost(self, sent: SentPack, future: "Future[Any]", address: str) -> None:
         if self._client.status != "running":
             raise self._connection_lost()
         error = future.exception() if future.status == "error" else None
         if error is None or isinstance(error, KilledWorker):
-            self._lost_workers[call.number] += not address
-            if address or self._lost_workers[call.number] > MAX_LOST_WORKERS:
-                where = address or f"{MAX_LOST_WORKERS + 1} workers, each before it began"
-                self.answer(call, self.lost(call, where))
-                return
-            self.report(f"Step '{call.step.name}' lost its worker before it began. It is sent to another one.")
-            self._resend(call)
+            worker = address or getattr(getattr(error, "last_worker", None), "address", "")
+            self._ask_journal(sent, worker, is_begun=bool(address))
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
             raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", INSTALL_HINT)
         else:
-            self.answer(call, Died(Failure.of(error)))
+            for call in sent.calls.values():
+                self.answer(call, Died(Failure.of(error)))
 
-    def answer(self, call: Call, outcome: Outcome) -> None:
+    def _ask_journal(self, sent: SentPack, address: str, *, is_begun: bool) -> None:
+        """Asks the machine of a lost worker which calls of its pack have begun, and what came of them."""
+        asyncio.run_coroutine_threadsafe(self._take_journal(sent, address, is_begun), self._client.loop.asyncio_loop)
+
+    async def _take_journal(self, sent: SentPack, address: str, is_begun: bool) -> None:
+        machine, until = address.rpartition(":")[0], clock.ticks() + JOURNAL_TIMEOUT
+        found: list[Any] = []
+        try:
+            while machine and clock.ticks() < until:
+                identity = await self._client.scheduler.identity()
+                there = [worker for worker in identity["workers"] if worker.rpartition(":")[0] == machine]
+                there = [worker for worker in there if worker != address]
+                if there:
+                    found = await self._run_there(take_journal, sent.name, workers=there)
+                    break
+                await asyncio.sleep(0.1)  # a nanny starts another one
+        finally:  # if the scheduler is lost, the run's other futures fail, or the next call does
+            self.events.put(partial(self._handle_journal, sent, address, is_begun, found))
+
+    def _handle_journal(self, sent: SentPack, address: str, is_begun: bool, found: Sequence[Any]) -> None:
+        """Ends the calls that have begun, by the journal; without one, each may have begun."""
+        if self._client.status != "running":
+            raise self._connection_lost()
+        if found:
+            self.receive(sent, PackReply.unpack(found[0])._replace(worker=address))
+        elif is_begun:
+            for call in sent.calls.values():
+                self.answer(call, self.lost(call, address))
+            return
+        self._resend(sent, is_lost=not is_begun)
+
+    def answer(self, call: Call, outcome: Outcome | NotBegun) -> None:
         super().answer(call, outcome)
-        self._lost_workers.pop(call.number, None)
+        if not isinstance(outcome, NotBegun):
+            self._lost_workers.pop(call.number, None)
 
-    def _resend(self, call: Call) -> None:
-        """Sends a call that no worker began again, with all of its values."""
-        outcome = self.submit(call, whole=True)
-        if outcome is not None:
-            self.answer(call, outcome)
+    def _resend(self, sent: SentPack, *, is_lost: bool) -> None:
+        """Gives back the calls that no worker began. Those that end each worker before they begin fail."""
+        begins = list(sent.calls.values())
+        for call in sent.calls.values():
+            self.lanes.pop(call.lane, None)  # all of its values are sent
+            self._lost_workers[call.number] += is_lost
+            if self._lost_workers[call.number] > MAX_LOST_WORKERS:
+                begins.remove(call)
+                where = f"{MAX_LOST_WORKERS + 1} workers, each before it began"
+                self.answer(call, self.lost(call, where))
+            else:
+                self.answer(call, NotBegun())
+        if is_lost and begins:
+            name, others = begins[0].step.name, f" and {len(begins) - 1} more" if len(begins) > 1 else ""
+            self.report(f"Step '{name}'{others} lost its worker before it began. It is sent to another one.")

@@ -3,17 +3,18 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from dotflow import clock
-from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, Reply
+from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, PackReply
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
 
-TOPIC: Final = "dotflow"  # of the events that workers log when an attempt begins
+TOPIC: Final = "dotflow"  # of the events that workers log when a pack begins
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
 REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
 ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
@@ -22,22 +23,23 @@ IDLE_TIMEOUT: Final = 60.0  # seconds after which an idle process is ended
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
 _wakeups: Final[dict[str, WakeupPipe]] = {}
+_forget: Final[dict[str, Callable[[], object]]] = {}  # by key: called when the run has the result of the task
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
 
-def make_remote_attempt(run: str) -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
+def make_remote_pack(run: str) -> Callable[..., Sequence[Any]]:
     """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow.
 
     Args:
         run: The name of the run. Runs share no processes.
     """
 
-    def attempt(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> Sequence[Any]:
-        from dotflow.providers.executors.dask.remote import run_remote_call
+    def make(key: str, name: str, packed: Sequence[Any], numbers: Sequence[int], *shared: Any) -> Sequence[Any]:
+        from dotflow.providers.executors.dask.remote import run_remote_pack
 
-        return run_remote_call(run, key, packed, shared)
+        return run_remote_pack(run, key, name, packed, dict(zip(numbers, shared, strict=True)))
 
-    return attempt
+    return make
 
 
 def make_once_plugin() -> SchedulerPlugin:
@@ -77,39 +79,62 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
     idempotent = True
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Sets the wakeup of an attempt whose task has ended. Dask calls this for each change of state."""
+        """Sets the wakeup of a pack whose task has ended. Dask calls this for each change of state."""
         if finish in ENDED_STATES and isinstance(key, str) and key.startswith(PREFIX):
             with _lock:
-                wakeup = _wakeups.get(key)
+                wakeup, forget = _wakeups.get(key), _forget.pop(key, None)
                 if wakeup is not None:
                     wakeup.set()
+            if forget is not None:
+                forget()
 
 
-def run_remote_call(run: str, key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
-    """Makes an attempt on a worker; returns the packed reply. The arguments are those of `make_remote_attempt`."""
+def run_remote_pack(
+    run: str, key: str, name: str, packed: Sequence[Any], shared: dict[int, Sequence[Any]]
+) -> list[Any]:
+    """Makes the attempts of a pack on a worker; returns the packed reply.
+
+    Args:
+        run: As in `make_remote_pack`.
+        key: The key of Dask's task.
+        name: The name of the pack.
+        packed: The packed pack.
+        shared: The parts of shared arguments, by number.
+    """
     worker = get_worker()
     wakeup = WakeupPipe()
     with _lock:  # before the state is read: later changes set the wakeup
         _wakeups[key] = wakeup
+    reply = None
     try:
-        reply = _refusal(key, worker)
-        worker_host = None if reply else _worker_host_of(run, worker)
+        kind = _refusal(key, worker)
+        worker_host = None if kind else _worker_host_of(run, worker)
         if worker_host is not None:
             worker.log_event(TOPIC, {"run": run, "key": key, "worker": worker.address})
             reply = worker_host.make(packed, wakeup, shared)
+            with _lock:
+                _forget[key] = partial(worker_host.forget, name)
     finally:
         with _lock:
             del _wakeups[key]
             wakeup.close()
-    return (reply or Reply(STOPPED))._replace(worker=worker.address).pack()
+    return (reply or PackReply({}, kind=kind or STOPPED))._replace(worker=worker.address).pack()
 
 
-def _refusal(key: str, worker: Worker) -> Reply | None:
-    """Returns the reply for a task that must not run here."""
+def take_part(run: str, name: str) -> list[Any] | None:
+    """Ends a pack after the call that runs, and returns the packed reply of what has ended; None if it is over."""
+    with _lock:
+        worker_host = _worker_hosts.get(run)
+    reply = None if worker_host is None else worker_host.take(name)
+    return None if reply is None else [bytes(part) for part in reply.pack()]
+
+
+def _refusal(key: str, worker: Worker) -> str:
+    """Returns why a task must not run here, as in PackReply; "" if it may."""
     task = worker.state.tasks.get(key)
     if task is None or task.state in ENDED_STATES:
-        return Reply(STOPPED)
-    return Reply(REPEATED) if (task.annotations or {}).get(REPEATED_ANNOTATION) else None
+        return STOPPED
+    return REPEATED if (task.annotations or {}).get(REPEATED_ANNOTATION) else ""
 
 
 def end_run(run: str) -> None:

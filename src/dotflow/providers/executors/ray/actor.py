@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Final
 
 from dotflow.providers.executors.cluster.protocol import Versions, make_describe
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
 
+CONCURRENCY: Final = 2  # calls of an actor at once: one makes a pack, another one takes what has ended of it
+
 
 class WorkerActor:
-    """An actor that makes attempts, one at a time, in a process beside its own.
+    """An actor that makes the attempts of packs, one at a time, in a process beside its own.
 
     When the actor's process ends, the kernel ends that process and everything it started.
     """
@@ -18,15 +20,27 @@ class WorkerActor:
     def __init__(self) -> None:
         self._worker_host = WorkerHost(max_processes=1)
         self._wakeup = WakeupPipe()
+        self._last = ""
 
-    def describe(self) -> Versions:
-        """Returns the versions here. The first reply shows that the actor is up."""
-        return make_describe("ray")()
+    def describe(self) -> tuple[Versions, str]:
+        """Returns the versions here, and the id of Ray's node. The first reply shows that the actor is up."""
+        import ray
 
-    def make(self, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
-        """Makes the attempt, with the parts of shared arguments; returns the packed reply."""
-        reply = self._worker_host.make([memoryview(part) for part in packed], self._wakeup, shared)
+        return make_describe("ray")(), ray.get_runtime_context().get_node_id()
+
+    def make(self, name: str, packed: Sequence[Any], numbers: Sequence[int], *shared: Any) -> list[Any]:
+        """Makes the attempts of a pack, with the parts of shared arguments by number; returns the packed reply."""
+        if self._last:  # the run sends a pack when it has the reply of the last one
+            self._worker_host.forget(self._last)
+        self._last = name
+        parts = [memoryview(part) for part in packed]
+        reply = self._worker_host.make(parts, self._wakeup, dict(zip(numbers, shared, strict=True)))
         return out_of_band(reply.pack())
+
+    def take(self, name: str) -> list[Any] | None:
+        """Ends a pack after the call that runs, and returns the packed reply of what has ended; None if it is over."""
+        reply = self._worker_host.take(name)
+        return None if reply is None else out_of_band(reply.pack())
 
 
 def out_of_band(packed: Sequence[Any]) -> list[Any]:

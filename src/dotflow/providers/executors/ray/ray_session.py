@@ -10,24 +10,34 @@ from typing import Any, Final
 
 import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RaySystemError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dotflow import clock
 from dotflow.abc.executor import Report
-from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died
+from dotflow.core.outcome import Died, NotBegun
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
+from dotflow.processes.encoding import SharedArguments
 from dotflow.providers.executors.cluster.cluster_session import (
-    MIN_KEPT_SIZE,
     RESUME_HINT,
     ClusterSession,
+    ReadyCall,
+    ReadyPack,
+    SentPack,
     describe_error,
 )
-from dotflow.providers.executors.cluster.protocol import MISSING, Reply, differences, make_describe, size_of
+from dotflow.providers.executors.cluster.journal import take_journal
+from dotflow.providers.executors.cluster.protocol import (
+    MIN_KEPT_SIZE,
+    PackReply,
+    differences,
+    make_describe,
+    size_of,
+)
 from dotflow.providers.executors.ray import connection as ray_connection
-from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
+from dotflow.providers.executors.ray.actor import CONCURRENCY, WorkerActor, out_of_band
 
 HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head
 MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head may restart in that time
@@ -42,13 +52,14 @@ RAY_OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
 class ActorHandle:
-    """An actor and its call."""
+    """An actor and its pack."""
 
     def __init__(self, actor_pool: "_ActorPool", actor: Any) -> None:
         self.actor_pool = actor_pool
         self.actor = actor
         self.started_at = clock.ticks()
-        self.call: Call | None = None
+        self.sent: SentPack | None = None
+        self.node = ""  # the id of Ray's node
         self.name = uuid.uuid4().hex
 
 
@@ -66,7 +77,7 @@ class _ActorPool:
 
 
 class RaySession(ClusterSession):
-    """The actors that one run has with Ray. There is room for a call when an actor is up and free."""
+    """The actors that one run has with Ray. There is room for a pack when an actor is up and free."""
 
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
@@ -74,7 +85,7 @@ class RaySession(ClusterSession):
         self._checked_at = self._answered_at = clock.ticks()  # when the head was checked, and has answered
         self._versions = make_describe("ray")()
         self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._actor = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=CONCURRENCY)(WorkerActor)
         self._actor_pools: dict[Hashable, _ActorPool] = {}
         self._failed_starts = 0
         self._failed_at = 0.0  # the time of the last failed start
@@ -86,13 +97,46 @@ class RaySession(ClusterSession):
 
     def room_left(self, pool: Hashable) -> float:
         actor_pool = self._pool(pool)
-        return actor_pool.max_actors - sum(handle.call is not None for handle in actor_pool.actors)
+        return actor_pool.max_actors - sum(handle.sent is not None for handle in actor_pool.actors)
 
-    def submit(self, call: Call) -> None:
-        self.add_waiting(call)
-        handle = self._pool(self.pool_of(call.step)).dispatcher.take(call.lane)
+    def send(self, pack: ReadyPack, sent: SentPack) -> None:
+        last = pack.calls[-1]
+        handle = self._pool(pack.pool).dispatcher.take(last.call.lane)
         assert isinstance(handle, ActorHandle), "make_room was asked before, and none is hired by the dispatcher"
-        self._send(handle, call)
+        lane = self.lanes.get(last.call.lane)
+        if last.packed.placement.process and (lane is None or lane.worker != handle.name):
+            del self.lanes[last.call.lane]  # another actor has its value
+            whole = self.pack(last.call)
+            if not isinstance(whole, ReadyCall):  # it can't be sent a second time
+                del sent.calls[len(pack.calls) - 1]
+                self.answer(last.call, whole)
+                pack.calls.pop()
+            else:
+                pack.calls[-1] = whole
+        if not pack.calls:
+            del self.packs[sent.name]
+            handle.actor_pool.dispatcher.release(handle)
+            return
+        self.mark_begun(sent)
+        handle.sent = sent
+        shared = {number: self._shared_data(arguments) for number, arguments in pack.shared.items()}
+        try:
+            made = handle.actor.make.remote(pack.name, out_of_band(pack.pack()), list(shared), *shared.values())
+            made.future().add_done_callback(lambda done: self.events.put(partial(self._handle_reply, handle, done)))
+        except Exception as error:  # Ray raises many types when it is lost
+            raise _connection_lost(error) from error
+
+    def take(self, sent: SentPack) -> None:
+        handle = next(
+            handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors if handle.sent is sent
+        )
+        taken = handle.actor.take.remote(sent.name).future()
+        taken.add_done_callback(lambda done: self.events.put(partial(self._handle_part, handle, sent, done)))
+
+    def _handle_part(self, handle: ActorHandle, sent: SentPack, future: "Future[Any]") -> None:
+        """Handles what has ended of a pack. If that is lost, the reply of the pack has it, too."""
+        if future.exception() is None and (packed := future.result()) is not None:
+            self.receive(sent, PackReply.unpack(packed)._replace(worker=handle.name))
 
     def prepare(self) -> float:
         self._check_head()
@@ -167,7 +211,7 @@ class RaySession(ClusterSession):
             for pool, actor_pool in self._actor_pools.items()
             if not self.ready.get(pool)
             for handle in actor_pool.actors
-            if handle.call is None and handle not in actor_pool.starting
+            if handle.sent is None and handle not in actor_pool.starting
         ]
 
     def _until_idle_end(self) -> float:
@@ -177,26 +221,10 @@ class RaySession(ClusterSession):
             return math.inf
         return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks())
 
-    def _send(self, handle: ActorHandle, call: Call) -> None:
-        lane = self.lanes.get(call.lane)
-        packed = self.pack(call, whole=lane is None or lane.worker != handle.name)
-        if not isinstance(packed, list):
-            self.answer(call, packed)
-            handle.actor_pool.dispatcher.release(handle)
-            return
-        self.mark_running(call.number)
-        handle.call = call
-        try:
-            future = handle.actor.make.remote(out_of_band(packed), self._shared_data(call)).future()
-        except Exception as error:  # Ray raises many types when it is lost
-            raise _connection_lost(error) from error
-        future.add_done_callback(lambda done: self.events.put(partial(self._handle_reply, handle, done)))
-
-    def _shared_data(self, call: Call) -> Any:
-        """Returns the call's shared arguments; large ones as an object of Ray's, which each machine gets once."""
-        shared = self.shared_of(call)
-        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
-            return [] if shared is None else shared.parts
+    def _shared_data(self, shared: SharedArguments) -> Any:
+        """Returns shared arguments; large ones as an object of Ray's, which each machine gets once."""
+        if size_of(shared.parts) < MIN_KEPT_SIZE:
+            return shared.parts
         if shared.number not in self._shared:
             keep_shared(self._shared, shared.number, ray.put(out_of_band(shared.parts)))
         return self._shared[shared.number]
@@ -214,33 +242,52 @@ class RaySession(ClusterSession):
                 raise _connection_lost(error)
             return
         self._failed_starts = 0
-        for sentence in differences(self._versions, {"a worker": future.result()}):
+        versions, handle.node = future.result()
+        for sentence in differences(self._versions, {"a worker": versions}):
             self.report_once(sentence)
         handle.actor_pool.dispatcher.add(handle)
 
     def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:
-        call, handle.call = handle.call, None
-        assert call is not None
+        sent, handle.sent = handle.sent, None
+        assert sent is not None
         error = future.exception()
         if error is None:
-            reply = Reply.unpack(future.result())._replace(worker=handle.name)
+            reply = PackReply.unpack(future.result())
+            del self.packs[sent.name]
             handle.actor_pool.dispatcher.release(handle)
-            if reply.kind == MISSING:
-                self.lanes.pop(call.lane, None)
-                self.submit(call)
-            else:
-                self.answer(call, self.outcome(call, reply))
+            self.receive(sent, reply._replace(worker=handle.name))
         elif isinstance(error, LOST_ERRORS):
             self._check_connection()
             if not ray_connection.is_head_reachable():
                 raise _connection_lost()
             self._remove_actor(handle)
-            self.answer(call, self.lost(call, describe_error(error)))
+            self._ask_journal(handle, sent, describe_error(error))
         elif isinstance(error, RaySystemError):
             raise _connection_lost(error)
         else:
             self._remove_actor(handle)
-            self.answer(call, Died(Failure.of(error)))
+            del self.packs[sent.name]
+            for call in sent.calls.values():
+                self.answer(call, Died(Failure.of(error)))
+
+    def _ask_journal(self, handle: ActorHandle, sent: SentPack, reason: str) -> None:
+        """Asks the node of a lost actor which calls of its pack have begun, and what came of them."""
+        if not any(node["NodeID"] == handle.node and node["Alive"] for node in ray.nodes()):
+            self._handle_journal(handle, sent, reason, None)
+            return
+        there = NodeAffinitySchedulingStrategy(handle.node, soft=False)
+        taking = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(take_journal)
+        found = taking.remote(sent.name).future()
+        found.add_done_callback(lambda done: self.events.put(partial(self._handle_journal, handle, sent, reason, done)))
+
+    def _handle_journal(self, handle: ActorHandle, sent: SentPack, reason: str, future: "Future[Any] | None") -> None:
+        """Ends the calls that have begun, by the journal; without one, each may have begun."""
+        del self.packs[sent.name]
+        found = None if future is None or future.exception() is not None else future.result()
+        if found is not None:
+            self.receive(sent, PackReply.unpack(found)._replace(worker=reason))
+        for call in sent.calls.values():
+            self.answer(call, self.lost(call, reason) if found is None else NotBegun())
 
     def _remove_actor(self, handle: ActorHandle) -> None:
         handle.actor_pool.actors.discard(handle)
