@@ -120,12 +120,12 @@ def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Ou
                 outcomes[call.number] = outcome
         if len(outcomes) == len(calls):
             break
-        for call, outcome in session.wait(0.5):
+        for call, ended in session.wait(0.5):
             assert call.number not in outcomes, f"the session returned the outcome of call {call.number} twice. {HINT}"
-            if isinstance(outcome, NotBegun):
+            if isinstance(ended, NotBegun):
                 left.append(call)
             else:
-                outcomes[call.number] = outcome
+                outcomes[call.number] = ended
     return outcomes
 
 
