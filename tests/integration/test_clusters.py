@@ -434,9 +434,10 @@ class TestLostWorkers:
         pack, ready = open_ray_session.new_pack(pool), open_ray_session.pack(call)
         assert isinstance(ready, ReadyCall)
         pack.add(ready)
+        handle.node = 56 * "0"  # a machine that is gone
         handle.sent = open_ray_session.packs[pack.name] = SentPack(pack)
         open_ray_session._handle_reply(handle, failed(ObjectLostError("00", None, "")))
-        ((_, outcome),) = open_ray_session.wait(0)
+        ((_, outcome),) = open_ray_session.wait(20)
 
         assert isinstance(outcome, Died)
         assert outcome.failure.exception == "WorkerDied"

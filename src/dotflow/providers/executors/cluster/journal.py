@@ -6,9 +6,11 @@ it has begun, and one that has ended is not made again. Without large values: th
 """
 
 import contextlib
+import math
 import os
 import pickle
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.protocol import PackReply, Reply
 
 MAX_KEPT: Final = 1 << 17  # bytes of an outcome
+MAX_AGE: Final = 86_400.0  # seconds since the last attempt of a pack has begun or ended
 
 
 def _path_of(name: str) -> Path:
@@ -64,6 +67,23 @@ def delete_journal(name: str) -> None:
     """Deletes the journal of a pack of this worker, if there is one: the run has the reply."""
     with contextlib.suppress(OSError):
         _path_of(name).unlink()
+
+
+def delete_journals(run: str) -> None:
+    """Deletes the journals of the packs of a run that has ended, also those of workers that were killed."""
+    _delete(_path_of(f"{run}-*"))
+
+
+def delete_old_journals() -> None:
+    """Deletes journals that killed workers have left, of runs whose processes are gone."""
+    _delete(_path_of("*"), time.time() - MAX_AGE)
+
+
+def _delete(pattern: Path, before: float = math.inf) -> None:
+    for path in pattern.parent.glob(pattern.name):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < before:
+                path.unlink()
 
 
 def take_journal(name: str) -> list[Any] | None:

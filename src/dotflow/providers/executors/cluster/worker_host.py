@@ -17,7 +17,7 @@ from dotflow.processes.channel import CALL, SHARED, STEP, keep_shared
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster import protocol
-from dotflow.providers.executors.cluster.journal import Journal, delete_journal
+from dotflow.providers.executors.cluster.journal import Journal, delete_journal, delete_old_journals
 from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.waiting import WakeupPipe
@@ -127,6 +127,7 @@ class WorkerHost:
         self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._packs: dict[str, RunningPack] = {}
+        delete_old_journals()
         self._journals: set[str] = set()  # the names of the packs that are over, and may not have arrived
         self._closed = False
 

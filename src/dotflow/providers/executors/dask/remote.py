@@ -10,6 +10,7 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from dotflow import clock
+from dotflow.providers.executors.cluster.journal import delete_journals
 from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, PackReply
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
@@ -144,6 +145,7 @@ def end_run(run: str) -> None:
         worker_host = _worker_hosts.pop(run, None)
     if worker_host is not None:
         worker_host.close()
+    delete_journals(run)
 
 
 def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:

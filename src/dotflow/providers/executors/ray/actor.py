@@ -30,12 +30,16 @@ class WorkerActor:
 
     def make(self, name: str, packed: Sequence[Any], numbers: Sequence[int], *shared: Any) -> list[Any]:
         """Makes the attempts of a pack, with the parts of shared arguments by number; returns the packed reply."""
-        if self._last:  # the run sends a pack when it has the reply of the last one
-            self._worker_host.forget(self._last)
+        self.forget()
         self._last = name
         parts = [memoryview(part) for part in packed]
         reply = self._worker_host.make(parts, self._wakeup, dict(zip(numbers, shared, strict=True)))
         return out_of_band(reply.pack())
+
+    def forget(self) -> None:
+        """Deletes the journal of the last pack: the run has its reply."""
+        if self._last:
+            self._worker_host.forget(self._last)
 
     def take(self, name: str) -> list[Any] | None:
         """Ends a pack after the call that runs, and returns the packed reply of what has ended; None if it is over."""

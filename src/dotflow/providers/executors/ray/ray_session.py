@@ -42,6 +42,7 @@ from dotflow.providers.executors.ray.actor import CONCURRENCY, WorkerActor, out_
 HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head
 MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head may restart in that time
 MAX_FAILED_STARTS: Final = 3  # in a row
+FORGET_TIMEOUT: Final = 0.5  # seconds
 IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
 
 #: The errors of a lost actor, or of a reply that was lost with its machine.
@@ -166,12 +167,20 @@ class RaySession(ClusterSession):
             return
         try:
             if ray_connection.is_connected(self._job):
+                self._forget()
                 for actor_pool in self._actor_pools.values():
                     for handle in actor_pool.actors:
                         _end(handle)
         finally:
             self._is_open = False
             ray_connection.disconnect()
+
+    def _forget(self) -> None:
+        """Has the idle actors delete their journals."""
+        handles = [handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors]
+        idle = [handle for handle in handles if handle.sent is None and handle not in handle.actor_pool.starting]
+        with contextlib.suppress(Exception):  # Ray is lost, or an actor: old journals are deleted later
+            ray.wait([handle.actor.forget.remote() for handle in idle], num_returns=len(idle), timeout=FORGET_TIMEOUT)
 
     def _pool(self, pool: Hashable) -> _ActorPool:
         if pool not in self._actor_pools:
@@ -250,10 +259,10 @@ class RaySession(ClusterSession):
     def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:
         sent, handle.sent = handle.sent, None
         assert sent is not None
+        del self.packs[sent.name]
         error = future.exception()
         if error is None:
             reply = PackReply.unpack(future.result())
-            del self.packs[sent.name]
             handle.actor_pool.dispatcher.release(handle)
             self.receive(sent, reply._replace(worker=handle.name))
         elif isinstance(error, LOST_ERRORS):
@@ -266,28 +275,24 @@ class RaySession(ClusterSession):
             raise _connection_lost(error)
         else:
             self._remove_actor(handle)
-            del self.packs[sent.name]
             for call in sent.calls.values():
                 self.answer(call, Died(Failure.of(error)))
 
     def _ask_journal(self, handle: ActorHandle, sent: SentPack, reason: str) -> None:
         """Asks the node of a lost actor which calls of its pack have begun, and what came of them."""
-        if not any(node["NodeID"] == handle.node and node["Alive"] for node in ray.nodes()):
-            self._handle_journal(handle, sent, reason, None)
-            return
         there = NodeAffinitySchedulingStrategy(handle.node, soft=False)
         taking = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(take_journal)
         found = taking.remote(sent.name).future()
-        found.add_done_callback(lambda done: self.events.put(partial(self._handle_journal, handle, sent, reason, done)))
+        found.add_done_callback(lambda done: self.events.put(partial(self._handle_journal, sent, reason, done)))
 
-    def _handle_journal(self, handle: ActorHandle, sent: SentPack, reason: str, future: "Future[Any] | None") -> None:
-        """Ends the calls that have begun, by the journal; without one, each may have begun."""
-        del self.packs[sent.name]
-        found = None if future is None or future.exception() is not None else future.result()
-        if found is not None:
+    def _handle_journal(self, sent: SentPack, reason: str, future: "Future[Any]") -> None:
+        """Ends the calls that have begun, by the journal. If the node is lost too, each may have begun."""
+        is_known = future.exception() is None
+        if is_known and (found := future.result()) is not None:
             self.receive(sent, PackReply.unpack(found)._replace(worker=reason))
         for call in sent.calls.values():
-            self.answer(call, self.lost(call, reason) if found is None else NotBegun())
+            self.lanes.pop(call.lane, None)
+            self.answer(call, NotBegun() if is_known else self.lost(call, reason))
 
     def _remove_actor(self, handle: ActorHandle) -> None:
         handle.actor_pool.actors.discard(handle)
