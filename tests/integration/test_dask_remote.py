@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import STOPPED, Placement, Reply, pack_call
+from dotflow.providers.executors.cluster.protocol import STOPPED, Pack, PackReply
 
-PACKED = pack_call(Placement(lane=0, isolate=False), [b"never read"])
+PACKED = Pack("name", [], {}).pack()
 
 
 @pytest.mark.exhaustive(keep_every=4)
@@ -19,5 +19,5 @@ def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: p
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
-    assert Reply.unpack(dask_remote.run_remote_call("run", "key", PACKED, ())).kind == STOPPED
+    assert PackReply.unpack(dask_remote.run_remote_pack("run", "key", "name", PACKED, {})).kind == STOPPED
     assert dask_remote._wakeups == {}

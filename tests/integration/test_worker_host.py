@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,9 +23,10 @@ from dotflow.providers.executors.cluster.protocol import (
     LATE,
     MISSING,
     STOPPED,
+    Pack,
+    PackedCall,
     Placement,
     Reply,
-    pack_call,
 )
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
@@ -57,8 +59,23 @@ def packed(
         cache.value = previous
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
-    parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
-    return pack_call(Placement(lane, made.isolate, holder), parts)
+    return packed_of(call, CallEncoder(dump_by_value, inherited=False), cache, process=holder)
+
+
+def packed_of(call: Call, encoder: CallEncoder, cache: WorkerCache | None = None, **options: Any) -> list[Any]:
+    """A pack of one call, whose journal has a name of its own."""
+    number, pickled = encoder.step_of(call.step)
+    placement = Placement(call.lane, call.step.isolate, number, **options)
+    parts = encoder.encode(cache or WorkerCache(), call)
+    return Pack(f"test-{uuid.uuid4().hex}", [PackedCall(placement, parts)], {number: pickled}).pack()
+
+
+def reply_of(
+    worker_host: WorkerHost, packed: list[Any], wakeup: WakeupPipe, shared: dict[int, Any] | None = None
+) -> Reply:
+    """The reply to the only call of a pack, or that to the pack where it is refused."""
+    reply = worker_host.make(packed, wakeup, shared or {})
+    return reply.replies[0] if reply.replies else Reply(reply.kind)
 
 
 def value_of(reply: Reply) -> Any:
@@ -70,7 +87,7 @@ def value_of(reply: Reply) -> Any:
 
 def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What a step left in its memory is there for the next one; another lane has another process."""
-    make = lambda lane: value_of(worker_host.make(packed(lambda: os.getpid(), lane), wakeup))
+    make = lambda lane: value_of(reply_of(worker_host, packed(lambda: os.getpid(), lane), wakeup))
 
     first, second, third = make(0), make(1), make(0)
 
@@ -80,7 +97,7 @@ def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -
 
 def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """No more are started than there may be."""
-    make = lambda lane: value_of(worker_host.make(packed(lambda: os.getpid(), lane), wakeup))
+    make = lambda lane: value_of(reply_of(worker_host, packed(lambda: os.getpid(), lane), wakeup))
     first, second = make(0), make(1)
 
     assert make(2) == first
@@ -90,21 +107,21 @@ def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wake
 def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """A call that names it need not bring it; one that names somebody else is told so, and nothing runs."""
     value = list(range(5))
-    reply = worker_host.make(packed(lambda: list(range(5))), wakeup)
+    reply = reply_of(worker_host, packed(lambda: list(range(5))), wakeup)
     follow = lambda previous_context: sum(previous_context.storage)
 
-    assert value_of(worker_host.make(packed(follow, previous=value, holder=reply.process), wakeup)) == 10
-    assert worker_host.make(packed(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
+    assert value_of(reply_of(worker_host, packed(follow, previous=value, holder=reply.process), wakeup)) == 10
+    assert reply_of(worker_host, packed(follow, previous=value, holder="somebody else"), wakeup).kind == MISSING
 
 
 def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """A call that refers to it is not answered with the value of that other lane."""
-    reply = worker_host.make(packed(lambda: "a", lane=0), wakeup)
-    worker_host.make(packed(lambda: "b", lane=1), wakeup)
-    worker_host.make(packed(lambda: "c", lane=2), wakeup)
+    reply = reply_of(worker_host, packed(lambda: "a", lane=0), wakeup)
+    reply_of(worker_host, packed(lambda: "b", lane=1), wakeup)
+    reply_of(worker_host, packed(lambda: "c", lane=2), wakeup)
     follow = lambda previous_context: previous_context.storage
 
-    assert worker_host.make(packed(follow, lane=0, previous="a", holder=reply.process), wakeup) == Reply(MISSING)
+    assert reply_of(worker_host, packed(follow, lane=0, previous="a", holder=reply.process), wakeup).kind == MISSING
 
 
 def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
@@ -121,10 +138,10 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
 
     def make(lane: int, *, send: bool) -> Any:
         call = Call(0, lane, step, Context(), Context(), "w", arguments={}, shared=shared)
-        parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
+        message = encoder.shared_of(call)
         assert message is not None
-        place = Placement(lane, isolate=False, shared=message.number)
-        return value_of(worker_host.make(pack_call(place, parts), wakeup, message.parts if send else ()))
+        pack = packed_of(call, encoder, shared=message.number)
+        return value_of(reply_of(worker_host, pack, wakeup, {message.number: message.parts} if send else {}))
 
     for lane, send in ((0, True), (0, False), (1, True), (1, False), (0, False)):
         assert make(lane, send=send) == (2, 100_004)
@@ -139,7 +156,7 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
         print("out")
         print("err", file=sys.stderr)
 
-    reply = worker_host.make(packed(prints), wakeup)
+    reply = reply_of(worker_host, packed(prints), wakeup)
 
     assert reply.output == [(1, b"out\n"), (2, b"err\n")]
 
@@ -165,8 +182,8 @@ def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: Wakeup
         print("last words", file=sys.stderr)
         os.abort()
 
-    output = worker_host.make(packed(print_everywhere), wakeup).output
-    reply = worker_host.make(packed(crash), wakeup)
+    output = reply_of(worker_host, packed(print_everywhere), wakeup).output
+    reply = reply_of(worker_host, packed(crash), wakeup)
 
     assert b"".join(data for kind, data in output if kind == 1) == b"out\ndescriptor\nprogram\na part"
     assert b"".join(data for kind, data in output if kind == 2) == b"err\n"
@@ -178,8 +195,8 @@ def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: Wakeup
 
 def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Each has a process of its own, which ends with it."""
-    plain = value_of(worker_host.make(packed(lambda: os.getpid()), wakeup))
-    alone = [value_of(worker_host.make(packed(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
+    plain = value_of(reply_of(worker_host, packed(lambda: os.getpid()), wakeup))
+    alone = [value_of(reply_of(worker_host, packed(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
 
     assert len({plain, *alone}) == 3
     assert not any(psutil.pid_exists(process) for process in alone)
@@ -188,10 +205,10 @@ def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: Wakeup
 @pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
 def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
     """With its exit code or signal, and the next call finds another process."""
-    reply = worker_host.make(packed(step), wakeup)
+    reply = reply_of(worker_host, packed(step), wakeup)
 
     assert (reply.kind, reply.detail) == (DIED, code)
-    assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
+    assert value_of(reply_of(worker_host, packed(lambda: "next"), wakeup)) == "next"
 
 
 @pytest.mark.exhaustive
@@ -204,7 +221,7 @@ def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost
 
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
 
-    assert worker_host.make(packed(stuck, timeout=0.1), wakeup).kind == LATE
+    assert reply_of(worker_host, packed(stuck, timeout=0.1), wakeup).kind == LATE
 
 
 def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path: Path) -> None:
@@ -217,7 +234,7 @@ def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path:
         time.sleep(60)
 
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, packed(sleeps), wakeup)
+        reply = pool.submit(reply_of, worker_host, packed(sleeps), wakeup)
         while not here.exists():
             assert not reply.done()
         wakeup.set()
@@ -235,9 +252,9 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
         begun.touch()
         time.sleep(60)
 
-    worker_host.make(packed(lambda: None, lane=0), wakeup)
+    reply_of(worker_host, packed(lambda: None, lane=0), wakeup)
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, packed(sleeps, lane=1), wakeup)
+        reply = pool.submit(reply_of, worker_host, packed(sleeps, lane=1), wakeup)
         while not begun.exists():
             assert not reply.done()
         worker_host.close()
@@ -249,24 +266,24 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
 
 def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What needs its value is told that this is gone; what needs nothing of it is given another process."""
-    reply = worker_host.make(packed(lambda: os.getpid()), wakeup)
+    reply = reply_of(worker_host, packed(lambda: os.getpid()), wakeup)
     process = psutil.Process(value_of(reply))
     process.kill()
     while process.status() != psutil.STATUS_ZOMBIE:
         assert process.is_running()
 
-    assert worker_host.make(packed(lambda: None, previous=1, holder=reply.process), wakeup) == Reply(MISSING)
-    assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
+    assert reply_of(worker_host, packed(lambda: None, previous=1, holder=reply.process), wakeup).kind == MISSING
+    assert value_of(reply_of(worker_host, packed(lambda: "next"), wakeup)) == "next"
 
 
 def test_the_process_that_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """When memory runs out the system may kill that one, too: no attempt fails for it."""
-    nursery = psutil.Process(value_of(worker_host.make(packed(lambda: os.getppid()), wakeup)))
+    nursery = psutil.Process(value_of(reply_of(worker_host, packed(lambda: os.getppid()), wakeup)))
     nursery.kill()
     while nursery.status() != psutil.STATUS_ZOMBIE:
         assert nursery.is_running()
 
-    assert value_of(worker_host.make(packed(lambda: "next", lane=1), wakeup)) == "next"
+    assert value_of(reply_of(worker_host, packed(lambda: "next", lane=1), wakeup)) == "next"
 
 
 def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> None:
@@ -274,13 +291,13 @@ def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> Non
     worker_host = WorkerHost(max_processes=2)
     worker_host.close()
 
-    assert worker_host.make(packed((tmp_path / "ran").touch), wakeup) == Reply(MISSING)
+    assert reply_of(worker_host, packed((tmp_path / "ran").touch), wakeup).kind == STOPPED
     assert not (tmp_path / "ran").exists()
 
 
 def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Only they: those who have just been here stay, and when nobody is left that is said."""
-    process = value_of(worker_host.make(packed(lambda: os.getpid()), wakeup))
+    process = value_of(reply_of(worker_host, packed(lambda: os.getpid()), wakeup))
 
     assert not worker_host.end_idle(since=0.0)
     assert psutil.pid_exists(process)
@@ -297,7 +314,7 @@ def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
     def many(place: int) -> list[Any]:
         ready.wait()
         add = lambda previous_context: previous_context.storage + 1
-        return [value_of(worker_host.make(packed(add, place, place * 100 + n), wakeups[place])) for n in range(20)]
+        return [value_of(reply_of(worker_host, packed(add, place, place * 100 + n), wakeups[place])) for n in range(20)]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(many, range(4)))

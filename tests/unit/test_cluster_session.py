@@ -10,13 +10,24 @@ import pytest
 from dotflow import Context, action
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Died, NotBegun, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import LAST_VALUE
 from dotflow.providers.executors.cluster import cluster_session
-from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Placement, Reply, size_of
+from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyCall, ReadyPack, SentPack
+from dotflow.providers.executors.cluster.protocol import (
+    ANSWERED,
+    DIED,
+    LATE,
+    MIN_KEPT_SIZE,
+    MISSING,
+    NOT_STARTED,
+    PackReply,
+    Placement,
+    Reply,
+    size_of,
+)
 
 LARGE = bytes(MIN_KEPT_SIZE)
 
@@ -36,7 +47,10 @@ class ExecutorSession(ClusterSession):
         """Always the same."""
         return "no workers"
 
-    def submit(self, call: Call) -> None:
+    def send(self, pack: ReadyPack, sent: SentPack) -> None:
+        """Nothing is sent."""
+
+    def take(self, sent: SentPack) -> None:
         """Not asked of it here."""
 
     def close(self) -> None:
@@ -69,15 +83,20 @@ def call(previous: Any = None, lane: int = 0, task_id: int = 0, of: Any = step) 
     return Call(task_id, lane, of, Context("given"), Context(previous), "w", number=task_id)
 
 
-def answered(outcome: Outcome, holder: str = "process", place: str = "there") -> Reply:
-    return Reply(ANSWERED, holder, worker=place, parts=dump_by_value(outcome))
+def answered(outcome: Outcome, holder: str = "process") -> Reply:
+    return Reply(ANSWERED, holder, parts=dump_by_value(outcome))
 
 
-def unpacked(packed: list[Any] | Outcome) -> tuple[Placement, Call]:
+def unpacked(ready: ReadyCall | Outcome) -> tuple[Placement, Call]:
     """Where the attempt is made, and the call as it is sent."""
-    assert isinstance(packed, list)
-    place, sent, *buffers = packed
-    return Placement(*pickle.loads(place)), Call(*pickle.loads(sent, buffers=buffers))
+    assert isinstance(ready, ReadyCall)
+    sent, *buffers = ready.packed.parts
+    return ready.packed.placement, Call(*pickle.loads(sent, buffers=buffers))
+
+
+def sent_pack(session: ExecutorSession) -> SentPack:
+    """The last pack that was sent."""
+    return list(session.packs.values())[-1]
 
 
 class TestPackedCalls:
@@ -85,57 +104,61 @@ class TestPackedCalls:
         """Step and contexts; nothing is taken to be there."""
         place, sent = unpacked(session.pack(call("before", lane=4, task_id=9)))
 
-        assert place == Placement(4, isolate=False, process="")
+        assert place == Placement(4, isolate=False, step=0, process="")
         assert (sent.lane, sent.number, sent.workflow_id) == (4, 9, "w")
         assert (sent.previous_context.storage, sent.initial_context) == ("before", Context("given"))
         assert sent.step is not None
 
     def test_a_large_value_is_not_sent_back_to_who_has_it(self, session: ExecutorSession) -> None:
         """The lane's next remote call names the process that returned it, and leaves it out."""
-        outcome = session.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)), "there")
         assert isinstance(outcome, Returned)
         packed = session.pack(call(outcome.value))
         place, sent = unpacked(packed)
 
-        assert isinstance(packed, list)
+        assert isinstance(packed, ReadyCall)
         assert place.process == "process"
         assert sent.previous_context.storage == LAST_VALUE
-        assert size_of(packed) < MIN_KEPT_SIZE / 10
+        assert size_of(packed.packed.parts) < MIN_KEPT_SIZE / 10
         assert session.lanes[0].worker == "there"
 
     @pytest.mark.parametrize("value", [1, b"small"])
     def test_a_small_one_is(self, session: ExecutorSession, value: object) -> None:
         """Asking for it again would take longer."""
-        outcome = session.outcome(call(), answered(Returned(value)))
+        outcome = session.outcome(call(), answered(Returned(value)), "there")
         assert isinstance(outcome, Returned)
 
         assert unpacked(session.pack(call(outcome.value)))[0].process == ""
 
     def test_another_value_is_sent(self, session: ExecutorSession) -> None:
         """A callback may have put another one in its place; another lane's is another one, too."""
-        outcome = session.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)), "there")
         assert isinstance(outcome, Returned)
 
         for packed in (session.pack(call(bytes(LARGE + b"!"))), session.pack(call(outcome.value, lane=1))):
             assert unpacked(packed)[0].process == ""
 
-    def test_whole_on_demand_and_for_a_process_of_its_own(self, session: ExecutorSession) -> None:
+    def test_whole_where_it_is_lost_and_for_a_process_of_its_own(self, session: ExecutorSession) -> None:
         """Where nobody has it, it is sent along."""
-        outcome = session.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)), "there")
         assert isinstance(outcome, Returned)
 
-        for packed in (session.pack(call(outcome.value), whole=True), session.pack(call(outcome.value, of=apart))):
+        isolated = session.pack(call(outcome.value, of=apart))
+        assert isinstance(session.outcome(call(), Reply(MISSING), "there"), NotBegun)
+        for packed in (isolated, session.pack(call(outcome.value))):
             place, sent = unpacked(packed)
             assert place.process == ""
             assert sent.previous_context.storage == LARGE
 
     def test_an_argument_that_a_worker_has_names_its_process(self, session: ExecutorSession) -> None:
         """As a previous value does: another process would take a value of its own for it."""
-        outcome = session.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)), "there")
         assert isinstance(outcome, Returned)
         asked = call()._replace(arguments={"value": outcome.value, "other": 1})
 
-        (place, sent), (whole_place, whole) = unpacked(session.pack(asked)), unpacked(session.pack(asked, whole=True))
+        place, sent = unpacked(session.pack(asked))
+        session.lost(call(), "there")
+        whole_place, whole = unpacked(session.pack(asked))
 
         assert (place.process, whole_place.process) == ("process", "")
         assert sent.arguments == {"value": LAST_VALUE, "other": 1}
@@ -149,8 +172,8 @@ class TestPackedCalls:
         other, _ = unpacked(session.pack(call()._replace(shared=dict(shared))))
 
         assert first.shared == second.shared == sent.shared != other.shared
-        assert all(isinstance(part, list) and size_of(part) < MIN_KEPT_SIZE for part in packed)
-        assert session.shared_of(call()._replace(shared=shared)) is session.shared_of(call()._replace(shared=shared))
+        assert all(isinstance(one, ReadyCall) and size_of(one.packed.parts) < MIN_KEPT_SIZE for one in packed)
+        assert len({id(one.shared) for one in packed if isinstance(one, ReadyCall)}) == 1
 
     def test_a_value_that_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
         """It is known at once, and names the step."""
@@ -168,12 +191,7 @@ class TestReplies:
             (Reply(DIED, detail=3), Died, "WorkerDied", "exit code 3"),
             (Reply(DIED, detail=-9), Died, "WorkerDied", "SIGKILL"),
             (Reply(LATE), TimedOut, "TimeoutError", "2 s"),
-            (
-                Reply(NOT_STARTED, detail="no memory", worker="tcp://a"),
-                Died,
-                "WorkerNotStarted",
-                "no memory (on tcp://a)",
-            ),
+            (Reply(NOT_STARTED, detail="no memory"), Died, "WorkerNotStarted", "no memory (on tcp://a)"),
             (Reply(ANSWERED, parts=[b"garbage"]), Raised, "NotPicklable", "the value returned"),
         ],
         ids=lambda part: part if isinstance(part, str) else "",
@@ -182,7 +200,7 @@ class TestReplies:
         self, session: ExecutorSession, reply: Reply, kind: type[Outcome], exception: str, said: str
     ) -> None:
         """Each is the outcome that it would be on this machine, with the same words."""
-        outcome = session.outcome(call(), reply)
+        outcome = session.outcome(call(), reply, "tcp://a")
 
         assert isinstance(outcome, kind)
         assert outcome.failure.exception == exception
@@ -191,13 +209,13 @@ class TestReplies:
     def test_prints_come_out_here(self, session: ExecutorSession, capsys: pytest.CaptureFixture[str]) -> None:
         """In the order in which they were made, each on its stream."""
         reply = answered(Returned(1))._replace(output=[(1, b"one\n"), (2, b"two\n"), (1, b"three\n")])
-        session.outcome(call(), reply)
+        session.outcome(call(), reply, "tcp://a")
 
         assert capsys.readouterr() == ("one\nthree\n", "two\n")
 
     def test_a_lost_worker(self, session: ExecutorSession) -> None:
         """Its place is named, and nothing is looked for there any more."""
-        session.outcome(call(), answered(Returned(LARGE)))
+        session.outcome(call(), answered(Returned(LARGE)), "there")
         outcome = session.lost(call(), "tcp://a")
 
         assert isinstance(outcome, Died)
@@ -208,27 +226,51 @@ class TestReplies:
         """However many steps it fails."""
         failure = Failure("ModuleNotOnWorker", str(ModuleNotOnWorker("shop.steps")))
         for task_id in range(3):
-            session.outcome(call(task_id=task_id), answered(Raised(failure)))
+            session.outcome(call(task_id=task_id), answered(Raised(failure)), "there")
 
         assert told == [failure.message]
 
 
+class TestPacks:
+    def test_the_first_call_goes_alone_and_others_by_what_it_took(self, session: ExecutorSession) -> None:
+        """As many as take 50 ms together, and no more than the share of a free worker."""
+        session.make_room(session.pool_of(step), 0, 1000)
+        session.submit(call(task_id=0))
+        first = sent_pack(session)
+        assert (first.count, session.has_room(session.pool_of(step))) == (1, True)
+        session.receive(first, PackReply({0: answered(Returned(None))._replace(seconds=0.001)}))
+        session.wait(0)
+
+        for number in range(1, 120):
+            session.make_room(session.pool_of(step), 0, 1000)
+            session.submit(call(task_id=number))
+
+        assert 30 <= session.packs[f"{session.run}-1"].count <= 50
+
+    def test_a_wait_sends_what_is_ready(self, session: ExecutorSession) -> None:
+        """And what does not begin is given back, each call once."""
+        session._shares[0] = 0.01
+        session.make_room(session.pool_of(step), 0, 8)
+        for number in range(8):
+            session.submit(call(task_id=number))
+        session.wait(0)
+        sent = sent_pack(session)
+        reply = PackReply({0: answered(Returned(1))}, [2, 3, 4, 5, 6, 7])
+        session.receive(sent, reply)
+        session.receive(sent, reply._replace(replies={**reply.replies, 1: answered(Returned(2))}))
+
+        ended = [(given.number, outcome) for given, outcome in session.wait(0)]
+        assert ended == [(0, Returned(1)), *((number, NotBegun()) for number in range(2, 8)), (1, Returned(2))]
+
+
 class TestPatience:
-    def test_items_of_one_task_are_counted_by_number(self, session: ExecutorSession) -> None:
-        """They are counted by their numbers."""
-        for number in (7, 8):
-            session.add_waiting(call()._replace(number=number))
-        session.mark_running(7)
-        session.answer(call()._replace(number=7), Returned(1))
-
-        assert session.count_busy(session.pool_of(step)) == 1
-
     def test_it_does_not_end_while_something_runs(self, session: ExecutorSession) -> None:
         """A queue is no reason to worry."""
-        session.add_waiting(call(task_id=0))
-        session.add_waiting(call(task_id=1))
-        session.mark_running(0)
+        for number in (0, 1):
+            session.submit(call(task_id=number))
+        session.mark_begun(sent_pack(session))
 
+        assert session.count_busy(session.pool_of(step)) == 2
         assert session.until_wait_report() == math.inf
 
     def test_calls_that_wait_in_the_runner_are_counted(
@@ -240,7 +282,7 @@ class TestPatience:
 
         assert not session.make_room(session.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
         assert session.make_room(session.pool_of(step), 1, 3)
-        session.add_waiting(call(task_id=1))
+        session.submit(call(task_id=1))
         assert session.until_wait_report() == 0.0
         session.report_waiting()
 
@@ -251,10 +293,7 @@ class TestPatience:
     ) -> None:
         """Once, with what the cluster has."""
         monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
-        session.add_waiting(call(task_id=0))
-        session.mark_running(0)
-        session.answer(call(task_id=0), Returned(1))
-        session.add_waiting(call(task_id=1))
+        session.submit(call(task_id=1))
         assert session.until_wait_report() == 0.0
         session.report_waiting()
 
