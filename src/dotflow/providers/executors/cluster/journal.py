@@ -10,11 +10,11 @@ import math
 import os
 import pickle
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from dotflow import clock
 from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.protocol import PackReply, Reply
 
@@ -76,7 +76,7 @@ def delete_journals(run: str) -> None:
 
 def delete_old_journals() -> None:
     """Deletes journals that killed workers have left, of runs whose processes are gone."""
-    _delete(_path_of("*"), time.time() - MAX_AGE)
+    _delete(_path_of("*"), clock.now().timestamp() - MAX_AGE)
 
 
 def _delete(pattern: Path, before: float = math.inf) -> None:
