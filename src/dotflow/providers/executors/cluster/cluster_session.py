@@ -214,7 +214,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
         sent = self.packs[pack.name] = SentPack(pack)
         try:
             self.send(pack, sent)
-        except BaseException:
+        except BaseException:  # it takes no room
             del self.packs[pack.name]
             raise
 
