@@ -220,6 +220,36 @@ class TestTables:
         finally:
             postgres_server.run("UPDATE dotflow.meta SET format = 6, read_from = 6", dsn=dsn)
 
+    def test_a_newer_format_that_this_one_may_read_is_not_written(
+        self, history: HistoryPostgres, postgres_server: PostgresProcess
+    ) -> None:
+        """During a deploy, old code shows the runs. What it would write, newer code could take for its own."""
+        quick(history).start()
+        dsn = postgres_server.dsn(database="histories")
+        try:
+            postgres_server.run("UPDATE dotflow.meta SET format = 7, write_from = 7", dsn=dsn)
+            with contextlib.closing(HistoryPostgres(dsn)) as older:
+                assert [run.state for run in older.runs()] == ["Completed"]
+                with pytest.raises(HistoryError, match="this one can read but not write"):
+                    quick(older).submit()
+                with pytest.raises(HistoryError, match="this one can read but not write"):
+                    begin(older)
+            assert len(history.runs()) == 1
+        finally:
+            postgres_server.run("UPDATE dotflow.meta SET format = 6, write_from = 6", dsn=dsn)
+
+    def test_an_older_format_names_the_command_that_upgrades_it(
+        self, history: HistoryPostgres, postgres_server: PostgresProcess
+    ) -> None:
+        """Nothing changes the tables unasked."""
+        dsn = postgres_server.dsn(database="histories")
+        try:
+            postgres_server.run("UPDATE dotflow.meta SET format = 5, read_from = 5", dsn=dsn)
+            with pytest.raises(HistoryError, match=r"format 5, .* uses 6\. Run `dotflow history upgrade`"):
+                history.runs()
+        finally:
+            postgres_server.run("UPDATE dotflow.meta SET format = 6, read_from = 6", dsn=dsn)
+
 
 class TestFaults:
     """What goes wrong with the server reaches no run."""

@@ -1,25 +1,30 @@
 """HistoryPostgres and StoragePostgres behind poolers, in networks that swallow and cut, and with defaults of a role."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from dotflow import Config, Context, Control, DotFlow, action
+from dotflow import Config, Context, Control, DotFlow, action, clock
 from dotflow.abc.operations import Ending, Firing, Schedule, Submission
 from dotflow.core.approval import QuestionId
+from dotflow.core.events import RunEnded, TaskCompleted
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
 from dotflow.errors import HistoryError, InvalidArgument
-from dotflow.providers import HistoryPostgres, StoragePostgres
-from dotflow.providers.histories.postgres import link
+from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StoragePostgres
+from dotflow.providers.histories.postgres import late, link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
+from dotflow.providers.histories.sql.rows import HANDLERS
+from dotflow.serving import serve
 from tests.clouds.pgbouncer import BINARY, PgBouncer, PoolMode
 from tests.clouds.postgres import Database, PostgresProcess
 from tests.clouds.tcp_proxy import TcpProxy
-from tests.histories import take
+from tests.histories import begin, quick, take
 
 POOL_MODES: tuple[PoolMode, ...] = ("session", "transaction") if BINARY else ()
 #: What administrators give a role: www.postgresql.org/docs/current/runtime-config-client.html
@@ -352,6 +357,124 @@ class TestValues:
         assert made.submit(params={"text": text}) == submitted, "the same text is the same name"
         assert made.submit(params={"text": f"{text}."}) != submitted
         assert len(history.runs()) == 2
+
+
+def test_rows_of_an_outage_have_a_limit(
+    history: HistoryPostgres, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow for ever: beyond it they are dropped, and the end of the run reports how many."""
+    monkeypatch.setattr(late, "MAX_ROWS", 3)
+    monkeypatch.setattr(late, "LAST_PATIENCE", 0.2)
+    quick(history, name="before").start()
+    begin(history, "4f0c9a21", *(f"step{number}" for number in range(6)))
+    writer = history._late.get("4f0c9a21")
+    assert writer is not None
+    postgres_server.order("stop")
+    for task in range(6):
+        writer.add(HANDLERS[TaskCompleted], TaskCompleted(task, Context(task), clock.monotonic()))
+    while not writer._missing:
+        writer._retry_at = 0.0
+        writer.write()
+    assert not any(map(len, writer._waiting))
+    ended = RunEnded("shop", "4f0c9a21", TypeStatus.COMPLETED, clock.now(), TypeRunState.COMPLETED, "")
+    with pytest.raises(HistoryError, match=r"\d+ rows of the run 4f0c9a21 are not in 127\.0\.0\.1"):
+        history.record("4f0c9a21", ended)
+    postgres_server.order("start")
+
+
+class TestConnections:
+    """How many a process has."""
+
+    @staticmethod
+    def count(database: Database) -> int:
+        """The connections to the database but that of the question."""
+        statement = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+        return int(database.run(statement, database.name)[0][0])
+
+    def test_a_short_run_has_one(self, history: HistoryPostgres, database: Database) -> None:
+        counts: list[int] = []
+
+        @action
+        def count() -> None:
+            counts.append(self.count(database))
+
+        quick(history, count).start()
+        assert counts == [1]
+
+    def test_a_run_that_beats_has_two(self, history: HistoryPostgres, database: Database) -> None:
+        counts: list[int] = []
+
+        @action
+        def count() -> None:
+            history.database.presence.beat()
+            counts.append(self.count(database))
+
+        quick(history, count).start()
+        assert counts == [2]
+
+    def test_a_web_process_has_one(self, history: HistoryPostgres, database: Database) -> None:
+        """However many submissions and orders it makes."""
+        made = flow(history, params={"number": 0})
+        runs = [made.submit(params={"number": number}) for number in range(3)]
+        Control(made).cancel(runs[0])
+        assert self.count(database) <= 2  # one more while it reads
+
+    def test_a_server_has_one_for_each_use(self, history: HistoryPostgres, database: Database) -> None:
+        """Queue, beats and looks, events, and a reader."""
+        counts: list[int] = []
+
+        @action
+        def count() -> None:
+            history.database.presence.beat()
+            counts.append(self.count(database))
+
+        made = DotFlow(
+            Config(history=history, executor=ExecutorThread(), log=LogDefault(output="none")), workflow_id="report"
+        )
+        made.task.add(count)
+        made.submit()
+        serve(made, once=True)
+        assert counts[0] <= 5, counts
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_of_a_process_with_an_open_history_leaves_it_its_connections(
+    history: HistoryPostgres, database: Database
+) -> None:
+    """The child opens its own, and ends without a word to the parent's."""
+    submitted = [flow(history).submit()]
+    sessions = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    before = database.run(sessions, database.name)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            flow(history, params={"number": 0}).submit(params={"number": 1})
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    submitted.append(flow(history, params={"number": 0}).submit(params={"number": 2}))
+    assert len(history.runs()) == 3
+    assert {*before} <= {*database.run(sessions, database.name)}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    ["params = '{'", "params = '[1]'", "params = NULL", "state = 'Weird'", "workflow = NULL", "origin = NULL"],
+)
+def test_a_poisoned_row_of_the_queue_fails_alone(history: HistoryPostgres, database: Database, poison: str) -> None:
+    """The rest is served."""
+    made = DotFlow(
+        Config(history=history, executor=ExecutorThread(), log=LogDefault(output="none")),
+        workflow_id="report",
+        params={"number": 0},
+    )
+    made.task.add(one)
+    bad, good = (made.submit(params={"number": number}) for number in range(2))
+    database.run(f"UPDATE dotflow.runs SET {poison} WHERE run_id = %s", bad)
+    serve(made, once=True)
+    assert history.summary(good).state is TypeRunState.COMPLETED
 
 
 def test_a_restart_of_the_server_loses_no_row(history: HistoryPostgres, postgres_server: PostgresProcess) -> None:

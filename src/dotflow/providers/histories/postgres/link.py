@@ -332,6 +332,7 @@ class HistorySchema:
         self.dsn, self.name = dsn, name
         self.lock = lock_key(name)
         self.history_id: str | None = None
+        self._is_writable = True
         self._has_connected = False
         self.ahead: int | None = None
 
@@ -399,27 +400,34 @@ class HistorySchema:
             return
         if not rows or self.history_id not in (None, rows[0][0]):
             raise HistoryError(self.title, "it is another history than at the start. Start the program again")
-        found, written, read_from, _ = rows[0]
+        found, written, read_from, write_from = rows[0]
         if read_from > FORMAT:
             raise HistoryError(self.title, f"it has format {written}, and needs a newer dotflow")
+        self._is_writable = write_from <= FORMAT
         if written < READ_FROM:
             reason = f"it has format {written}, and this dotflow uses {FORMAT}. Run `dotflow history upgrade`"
             raise HistoryError(self.title, reason)
         self.history_id = found
 
     def prepare(self, link: Link) -> bool:
-        """Makes the tables unless they are there. Returns whether it has."""
+        """Makes the tables unless they are there. Returns whether it has. Raises HistoryError."""
         if self.history_id is not None:
+            self._check_writable()
             return False
 
         def make(connection: PostgresConnection) -> bool:
             self.identify(connection)
             if self.history_id is not None:
+                self._check_writable()
                 return False
             self._make(connection)
             return True
 
         return link.use(make, is_repeated=True)
+
+    def _check_writable(self) -> None:
+        if not self._is_writable:
+            raise HistoryError(self.title, "a newer dotflow has upgraded it, which this one can read but not write")
 
     def _make(self, connection: PostgresConnection) -> None:
         connection.begin(None, durable=True)
