@@ -287,8 +287,10 @@ class TestFaults:
             with contextlib.suppress(HistoryError):  # of the other thread, if it has tried meanwhile
                 history.record("4f0c9a21", TaskCompleted(0, Context(7), clock.monotonic()))
             ended = RunEnded("shop", "4f0c9a21", TypeStatus.COMPLETED, clock.now(), TypeRunState.COMPLETED, "")
+            began = clock.ticks()
             with pytest.raises(HistoryError, match=r"rows of the run 4f0c9a21 are not in 127\.0\.0\.1") as raised:
                 history.record("4f0c9a21", ended)
+            assert clock.ticks() - began < 10, "nor for what retention would delete"
             assert PASSWORD not in str(raised.value)
         finally:
             postgres_server.order("start")

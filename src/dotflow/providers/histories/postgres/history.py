@@ -159,7 +159,8 @@ class HistoryPostgres(SQLHistory):
 
     def sweep(self) -> None:
         with contextlib.suppress(HistoryError):  # busy, away, read-only: another sweep tries again
-            sweep(partial(self.database.run_on, self.database.events), self._forgetting, self.keep, SWEEP_BUDGET)
+            run = partial(self.database.run_on, self.database.events, patience=0)
+            sweep(run, self._forgetting, self.keep, SWEEP_BUDGET)
 
     def _forgetting(self, work: Callable[[Connection], Any]) -> Any:
         return self.database.events.transact(work, SHARED, durable=False, patience=0)
