@@ -27,7 +27,7 @@ STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
 LOCK: Final = "SELECT lock FROM runs WHERE run = ?"
 #: The moment of its last event, or of its last output.
 LAST: Final = """SELECT MAX(at) FROM (SELECT began + COALESCE(took, 0) AS at FROM attempts WHERE run = :run
-    UNION ALL SELECT at FROM output WHERE run = :run)"""
+    UNION ALL SELECT at FROM output WHERE run = :run) AS moments"""
 MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = ? WHERE run = ? AND state = {RUNNING}"
 #: The states of its tasks that have ended; of several attempts the last one.
 COUNT: Final = f"SELECT task, state FROM attempts WHERE run = ? AND item = {NO_ITEM} ORDER BY task, item, attempt"

@@ -81,7 +81,7 @@ QUEUED: Final = "SELECT COUNT(*) FROM wanted WHERE queued"
 ALL: Final = 2**63 - 1  # as a limit
 MANY_RUNS: Final = 2000  # runs
 COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
-    (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS})"""
+    (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS}) AS named"""
 
 Condition = tuple[str, tuple[Any, ...]]
 #: A paused run that another one has continued waits for nothing.
