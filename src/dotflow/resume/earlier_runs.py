@@ -54,7 +54,7 @@ class Restoration:
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
         edited: The tasks that are given a file that has changed since a run was cut off, and counts as its work.
         undecided: The tasks with a checkpoint that take what only the run knows, with the first of these sources.
-        verdicts: Those on the tasks that are neither restored nor a map that is, by task id.
+        verdicts: Of a plan, those on the tasks that are neither restored nor a map that is, by task id.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -459,7 +459,9 @@ class EarlierRuns:
         """Notes the verdict on a task that is neither restored nor a map that is."""
         if verdict.open is not None and not task.is_mapped:
             self._may_lack.add(task.task_id)
-        if self._cache is not None and isinstance(task, LinkedTask):
+        if self._cache is None:  # only a plan shows them
+            return
+        if isinstance(task, LinkedTask):
             verdict = self._cache.judge(task, got, verdict, self._tokens)
         result.verdicts[task.task_id] = verdict
 
