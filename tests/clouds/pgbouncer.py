@@ -76,7 +76,7 @@ class PgBouncer:
 
     def close(self) -> None:
         """Ends it at once, with its connections."""
-        self._process.terminate()
+        self._process.kill()  # on SIGTERM it waits for its clients, also for those of a machine that is gone
         self._process.wait()
         self._folder.cleanup()
 
