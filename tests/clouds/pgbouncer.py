@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -39,7 +40,7 @@ class PgBouncer:
         folder = Path(self._folder.name)
         with socket.create_server((host, 0)) as found:
             self.port: int = found.getsockname()[1]
-        self._users = folder / "users"
+        self._users, self._log = folder / "users", folder / "log"
         settings = {
             "listen_addr": host,
             "listen_port": self.port,
@@ -50,7 +51,7 @@ class PgBouncer:
             "max_client_conn": 500,
             "default_pool_size": 20,
             "server_login_retry": 1,
-            "logfile": folder / "log",
+            "logfile": self._log,
         }
         lines = [f"{name} = {value}" for name, value in settings.items()]
         config = folder / "pgbouncer.ini"
@@ -65,14 +66,21 @@ class PgBouncer:
         output = subprocess.DEVNULL
         self._process = subprocess.Popen([BINARY, "-q", config], stdout=output, stderr=output, **given)  # type: ignore[call-overload]
         while not self._answers(host):
-            assert self._process.poll() is None, (folder / "log").read_text()
+            assert self._process.poll() is None, self._log.read_text()
             time.sleep(0.01)  # there is no signal that it is ready
 
     def admit(self, role: str, password: str) -> None:
         """Lets a role in, and waits until it may."""
         escaped = password.replace('"', '""')
         self._users.write_text(f'{self._users.read_text()}"{role}" "{escaped}"\n')
-        self._process.send_signal(1)  # SIGHUP: it reads its files again, before the next login
+        read_before = self._count_readings()
+        self._process.send_signal(signal.SIGHUP)
+        while self._count_readings() == read_before:  # the next login is judged after it
+            assert self._process.poll() is None, self._log.read_text()
+            time.sleep(0.01)
+
+    def _count_readings(self) -> int:
+        return self._log.read_text().count("SIGHUP")
 
     def close(self) -> None:
         """Ends it at once, with its connections."""

@@ -1,7 +1,6 @@
 """HistorySQLite: the rows of runs, states that tell the truth, and a file that is busy, damaged, full or another's."""
 
 import contextlib
-import functools
 import os
 import pickle
 import signal
@@ -24,6 +23,7 @@ from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sql import retention
+from dotflow.providers.histories.sql.database import SQLiteConnection
 from dotflow.providers.histories.sqlite import writer
 from dotflow.providers.histories.sqlite.formats import FORMAT
 from dotflow.providers.histories.sqlite.live import Live
@@ -1037,7 +1037,7 @@ def test_wrong_arguments_are_refused(name: str, value: Any) -> None:
         HistorySQLite(**{name: value})
 
 
-class InterruptedConnection(sqlite3.Connection):
+class InterruptedConnection(SQLiteConnection):
     """A connection with Ctrl-C right after the first statement that begins with *interrupted*."""
 
     interrupted = ""
@@ -1055,8 +1055,9 @@ def test_an_interrupt_at_a_transaction_is_recorded(
     statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves no transaction open, in which the end of the run could not be written."""
-    connect = functools.partial(sqlite3.connect, factory=InterruptedConnection)
-    monkeypatch.setattr(sqlite3, "connect", connect)
+    connect = sqlite3.connect
+    given = {"factory": InterruptedConnection}
+    monkeypatch.setattr(sqlite3, "connect", lambda *to, **more: connect(*to, **{**more, **given}))
     history = HistorySQLite(tmp_path / "history.db")
     workflow = DotFlow(Config(history=history))
     workflow.task.add(action(lambda: 1))
