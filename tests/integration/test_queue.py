@@ -20,7 +20,7 @@ import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, Setting, action, clock
 from dotflow.abc.notify import RunMessage
-from dotflow.abc.operations import Ending
+from dotflow.abc.operations import Ending, Submission
 from dotflow.control import Control
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
@@ -165,6 +165,38 @@ def test_a_second_submission_of_a_queued_run_returns_its_id(make: Make) -> None:
     assert due <= clock.now()
     assert workflow.submit(params={"customer": 1}) == first  # the default
     assert workflow.submit(params={"customer": 2}) != first  # its name says it: another run
+
+
+def test_a_key_whose_name_a_queued_run_has_is_that_run(history: HistorySQLite) -> None:
+    """As that of a scheduled run, which is named by its moment. The key is known from then on."""
+    queue = history.operations()
+    run = queue.submit(Submission("report", "{}", "report#click"))
+    for _ in range(2):
+        assert queue.submit(Submission("report", "{}", "report#click", key="click")) == run
+    assert len(history.runs()) == 1
+
+
+def test_a_run_with_parameters_that_only_a_newer_server_knows_waits_for_that_one(
+    make: Make, history: HistorySQLite
+) -> None:
+    """While two versions serve, it goes back for 30 s, and no try is counted. Where none is newer, it fails."""
+    newer = make(params={"customer": 1, "day": 1})
+    run = newer.submit({"day": 2})
+    older = Server([make()], options={})
+    history.operations().declare([newer.declared()])  # after the older one has
+    with pytest.MonkeyPatch.context() as deploy:
+        deploy.setattr(type(history.operations()), "declare", lambda queue, workflows: None)
+        with older.start():
+            while (waiting := Control(history).run(run)).due == waiting.submitted:
+                clock.sleep(0.01)
+    assert waiting.state is TypeRunState.QUEUED
+    assert waiting.due is not None
+    assert waiting.due - clock.now() > timedelta(seconds=20)
+    assert history.database.run("SELECT tries FROM wanted") == [(0,)]
+
+    history.database.run("UPDATE wanted SET due = 1")
+    serve(make(), once=True)
+    assert Control(history).run(run).state is TypeRunState.FAILED
 
 
 def test_a_key_names_a_run(make: Make) -> None:

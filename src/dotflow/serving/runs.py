@@ -15,11 +15,21 @@ from dotflow.engine.orders import watch_orders
 from dotflow.engine.run import Run
 from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
 from dotflow.engine.submission import find_secret
-from dotflow.errors import DotflowError, HistoryError, StorageError, WorkflowBusy
+from dotflow.errors import (
+    DotflowError,
+    HistoryError,
+    InvalidArgument,
+    MissingParam,
+    NotServable,
+    StorageError,
+    UnknownParam,
+    WorkflowBusy,
+)
 from dotflow.serving.reports import Reports
 from dotflow.worker.files import ReadingEnded, reading_until
 
 BUSY_DELAY: Final = 1.0  # seconds until a run is tried again whose name runs elsewhere
+ANEW: Final = "was declared with other parameters by a newer server"
 LATER: Final = 30.0  # the same from the second time on, and for a storage that can't be used
 
 
@@ -64,6 +74,7 @@ class Runs:
     Args:
         workflows: The workflows by id.
         options: Arguments of `start` for all runs.
+        declared: Returns the parameters of a workflow as the history has them.
         reports: What people should know.
         wake: Wakes the loop.
         once: Whether it keeps the ids of those that have ended.
@@ -83,6 +94,7 @@ class Runs:
         self,
         workflows: Mapping[str, ServedWorkflow],
         options: dict[str, Any],
+        declared: Callable[[str], str | None],
         reports: Reports,
         wake: Callable[[], None],
         *,
@@ -90,6 +102,7 @@ class Runs:
     ) -> None:
         self._workflows = workflows
         self._options = options
+        self._declared = declared
         self._reports = reports
         self._wake = wake
         self._once = once
@@ -158,6 +171,7 @@ class Runs:
             self.waits.pop(claim.run_id, None)
             self._heed(run)
 
+        refused = None
         try:
             workflow = self._workflows[claim.workflow]
             if (refused := find_secret(claim.params, claim.name, reports.masks)) is not None:
@@ -177,6 +191,12 @@ class Runs:
             self._end(claimed, superseded_by(error))
         except (StorageError, HistoryError, OSError) as error:
             self._put_back(claimed, error, LATER)
+        except (UnknownParam, MissingParam, InvalidArgument) as error:
+            if refused is None and self._is_declared_anew(claim.workflow):
+                anew = NotServable(f"This server can't run it ({reports.text_of(error)})", f"{claim.workflow!r} {ANEW}")
+                self._put_back(claimed, anew, LATER)
+            else:
+                self._end(claimed, Ending(TypeRunState.FAILED, error=reports.text_of(error)))
         except BaseException as error:  # of its definition, or of dotflow itself
             if not isinstance(error, DotflowError):
                 reports.report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
@@ -184,6 +204,12 @@ class Runs:
         else:
             return
         self._leave(claimed)
+
+    def _is_declared_anew(self, workflow_id: str) -> bool:
+        """Returns whether the parameters of a workflow are others in the history than in this process."""
+        with contextlib.suppress(HistoryError):
+            return self._declared(workflow_id) != self._workflows[workflow_id].declared().params
+        return False
 
     def _stopping(self, run_id: str, workflow: ServedWorkflow) -> Callable[[], bool]:
         """Returns what says whether a run that is about to begin, and reads files for it, has to leave this process."""

@@ -77,7 +77,7 @@ class Server:
             workflow.check_servable(**options)
         self._reports = Reports(self._workflows)
         self._wakeup = WakeupEvent()
-        self._runs = Runs(self._workflows, options, self._reports, self._wake, once=once)
+        self._runs = Runs(self._workflows, options, self._queue.declared, self._reports, self._wake, once=once)
         self._signals = ShutdownSignals(self.request_stop, NOTICE)
         fired = workflows if names is None else ()
         self._schedules = Schedules(fired, self._reports, self._signals, self._queue.now, once=once)

@@ -23,6 +23,10 @@ JITTER: Final = 0.1  # of the time between two beats
 SILENCE: Final = 60  # seconds without a beat, by the clock of the database, after which a process is shown as dead
 BETWEEN_LOOKS: Final = 0.5  # seconds; several servers of a process share what they see
 
+SELDOM: Final = 1.0  # seconds between two looks for news
+OFTEN: Final = 0.2  # the same for BUSY seconds after some
+BUSY: Final = 10.0
+
 LOCK_SIZE: Final = 7  # bytes of a number that no two processes have
 BEAT_SIZE: Final = 6
 
@@ -290,6 +294,7 @@ class PostgresWatch(Watch):
         assert lock is not None
         self._held = lock
         self._revision = ""
+        self._look_at = self._busy_until = 0.0
         presence.begin_watch()
 
     @property
@@ -306,8 +311,15 @@ class PostgresWatch(Watch):
             raise HistoryError(self._title, reason)
 
     def has_news(self) -> bool:
+        """Looks once a second, and five times a second for a while after there was something."""
+        now = clock.ticks()
+        if now < self._look_at and clock.source is None:
+            return False
         revision = self._find_revision()
         is_new, self._revision = revision != self._revision, revision
+        self._busy_until = now + BUSY if is_new else self._busy_until
+        pause = SELDOM if now >= self._busy_until else OFTEN
+        self._look_at = now + pause * random.uniform(1 - JITTER, 1 + JITTER)
         return is_new
 
     def renew(self) -> None:

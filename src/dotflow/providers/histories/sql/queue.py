@@ -81,7 +81,7 @@ BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
 SET_PARAMS: Final = "UPDATE runs SET params = ? WHERE run = ?"  # those that do not name it may differ
-MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
+MERGE: Final = "UPDATE wanted SET priority = ?, due = ?, key = COALESCE(key, ?) WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, TRUE, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
@@ -996,10 +996,10 @@ def _submit(connection: Connection, wanted: Submission, own: str | None = None, 
                 newest = {**stored, **{name: given[name] for name in given[SETTINGS]}}
                 connection.execute(SET_PARAMS, (json.dumps(newest), run))
             return str(run_id)
-    elif wanted.name is not None:
+    if wanted.name is not None:
         for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
             if rules.is_place(priority, earlier):
-                connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
+                connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), wanted.key, run))
                 connection.execute(SET_PARAMS, (wanted.params, run))
                 return str(run_id)
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
