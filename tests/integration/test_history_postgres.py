@@ -103,7 +103,9 @@ class TestNames:
         assert main(["diff", runs[0].run_id, runs[1].run_id, "--history", "postgres"]) in (0, 1)
         assert main(["report", "last", "-o", "run.html", "--history", "postgres"]) == 0
         assert main(["forget", "--all", "--yes", "--history", "postgres"]) == 0
-        assert PASSWORD not in capsys.readouterr().out + Path("run.html").read_text()
+        written = capsys.readouterr().out
+        assert "runs deleted. The database reuses the space." in written
+        assert PASSWORD not in written + Path("run.html").read_text()
         assert history_at("postgres").runs() == []
 
     @pytest.mark.parametrize("command", [("runs",), ("show",), ("start", "--step", "jobs.extract")])

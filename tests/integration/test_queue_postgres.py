@@ -1,5 +1,6 @@
 """The queue in Postgres: who is taken over, and who goes on; each history here is that of a machine of its own."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -22,6 +23,7 @@ from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, Stora
 from dotflow.providers.histories.postgres import link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.serving import Server
+from dotflow.serving.duties import Machines
 from tests.clouds.postgres import PostgresProcess
 from tests.histories import take
 
@@ -95,11 +97,11 @@ def machines(
 
 
 PassTime = Callable[..., list[Any]]
-Machines = tuple[Machine, Machine]
+TwoMachines = tuple[Machine, Machine]
 
 
 def test_a_process_whose_beat_stands_still_for_45_seconds_is_taken_over(
-    machines: Machines, pass_time: PassTime
+    machines: TwoMachines, pass_time: PassTime
 ) -> None:
     """Not before; its run is Crashed and continued, its server and its row are gone."""
     dead, server = machines
@@ -114,7 +116,7 @@ def test_a_process_whose_beat_stands_still_for_45_seconds_is_taken_over(
     assert len(server.history.database.run("SELECT server FROM servers")) == 1
 
 
-def test_a_process_that_beats_keeps_its_runs(machines: Machines, pass_time: PassTime) -> None:
+def test_a_process_that_beats_keeps_its_runs(machines: TwoMachines, pass_time: PassTime) -> None:
     """However long they take."""
     one, server = machines
     run = one.workflow.submit()
@@ -125,7 +127,7 @@ def test_a_process_that_beats_keeps_its_runs(machines: Machines, pass_time: Pass
 
 
 def test_a_thawed_process_keeps_what_was_not_taken_yet(
-    machines: Machines, pass_time: PassTime, monkeypatch: pytest.MonkeyPatch
+    machines: TwoMachines, pass_time: PassTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It beats between the decision of another process and its transaction, which finds another number."""
     one, server = machines
@@ -147,7 +149,7 @@ def test_a_thawed_process_keeps_what_was_not_taken_yet(
 
 
 def test_what_a_thawed_process_records_of_a_run_that_was_taken_over_is_dropped(
-    machines: Machines, pass_time: PassTime
+    machines: TwoMachines, pass_time: PassTime
 ) -> None:
     """Its running step ends with a value that no run has: the history keeps that it was cut off, and why."""
     one, server = machines
@@ -171,7 +173,7 @@ def test_what_a_thawed_process_records_of_a_run_that_was_taken_over_is_dropped(
     assert crashed[0][0] == "Crashed"
 
 
-def test_a_process_that_was_taken_over_serves_on_with_a_new_row(machines: Machines, pass_time: PassTime) -> None:
+def test_a_process_that_was_taken_over_serves_on_with_a_new_row(machines: TwoMachines, pass_time: PassTime) -> None:
     """What it writes of the run is refused, it claims nothing by its old row, and others know its new one."""
     one, server = machines
     one.workflow.submit()
@@ -197,7 +199,7 @@ def test_a_process_that_was_taken_over_serves_on_with_a_new_row(machines: Machin
 
 
 def test_a_process_without_an_answered_beat_for_30_seconds_claims_nothing(
-    machines: Machines, pass_time: PassTime
+    machines: TwoMachines, pass_time: PassTime
 ) -> None:
     """And one for 15 s takes no run over: it may be the one that is cut off."""
     one, server = machines
@@ -213,7 +215,7 @@ def test_a_process_without_an_answered_beat_for_30_seconds_claims_nothing(
     assert server.server.take_over() == []
 
 
-def test_an_answer_that_was_lost_ends_no_server(machines: Machines, pass_time: PassTime) -> None:
+def test_an_answer_that_was_lost_ends_no_server(machines: TwoMachines, pass_time: PassTime) -> None:
     """The row has a beat that this process has sent: it goes on from there."""
     one, _ = machines
     heart = one.presence._heart
@@ -230,7 +232,7 @@ def test_an_answer_that_was_lost_ends_no_server(machines: Machines, pass_time: P
 
 
 def test_a_look_for_news_while_postgres_is_away_ends_no_server(
-    machines: Machines, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+    machines: TwoMachines, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There may be some: the claim that follows reports what is wrong, and is tried again."""
     monkeypatch.setattr(link, "PATIENCE", 0.1)
@@ -246,7 +248,7 @@ def test_a_look_for_news_while_postgres_is_away_ends_no_server(
     assert server.history.revision() == server.history.revision()
 
 
-def test_a_cloned_process_ends_its_server(machines: Machines, pass_time: PassTime) -> None:
+def test_a_cloned_process_ends_its_server(machines: TwoMachines, pass_time: PassTime) -> None:
     """Its row has a beat that it has not sent: both would run the same."""
     one, _ = machines
     one.history.database.run("UPDATE beats SET beat = 5 WHERE lock = ?", (one.presence.lock,))
@@ -256,7 +258,7 @@ def test_a_cloned_process_ends_its_server(machines: Machines, pass_time: PassTim
         one.server.check()
 
 
-def test_a_row_that_is_gone_is_that_of_a_dead_process(machines: Machines, pass_time: PassTime) -> None:
+def test_a_row_that_is_gone_is_that_of_a_dead_process(machines: TwoMachines, pass_time: PassTime) -> None:
     """At once: a process removes its row when it ends, and a take-over does."""
     one, server = machines
     run = one.workflow.submit()
@@ -267,7 +269,9 @@ def test_a_row_that_is_gone_is_that_of_a_dead_process(machines: Machines, pass_t
     assert taken.run_id == run
 
 
-def test_a_claim_whose_answer_was_lost_is_taken_over_by_its_own_server(machines: Machines, pass_time: PassTime) -> None:
+def test_a_claim_whose_answer_was_lost_is_taken_over_by_its_own_server(
+    machines: TwoMachines, pass_time: PassTime
+) -> None:
     """At once: the history has the run as this server's, which does not have it. What it has, it keeps."""
     one, _ = machines
     run = one.workflow.submit()
@@ -279,7 +283,7 @@ def test_a_claim_whose_answer_was_lost_is_taken_over_by_its_own_server(machines:
     assert one.take().run_id == taken.continued_by
 
 
-def test_a_run_of_a_process_that_is_cut_off_ends_after_its_step(machines: Machines, pass_time: PassTime) -> None:
+def test_a_run_of_a_process_that_is_cut_off_ends_after_its_step(machines: TwoMachines, pass_time: PassTime) -> None:
     """Another process may have the run: its running step is saved, the next one begins in a run that continues it."""
     one, _ = machines
     one.presence._stop.set()
@@ -347,7 +351,7 @@ def test_processes_that_submit_claim_cancel_and_end_at_once_lose_nothing(postgre
         assert connection.execute(DEADLOCKS).fetchone() == before
 
 
-def test_the_clock_of_the_database_says_what_is_due(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_the_database_says_what_is_due(machines: TwoMachines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not that of a machine, which may be wrong by hours: neither of one that submits, nor of one that claims."""
     one, server = machines
     right = clock.now
@@ -357,8 +361,40 @@ def test_the_clock_of_the_database_says_what_is_due(machines: Machines, monkeypa
 
     assert server.take().run_id == first
     assert take(server.server, "report") is None
-    moments = {run.run_id: run.submitted for run in one.history.runs()}
-    assert max(moments[later], moments[first]) < right() + timedelta(minutes=1)
+    moments = [run.submitted for run in one.history.runs() if run.submitted is not None]
+    assert max(moments) < right() + timedelta(minutes=1)
+    assert later in [run.run_id for run in one.history.runs()]
     monkeypatch.setattr(clock, "now", lambda: right() - timedelta(hours=5))
     assert server.history.operations().now() > right() - timedelta(minutes=1)
     assert server.server.next_due() is not None
+
+
+def test_a_server_reports_where_it_serves_and_what_other_machines_can_not_restore(
+    machines: TwoMachines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once: a folder of one machine has no values for a run that another one takes over."""
+    one, server = machines
+    one.history.database.run("UPDATE servers SET process = 'web-9:1' WHERE server = ?", (one.server.server_id,))
+    lines: list[str] = []
+    workflow = DotFlow(
+        Config(
+            history=server.history,
+            storage=StorageFile(server.workflow.config.storage.path),  # type: ignore[attr-defined]
+            log=LogDefault(level="info"),
+        ),
+        workflow_id="report",
+        params={"customer": 1},
+    )
+    workflow.task.add(double)
+    duty = Machines(server.server, {"report": workflow}, lines.append)
+    for _ in range(2):
+        duty.look()
+
+    (line,) = lines
+    assert line.startswith("'report' keeps its values on this machine (/")
+    assert line.endswith("Use StoragePostgres, StorageS3 or StorageGCS.")
+
+    with Server([workflow], options={}).start():
+        pass
+    written = capsys.readouterr()
+    assert re.search(r"Serves report on .*schema 'dotflow', as \S+ \(2 other servers\)\.", written.out + written.err)

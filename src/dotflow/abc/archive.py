@@ -58,9 +58,11 @@ class Archive(ABC):
 
     Attributes:
         pickle: Whether pickled copies are read. Reading a pickle can run any program.
+        reuses_space: Whether what is forgotten makes room for other runs, and none outside of the history.
     """
 
     pickle: bool = False
+    reuses_space: bool = False
 
     def why_foreign(self) -> str:
         """Returns why nothing that the history says is run unasked; "" for this user's own history."""

@@ -492,19 +492,32 @@ class Operations(ABC):
         """Takes the queued continuation of a name for a run in this process; None if there is none."""
 
 
+class Neighbour(NamedTuple):
+    """Another server of a history: its host, and the ids of its workflows."""
+
+    host: str
+    workflows: Collection[str]
+
+
 class QueueServer(ABC):
     """A process that takes runs from a queue. It writes the states of these runs only while they are its own.
 
     Attributes:
         server_id: What the history calls it; no other history has a server of this id.
+        location: Where the history is, for people.
         may_take_over: Whether the last look has found a process dead for the first time.
     """
 
     server_id: str
+    location: str = ""
     may_take_over: bool = False
 
     def check(self) -> None:  # noqa: B027 (optional)
         """Raises HistoryError if the history was deleted or replaced: what other processes have done is unknown."""
+
+    def neighbours(self) -> Sequence[Neighbour] | None:
+        """Returns the living servers beside this one; None where all of a history are on one machine."""
+        return None
 
     @abstractmethod
     def knows(self, server_id: str) -> bool:

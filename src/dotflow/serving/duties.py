@@ -12,12 +12,20 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.submission import find_secret
 from dotflow.errors import HistoryError
+from dotflow.providers.storages.file import StorageFile
+from dotflow.providers.storages.sqlite import StorageSQLite
+from dotflow.records.environment import process_name
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 
 DAY: Final = 86_400.0  # seconds
 RETRY: Final = 5.0  # seconds until what the history has refused is tried again
 
+LOCAL: Final = (StorageFile, StorageSQLite)
+ON_ONE: Final = (
+    "if another machine takes a run over, it begins anew, and finished steps run again. Use StoragePostgres, StorageS3 "
+    "or StorageGCS."
+)
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
 
 
@@ -149,6 +157,25 @@ class Neighbours:
         for workflow in set(self._server.scheduled_elsewhere()) - self._reported:
             self._reported.add(workflow)
             self._report(f"A schedule of its own runs {workflow!r}, too: {SCHEDULED}")
+
+
+class Machines:
+    """Reports the workflows that another machine serves, too, and whose values are on this one: each once."""
+
+    def __init__(
+        self, server: QueueServer, workflows: Mapping[str, ServedWorkflow], report: Callable[[str], None]
+    ) -> None:
+        self._server = server
+        self._report = report
+        storages = {one: workflow.config.storage for one, workflow in workflows.items()}
+        self._paths = {one: storage.path for one, storage in storages.items() if isinstance(storage, LOCAL)}
+
+    def look(self) -> None:
+        """Reports those that another machine serves now."""
+        host = process_name().rpartition(":")[0]
+        for neighbour in (self._server.neighbours() or ()) if self._paths else ():
+            for workflow in self._paths.keys() & neighbour.workflows if neighbour.host != host else ():
+                self._report(f"{workflow!r} keeps its values on this machine ({self._paths.pop(workflow)}): {ON_ONE}")
 
 
 class Retention:

@@ -14,9 +14,10 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.engine.submission import queue_of, why_no_history
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory, NotServable
 from dotflow.providers.schedulers.runs import ShutdownSignals
+from dotflow.records.environment import process_name
 from dotflow.records.record import RunSummary
 from dotflow.serving.alarms import Alarms
-from dotflow.serving.duties import Answers, Claims, Duty, Neighbours, Pauses, Retention, TakeOvers
+from dotflow.serving.duties import Answers, Claims, Duty, Machines, Neighbours, Pauses, Retention, TakeOvers
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 from dotflow.serving.schedules import Schedules
@@ -125,6 +126,10 @@ class Server:
             for workflow in self._workflows.values():
                 if not workflow.config.storage.outlives_process:
                     self._reports.report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
+            if (neighbours := server.neighbours()) is not None:
+                host, others = process_name().rpartition(":")[0], len(neighbours)
+                beside = f"{others} other server{'' if others == 1 else 's'}"
+                self._reports.report(f"Serves {', '.join(self._workflows)} on {server.location}, as {host} ({beside}).")
             fired = () if self._names is not None else tuple(self._workflows.values())
             storages = Storages(fired, self._history, server, self._reports.report)
             with triggered_by("queue"), clock.join(), contextlib.closing(storages):
@@ -148,6 +153,7 @@ class Server:
                 TakeOvers(server, self._runs, self._reports),
                 Answers(server, report),
                 Neighbours(server, report),
+                Machines(server, self._workflows, report),
                 storages,
                 Pauses(self._queue, self._workflows, report),
                 Retention(self._history, report),

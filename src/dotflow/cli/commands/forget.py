@@ -33,4 +33,5 @@ def forget(runs: tuple[str, ...], older_than: str | None, everything: bool, yes:
         which = "all runs that have ended" if everything else f"all runs that ended more than {older_than} ago"
         click.confirm(f"Delete {which}?", abort=True, err=True)
     count = archive.forget(*runs, older_than=0 if everything else age)
-    click.echo(f"{pluralize(count, 'run')} deleted.")
+    reuse = " The database reuses the space." if count and archive.reuses_space else ""
+    click.echo(f"{pluralize(count, 'run')} deleted.{reuse}")

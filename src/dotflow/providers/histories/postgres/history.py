@@ -81,6 +81,7 @@ class HistoryPostgres(SQLHistory):
     """
 
     measures_usage = True
+    reuses_space = True
     database: PostgresDatabase
     _queue: "SQLQueue | None"
 

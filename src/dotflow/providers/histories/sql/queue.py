@@ -18,6 +18,7 @@ from dotflow.abc.operations import (
     Firing,
     LeftRun,
     LongQueued,
+    Neighbour,
     Operations,
     Order,
     QueueServer,
@@ -108,6 +109,7 @@ GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, pa
     resumed_comment) = (NULL, NULL, NULL, paused_at, ?, ?, ?) WHERE workflow = ?"""
 RESUMED: Final = "SELECT resumed_by, resumed_comment FROM workflows WHERE workflow = ? AND resumed_by IS NOT NULL"
 SERVERS: Final = "SELECT server, lock FROM servers WHERE server <> ?"
+NEIGHBOURS: Final = "SELECT process, lock, workflows FROM servers WHERE server <> ?"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 IS_REGISTERED: Final = "SELECT 1 FROM servers WHERE server = ?"
@@ -607,6 +609,7 @@ class SQLQueueServer(QueueServer):
         self._database = queue.database
         self._presence = self._database.presence
         self._workflows = workflows
+        self.location = self._database.place
         self._server = self.server_id = _new_id()
         self._is_unknown = False  # whether the database has lost this server
         self._dead: dict[tuple[int, str], float] = {}  # runs whose process was found dead, their names, and when
@@ -632,6 +635,16 @@ class SQLQueueServer(QueueServer):
             reason = "it was emptied, or another server has taken this one for dead, so the runs of other processes are"
             reason += " unknown. Start the server again"
             raise HistoryError(f"The history {self._database.place} can't be used", reason)
+
+    def neighbours(self) -> Sequence[Neighbour] | None:
+        if not self._watch.goes_on:
+            return None
+        rows = self._database.run(NEIGHBOURS, (self._server,))
+        return [
+            Neighbour(process.rpartition(":")[0], served_of([(lock, workflows)], self._presence))
+            for process, lock, workflows in rows
+            if self._presence.is_held(lock)
+        ]
 
     def knows(self, server_id: str) -> bool:
         return bool(self._database.run(IS_REGISTERED, (server_id,)))
