@@ -373,7 +373,7 @@ class RunGraph:
         first = owners[0]
         key = (first.task_id,) if first.nest is None else first.nest.tasks, first.level
         if key not in self._units:
-            self._units[key] = Unit(first.nest, first.level)
+            self._units[key] = Unit(first.nest)
         unit = self._units[key]
         for owner in owners:
             if owner.task_id not in unit.inputs:

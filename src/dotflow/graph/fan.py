@@ -23,10 +23,9 @@ class Unit:
         inputs: What the children of each owner take.
     """
 
-    def __init__(self, nest: Nest | None, level: int) -> None:
+    def __init__(self, nest: Nest | None) -> None:
         self.nest = nest
         self.inputs: dict[int, ByItem] = {}
-        self._level = level
         self._orders: dict[Group, tuple[list[int], Mapping[int, Sequence[int]]]] = {}
 
     @property

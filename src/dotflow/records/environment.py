@@ -96,8 +96,13 @@ def _read(path: Path) -> str:
 
 def process_name() -> str:
     """Returns the host and the id of this process: `host:1234`."""
+    return f"{host_name()}:{os.getpid()}"
+
+
+def host_name() -> str:
+    """Returns the name of this machine."""
     if hasattr(os, "uname"):
-        return f"{os.uname().nodename}:{os.getpid()}"
+        return os.uname().nodename
     import socket  # here: it takes milliseconds
 
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return socket.gethostname()

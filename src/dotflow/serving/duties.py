@@ -14,7 +14,7 @@ from dotflow.engine.submission import find_secret
 from dotflow.errors import HistoryError
 from dotflow.providers.storages.file import StorageFile
 from dotflow.providers.storages.sqlite import StorageSQLite
-from dotflow.records.environment import process_name
+from dotflow.records.environment import host_name
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 
@@ -172,7 +172,7 @@ class Machines:
 
     def look(self) -> None:
         """Reports those that another machine serves now."""
-        host = process_name().rpartition(":")[0]
+        host = host_name()
         for neighbour in (self._server.neighbours() or ()) if self._paths else ():
             for workflow in self._paths.keys() & neighbour.workflows if neighbour.host != host else ():
                 self._report(f"{workflow!r} keeps its values on this machine ({self._paths.pop(workflow)}): {ON_ONE}")

@@ -14,7 +14,7 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.engine.submission import queue_of, why_no_history
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory, NotServable
 from dotflow.providers.schedulers.runs import ShutdownSignals
-from dotflow.records.environment import process_name
+from dotflow.records.environment import host_name
 from dotflow.records.record import RunSummary
 from dotflow.serving.alarms import Alarms
 from dotflow.serving.duties import Answers, Claims, Duty, Machines, Neighbours, Pauses, Retention, TakeOvers
@@ -127,9 +127,11 @@ class Server:
                 if not workflow.config.storage.outlives_process:
                     self._reports.report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
             if (neighbours := server.neighbours()) is not None:
-                host, others = process_name().rpartition(":")[0], len(neighbours)
+                others = len(neighbours)
                 beside = f"{others} other server{'' if others == 1 else 's'}"
-                self._reports.report(f"Serves {', '.join(self._workflows)} on {server.location}, as {host} ({beside}).")
+                self._reports.report(
+                    f"Serves {', '.join(self._workflows)} on {server.location}, as {host_name()} ({beside})."
+                )
             fired = () if self._names is not None else tuple(self._workflows.values())
             storages = Storages(fired, self._history, server, self._reports.report)
             with triggered_by("queue"), clock.join(), contextlib.closing(storages):

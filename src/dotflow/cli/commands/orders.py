@@ -15,7 +15,7 @@ from dotflow.control import Control
 from dotflow.core.text import GENERATED
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused
-from dotflow.records.environment import process_name
+from dotflow.records.environment import host_name
 from dotflow.records.record import RunRecord, RunSummary
 from dotflow.report.orders import (
     PAUSED,
@@ -256,5 +256,5 @@ def _value_of(text: str | None) -> object:
 def _process_here(run: RunRecord) -> str:
     """Returns the id of the process of a `dotflow start` on this machine; "" of any other run."""
     host, _, process = run.process.rpartition(":")
-    is_here = host == process_name().rpartition(":")[0]
+    is_here = host == host_name()
     return process if is_here and run.trigger == "command" and run.state is TypeRunState.RUNNING else ""

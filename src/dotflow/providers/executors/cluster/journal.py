@@ -49,13 +49,12 @@ class Journal:
     def end(self, place: int, reply: Reply) -> None:
         """Notes what came of a call."""
         if self._descriptor is not None and protocol.size_of(reply.parts) <= MAX_KEPT:
-            parts = [bytes(part) for part in reply.parts]
-            self._write((place, (*reply[:6], parts, reply.seconds)))
+            self._write((place, reply.plain()))
 
     def _write(self, record: tuple[int, Any]) -> None:
         assert self._descriptor is not None
         with contextlib.suppress(OSError):
-            os.write(self._descriptor, pickle.dumps(record))
+            os.write(self._descriptor, pickle.dumps(record, protocol=5))
 
     def close(self) -> None:
         """Closes it. It stays until the run has the reply of the pack."""

@@ -411,23 +411,18 @@ class HistorySchema:
 
     def prepare(self, link: Link) -> bool:
         """Makes the tables unless they are there. Returns whether it has. Raises HistoryError."""
-        if self.history_id is not None:
-            self._check_writable()
-            return False
 
         def make(connection: PostgresConnection) -> bool:
             self.identify(connection)
             if self.history_id is not None:
-                self._check_writable()
                 return False
             self._make(connection)
             return True
 
-        return link.use(make, is_repeated=True)
-
-    def _check_writable(self) -> None:
+        is_made = self.history_id is None and link.use(make, is_repeated=True)
         if not self._is_writable:
             raise HistoryError(self.title, "a newer dotflow has upgraded it, which this one can read but not write")
+        return is_made
 
     def _make(self, connection: PostgresConnection) -> None:
         connection.begin(None, durable=True)

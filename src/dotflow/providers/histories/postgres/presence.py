@@ -3,7 +3,6 @@
 import contextlib
 import random
 import secrets
-import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
 from dotflow.providers.histories.postgres.link import HistorySchema, Link, PostgresConnection
 from dotflow.providers.histories.sql.database import AnswerLost, Connection, Presence, Watch
-from dotflow.records.environment import process_name
+from dotflow.records.environment import host_name, process_name
 from dotflow.worker.interrupts import in_forked_child
 
 T = TypeVar("T")
@@ -227,7 +226,7 @@ class PostgresPresence(Presence):
     def _first_beat(self, link: Link) -> Heartbeat:
         """Makes the row, with a new key: the watchers of an old one go on with what they know of it."""
         heart = Heartbeat.new(_number(LOCK_SIZE) or 1, _number(BEAT_SIZE), clock.elapsed(), self.rhythm)
-        values = (heart.lock, heart.beat, process_name(), socket.gethostname())
+        values = (heart.lock, heart.beat, process_name(), host_name())
         self._call(link, lambda connection: connection.native(FIRST_BEAT.format(schema=self._name), values))
         self._own.add(heart.lock)
         return heart
