@@ -488,7 +488,7 @@ def test_the_commands_take_and_print_the_name_of_an_inner_item(
     assert "site[0].page[1].fetch: Failed" in run(*log, "site.page.fetch")
     assert "site[0].page[1].fetch: Failed" in run(*log, "site[0]")
     assert "site[2].check[1]: Failed" in run(*log, "site[2].check")
-    assert "check" not in run(*log, "site[0]")
+    assert "site[2]" not in run(*log, "site[0]")
     page = run("report", "last", "-o", str(tmp_path / "page.html"), "--history", path)
     assert "Can't" not in page
     assert "site[0].page[1].fetch" in (tmp_path / "page.html").read_text("utf-8")
