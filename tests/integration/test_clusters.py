@@ -728,7 +728,10 @@ class TestStops:
     def test_no_process_of_a_cancelled_run_stays_on_dasks_workers(
         self, dask_client: Any, make_workflow: MakeWorkflow
     ) -> None:
-        """Thousands of tasks may be queued on the workers; what is still begun of them after the end, they drop."""
+        """Thousands of tasks may be queued on the workers; what is still begun of them after the end, they drop.
+
+        Each worker keeps its fork server, from which the processes of the next run begin.
+        """
         workflow = make_workflow(executor=ExecutorDask(dask_client))
         workflow.task.add([action(lambda: None)] * 3000)
         run = workflow.launch(lambda: None, mode="parallel")
@@ -737,7 +740,9 @@ class TestStops:
         assert run.wait(30)
 
         def children() -> dict[str, int]:
-            counted: dict[str, int] = dask_client.run(lambda: len(psutil.Process().children(recursive=True)))
+            counted: dict[str, int] = dask_client.run(
+                lambda: sum(child.ppid() != os.getpid() for child in psutil.Process().children(recursive=True))
+            )
             return counted
 
         wait_for(lambda: not any(children().values()), "the end of the processes", seconds=10)
@@ -804,6 +809,73 @@ def address(kind: str, request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{kind.lower()}_cluster").address)
 
 
+class TestFurtherRuns:
+    """What a cluster has of earlier runs makes the next one short."""
+
+    def test_a_worker_keeps_its_fork_server_for_the_next_run(
+        self, dask_executor: Executor, make_workflow: MakeWorkflow
+    ) -> None:
+        """A run starts no interpreter on a worker that has made an attempt before; its processes are its own."""
+
+        @action
+        def step() -> tuple[int, int]:
+            time.sleep(0.2)  # long enough for all four threads of the workers
+            return os.getppid(), os.getpid()
+
+        def run() -> set[tuple[int, int]]:
+            workflow = make_workflow(executor=dask_executor)
+            workflow.task.add([step] * 4)
+            return {task.value for task in workflow.start(mode="parallel").tasks}
+
+        run()
+        (first, second) = run(), run()
+
+        assert {server for server, _ in first} == {server for server, _ in second}
+        assert not {process for _, process in first} & {process for _, process in second}
+
+    def test_a_worker_is_asked_for_its_versions_once(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that joins later is asked, and the differences of all are in the log of each run."""
+        from distributed import Client
+
+        asked: list[list[str]] = []
+        with Client(own_dask.address, set_as_default=False) as client:
+            run_there = client.run
+
+            def counted(function: Any, *arguments: Any, **options: Any) -> Any:
+                if function.__name__ == "describe":
+                    asked.append(options["workers"])
+                return run_there(function, *arguments, **options)
+
+            def run() -> list[str]:
+                log = LogList()
+                workflow = make_workflow(executor=ExecutorDask(client), log=log)
+                workflow.task.add(action(lambda: 1))
+                workflow.start()
+                return log.told
+
+            here = os.getpid()
+
+            def make_describe(engine: str) -> Callable[[], dict[str, str]]:
+                def describe() -> dict[str, str]:
+                    return {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
+
+                return describe
+
+            monkeypatch.setattr("dotflow.providers.executors.cluster.protocol.make_describe", make_describe)
+            client.wait_for_workers(2)
+            monkeypatch.setattr(client, "run", counted)
+            first, second = run(), run()
+            own_dask.add_worker()
+            client.wait_for_workers(3)
+            run()
+
+        assert [len(workers) for workers in asked] == [2, 1]
+        assert len(first) == 1
+        assert second == first
+
+
 class TestVersions:
     def test_different_versions_are_reported(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
@@ -816,6 +888,7 @@ class TestVersions:
 
         module = "cluster.protocol" if isinstance(executor, ExecutorDask) else "ray.ray_session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
+        monkeypatch.setattr("dotflow.providers.executors.dask.dask_session._versions", {})
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add([action(lambda: 1)] * 3)

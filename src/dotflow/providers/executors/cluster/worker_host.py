@@ -14,7 +14,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.capture.worker_output import WorkerOutput
 from dotflow.processes.channel import CALL, SHARED, STEP, keep_shared
-from dotflow.processes.forkserver import ForkServer
+from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.journal import Journal, delete_journal, delete_old_journals
@@ -123,7 +123,7 @@ class WorkerHost:
     def __init__(self, max_processes: int) -> None:
         self._max_processes = max_processes
         self._lock = threading.Lock()
-        self._start = ForkServer({}, captured=True)
+        self._start = KeptForkServer({}, captured=True)  # the worker keeps it for the next run
         self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._packs: dict[str, RunningPack] = {}

@@ -4,11 +4,13 @@ That is the checks before the run, events of the workers, their threads, and lar
 """
 
 import asyncio
+import atexit
 import contextlib
 import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent import futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 REPLY_TIMEOUT: Final = 10.0  # seconds
+EXIT_TIMEOUT: Final = 1.0  # seconds that the interpreter's exit waits for the ends of runs
+HERE: Final = ""  # the id of this process
 SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a pack is sent as data: Dask expects small tasks
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
@@ -67,24 +71,41 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
     """
     describe = protocol.make_describe("distributed")
     try:
-        client.register_plugin(dask_remote.make_once_plugin())
-        scheduler = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
-        workers: Mapping[str, protocol.Versions] = {}
+        survey = client.run_on_scheduler(dask_remote.make_survey(), asynchronous=True)
+        scheduler, workers = wait_for(client, survey, REPLY_TIMEOUT)
+        known = _versions.get(scheduler)
+        if known is None:
+            client.register_plugin(dask_remote.make_once_plugin())
+            there = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
+            known = {HERE: describe(), scheduler: there}
+        described = {name: known[name] for name in (HERE, scheduler, *workers.values()) if name in known}
+        new = [address for address, name in workers.items() if name not in known]
         try:
-            workers = wait_for(client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT)
+            if new:
+                asked = client.run(describe, workers=new, on_error="ignore", asynchronous=True)
+                for address, versions in wait_for(client, asked, REPLY_TIMEOUT).items():
+                    described[workers[address]] = versions
         except TimeoutError:  # one worker that hangs must not stop the others
             say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
+        _versions[scheduler] = described
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
         raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
-    here = describe()
-    without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
+    here = described[HERE]
+    places = {address: described[name] for address, name in workers.items() if name in described}
+    without = sorted(address for address, versions in places.items() if versions["dotflow"] == "not installed")
     if without:
         raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
-    if scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
-        scheduler = {**scheduler, "dotflow": here["dotflow"]}
-    for sentence in protocol.differences(here, {"the scheduler": scheduler, **workers}):
+    of_scheduler = described[scheduler]
+    if of_scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
+        of_scheduler = {**of_scheduler, "dotflow": here["dotflow"]}
+    for sentence in protocol.differences(here, {"the scheduler": of_scheduler, **places}):
         say(sentence)
+
+
+@atexit.register
+def _finish_ending() -> None:
+    futures.wait(tuple(_ending), EXIT_TIMEOUT)
 
 
 def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
@@ -95,6 +116,10 @@ def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
 Listener = Callable[[Any], object]
 
 _lock: Final = threading.Lock()
+#: By the id of a scheduler, which has the plugin: the versions HERE and there, by the id of a process.
+_versions: Final[dict[str, Mapping[str, protocol.Versions]]] = {}
+#: The ends of runs that no run waits for any more.
+_ending: Final[set[futures.Future[Any]]] = set()
 #: By client, which subscribes once for all of its runs: by run, what takes the events that workers log.
 _listeners: "Final[WeakKeyDictionary[Client, dict[str, Listener]]]" = WeakKeyDictionary()
 
@@ -162,8 +187,8 @@ class DaskSession(ClusterSession):
         self._running_workers: list[Mapping[str, Any]] = []  # with their threads and resources
         self._refresh_at = 0.0  # when they are requested again
         try:
-            check_cluster(client, self.cluster, self.report_once)
             self._refresh()
+            check_cluster(client, self.cluster, self.report_once)
             subscribe(client, self.run, self._on_event)
         except BaseException:  # there is no runner yet that would close it
             self.close()
@@ -236,7 +261,12 @@ class DaskSession(ClusterSession):
                     client.cancel([task.future for task in pending.values()], force=True)
                 if pending or self._has_begun:
                     end = client.run(dask_remote.end_run, self.run, on_error="return", asynchronous=True)
-                    wait_for(client, end, timeout)
+                    ending = asyncio.run_coroutine_threadsafe(asyncio.wait_for(end, timeout), client.loop.asyncio_loop)
+                    if pending or self._is_ours:
+                        ending.result()
+                    else:  # nothing of it runs there; a client that stays open ends the idle processes
+                        _ending.add(ending)
+                        ending.add_done_callback(_ending.discard)
         except Exception as error:  # the cluster is lost: its part of the run ends by itself
             timeout = GRACE
             self.report(f"{self.cluster} did not end its part of the run: {describe_error(error)}")

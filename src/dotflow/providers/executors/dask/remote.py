@@ -43,6 +43,19 @@ def make_remote_pack(run: str) -> Callable[..., Sequence[Any]]:
     return make
 
 
+def make_survey() -> Callable[..., tuple[str, dict[str, str]]]:
+    """Returns a function that returns the id of the scheduler, and those of its workers by address, pickled by value.
+
+    A worker or a scheduler that is started again has another id.
+    """
+
+    def survey(dask_scheduler: Any) -> tuple[str, dict[str, str]]:
+        workers = dask_scheduler.workers.items()
+        return str(dask_scheduler.id), {address: str(worker.server_id) for address, worker in workers}
+
+    return survey
+
+
 def make_once_plugin() -> SchedulerPlugin:
     """Keeps Dask from repeating an attempt on its own: the step's policy decides that.
 
