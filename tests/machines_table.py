@@ -4,7 +4,7 @@ As root each machine is a network namespace, and cutting it off takes its link d
 between its processes and the pooler, which swallows all. Each step leaves a mark where it begins and where it ends.
 Afterwards each run has completed, no two of a name have run at once, and one page shows all.
 
-Run: python tests/machines_table.py [SUBMISSIONS] [KILLS] [SEED]
+Run: [MACHINES_LOGS=FOLDER] python tests/machines_table.py [SUBMISSIONS] [KILLS] [SEED]
      python tests/machines_table.py claims [CLAIMS]
 """
 
@@ -42,6 +42,7 @@ from tests.clouds.postgres import Database, PostgresProcess  # noqa: E402
 from tests.clouds.tcp_proxy import TcpProxy  # noqa: E402
 
 SERVERS: Final = 2  # of a machine
+LOGS: Final = "MACHINES_LOGS"  # the folder where the output of the servers stays; none for one that is deleted
 RUNS_OF_A_NAME: Final = 3
 DATABASE: Final = "10.213.0.1"  # the address of the pooler, for the namespaces
 RESTART: Final = 1.0  # seconds from the end of a server to its next start, as a supervisor waits
@@ -338,8 +339,8 @@ class Fleet:
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="dotflow-machines-")))
         self.marks = folder / "marks"
         self.marks.touch()
-        self.logs = folder / "logs"
-        self.logs.mkdir()
+        self.logs = Path(os.environ.get(LOGS) or folder / "logs")
+        self.logs.mkdir(parents=True, exist_ok=True)
         self._postgres = enter(_server(self._given))
         self.database: Database = enter(self._postgres.database())
         port, host = self._postgres.port, "127.0.0.1"

@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,14 +20,19 @@ class PostgresProcess:
 
     Args:
         synced: Whether it waits for the disk, as servers do.
+        standby: Of which server it is a standby; None for a server of its own.
+        within: A command that runs another one, and goes before its own.
 
     Attributes:
         port: Where it listens, on the loopback address.
     """
 
-    def __init__(self, *, synced: bool = False) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), PASSWORD]
+    def __init__(
+        self, *, synced: bool = False, standby: "PostgresProcess | None" = None, within: Sequence[str] = ()
+    ) -> None:
+        command = [*within, sys.executable, str(Path(__file__).with_name("postgres_server.py")), PASSWORD]
         command += ["--synced"] if synced else []
+        command += ["--standby", str(standby.port)] if standby is not None else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         port = self._answer()
         if not port:

@@ -23,6 +23,7 @@ class TcpProxy:
 
     Attributes:
         port: Where it listens.
+        server: Where new connections go.
         mode: "forward"; "swallow", which accepts connections and data and never answers; or "cut behind commit", which
             drops the answer of the next COMMIT and cuts its connection, once.
         delay: Seconds before each message of a client goes on.
@@ -31,7 +32,7 @@ class TcpProxy:
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._server = port
+        self.server = port
         self._listener = socket.create_server((host, 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.mode: Mode = "forward"
@@ -76,7 +77,7 @@ class TcpProxy:
                 return
             self.accepted += 1
             try:
-                server = socket.create_connection(("127.0.0.1", self._server))
+                server = socket.create_connection(("127.0.0.1", self.server))
             except OSError:  # it is stopped
                 _cut(client)
                 continue

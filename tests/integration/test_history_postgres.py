@@ -324,13 +324,13 @@ class TestFaults:
         ("code", "advice"),
         [
             ("53100", "Free some space on the server's disk"),
-            ("25006", "It is read-only: connect to the primary, or name all hosts"),
+            ("53400", "Look that up in Postgres' documentation"),
         ],
     )
     def test_what_the_server_refuses_is_said_once_with_advice(
         self, history: HistoryPostgres, postgres_server: PostgresProcess, code: str, advice: str
     ) -> None:
-        """A full disk, and a standby."""
+        """Also what dotflow does not know."""
         dsn = postgres_server.dsn(database="histories")
         postgres_server.run(
             f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS

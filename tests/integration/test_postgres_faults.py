@@ -3,7 +3,9 @@
 import contextlib
 import os
 import threading
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -69,8 +71,7 @@ def history(database: Database) -> Iterator[HistoryPostgres]:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer may take 0.3 seconds in place of 15."""
-    monkeypatch.setattr(link, "PATIENCE", 0.3)
+    """A call is tried again for 0.3 seconds in place of 15."""
     monkeypatch.setattr(link.Link.transact, "__kwdefaults__", {"patience": 0.3})
     monkeypatch.setattr(link.Link.use, "__kwdefaults__", {"patience": 0.3})
 
@@ -287,16 +288,20 @@ class TestLostAnswers:
         assert proxy.cuts == 1
 
     def test_a_network_that_never_answers_is_an_error_in_time(
-        self, far: HistoryPostgres, proxy: TcpProxy, patience: None
+        self, database: Database, proxy: TcpProxy, patience: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        far.close()
-        far.database.transact(lambda connection: None)
-        proxy.mode = "swallow"
-        with pytest.raises(HistoryError, match="can't be used"):
-            flow(far).submit()
-        proxy.mode = "forward"
-        proxy.cut()
-        assert flow(far).submit() in [run.run_id for run in far.runs()]
+        with contextlib.closing(HistoryPostgres(database.dsn(proxy.port, connect_timeout="1"))) as history:
+            history.upgrade()
+            history.close()
+            monkeypatch.setattr(link, "PATIENCE", 0.3)  # of the next connection, for an answer
+            history.database.transact(lambda connection: None)
+            proxy.mode = "swallow"
+            with pytest.raises(HistoryError, match="can't be used"):
+                flow(history).submit()
+            monkeypatch.undo()
+            proxy.mode = "forward"
+            proxy.cut()
+            assert flow(history).submit() in [run.run_id for run in history.runs()]
 
     def test_connections_that_are_cut_are_opened_again(self, far: HistoryPostgres, proxy: TcpProxy) -> None:
         submitted = [flow(far).submit()]
@@ -357,6 +362,78 @@ class TestValues:
         assert made.submit(params={"text": text}) == submitted, "the same text is the same name"
         assert made.submit(params={"text": f"{text}."}) != submitted
         assert len(history.runs()) == 2
+
+
+#: Mounts a small file system in memory, and gives up the rights that it needs, since Postgres refuses to run as root.
+SMALL = """mount -t tmpfs -o size=24m tmpfs small
+exec unshare --user --map-user=65534 --map-group=65534 "$0" "$@\""""
+
+
+class TestFullDisk:
+    """The database is on a disk of 24 MB, in a namespace of the server's own."""
+
+    @pytest.fixture
+    def small(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresProcess]:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "small").mkdir()
+        within = ("unshare", "--map-root-user", "--mount", "sh", "-ec", SMALL)
+        with contextlib.closing(PostgresProcess(within=within)) as server:
+            server.run(f"CREATE TABLESPACE small LOCATION '{tmp_path / 'small'}'")
+            server.run("CREATE DATABASE small TABLESPACE small")
+            yield server
+
+    @staticmethod
+    def fill(dsn: str) -> None:
+        """Fills the disk, to the last page."""
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE filler (text TEXT)")
+            for rows in (1_000, 100, 10, 1):
+                with contextlib.suppress(psycopg.errors.DiskFull):
+                    while True:
+                        connection.execute(
+                            "INSERT INTO filler SELECT repeat('x', 2000) FROM generate_series(1, %s)", [rows]
+                        )
+
+    @staticmethod
+    def submit_many(workflow: DotFlow) -> None:
+        """Submits runs, of which the pages that there are take some."""
+        for _ in range(500):
+            workflow.submit(at="1h", key=uuid.uuid4().hex)
+
+    def test_who_submits_hears_it_and_a_server_goes_on_when_there_is_room(self, small: PostgresProcess) -> None:
+        """What runs meanwhile completes, and its rows are written later."""
+        dsn, lines = small.dsn(database="small"), list[str]()
+
+        class Lines(LogDefault):
+            def report(self, message: str) -> None:
+                lines.append(message)
+
+        full, room = threading.Event(), threading.Event()
+
+        @action
+        def fill() -> list[int]:
+            self.fill(dsn)
+            full.set()
+            assert room.wait(30)
+            return [1]
+
+        with contextlib.closing(HistoryPostgres(dsn)) as history:
+            config = Config(history=history, executor=ExecutorThread(), log=Lines(output="none"))
+            made = DotFlow(config, workflow_id="report", params={"number": 0})
+            made.task.add(fill)
+            made.task.add(two)
+            with serve(made, wait=False):
+                first = made.submit()
+                assert full.wait(30)
+                other = quick(history, name="other")
+                with pytest.raises(HistoryError, match=r"No space left.*Free some space on the server's disk"):
+                    self.submit_many(other)
+                small.run("DROP TABLE filler", dsn=dsn)
+                room.set()
+                assert Control(made).wait(first, timeout=30).state is TypeRunState.COMPLETED
+                second = made.submit(params={"number": 1})
+                assert Control(made).wait(second, timeout=30).state is TypeRunState.COMPLETED
+            assert [task.name for task in history.load(first).steps] == ["fill", "two"]
 
 
 def test_rows_of_an_outage_have_a_limit(

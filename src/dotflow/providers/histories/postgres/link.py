@@ -62,10 +62,15 @@ DATA: Final = "22"  # the class of data exceptions
 #: written the same row just before: the next attempt finds it.
 PASSING: Final = frozenset({"55P03", "23505"})
 
+#: Of a server that is no longer the primary: read_only_sql_transaction, and feature_not_supported, which a standby
+#: gives to BEGIN READ WRITE.
+READ_ONLY: Final = frozenset({"25006", "0A000"})
+ON_PRIMARY: Final = "It is read-only: connect to the primary, or name all hosts"
+
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 ADVICE: Final[Mapping[str, str]] = {
     "22P05": "Create a database with the encoding UTF8, which can hold every text",
-    "25006": "It is read-only: connect to the primary, or name all hosts",
+    **dict.fromkeys(READ_ONLY, ON_PRIMARY),
     "42501": "Grant the role USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables. Without the "
     "right to create the schema, its owner runs what `dotflow history upgrade --sql` prints",
     STATEMENT_MODE: "It can't be used behind a pooler in statement mode: use session or transaction mode",
@@ -236,6 +241,7 @@ class Link:
                 result = work(connection)
                 is_committing = True
                 connection.native("COMMIT")
+                self.schema.has_committed = True
             except PostgresFailed as failed:
                 self._undo(connection)
                 if is_committing and connection.raw.closed:
@@ -326,6 +332,7 @@ class HistorySchema:
         lock: The first number of its advisory locks.
         history_id: The id of the history that is there; None where none is known yet.
         ahead: By how many microseconds the clock of the database is ahead of `clock.ticks`; None where it is unknown.
+        has_committed: Whether this process has found the primary.
     """
 
     def __init__(self, dsn: Dsn, name: str) -> None:
@@ -335,6 +342,7 @@ class HistorySchema:
         self._is_writable = True
         self._has_connected = False
         self.ahead: int | None = None
+        self.has_committed = False
 
     def note_clock(self, now: int) -> None:
         """Notes what the clock of the database said just before."""
@@ -384,6 +392,9 @@ class HistorySchema:
         failed = PostgresFailed(self.title, reason)
         failed.state = state
         failed.is_passing = self._has_connected if raw is None else is_transient(error, raw) or state in PASSING
+        if state in READ_ONLY and raw is not None:  # a failover: the next connection may be to the new primary
+            close(raw)
+            failed.is_passing = self.has_committed
         return failed
 
     def identify(self, connection: PostgresConnection) -> None:
