@@ -118,6 +118,9 @@ class _Database:
     def bury(self, connection: _Connection, lock: int) -> None:
         """Nothing is left of a dead process."""
 
+    def silence(self, lock: int) -> float | None:
+        return None
+
     def may_begin(self) -> bool:
         return True
 

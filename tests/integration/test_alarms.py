@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Task, action
+from dotflow import Config, DotFlow, Task, action, clock
 from dotflow.abc.notify import Notify
 from dotflow.abc.operations import QueueServer
 from dotflow.control import Control
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError
 from dotflow.providers import ExecutorThread, SchedulerCron, StorageFile
 from dotflow.providers.histories.sql import database
+from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.providers.histories.sql.tables import micro
 from dotflow.serving.schedules import Schedules
 from dotflow.serving.server import Server
@@ -506,3 +509,34 @@ def test_an_alarm_that_is_turned_off_starts_anew(house: House) -> None:
     assert house.alerts.sent == []
     house.serve(at(15, 30), house.workflow(fail, cron="0 * * * *"))
     assert len(house.alerts.sent) == 1
+
+
+def test_an_outage_of_the_history_is_reported_once_and_when_it_is_over(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The duties that fail beside the claims say nothing of their own, and a run begins when it is over."""
+    claim, look, ends = SQLQueueServer.claim, SQLQueueServer.take_over, at(11, 5)
+
+    def check() -> None:
+        if clock.now() < ends:
+            raise HistoryError("The history at db can't be used", "it is away")
+
+    def claim_later(*given: Any) -> Any:
+        check()
+        return claim(*given)
+
+    def look_later(*given: Any) -> Any:
+        check()
+        return look(*given)
+
+    monkeypatch.setattr(SQLQueueServer, "claim", claim_later)
+    monkeypatch.setattr(SQLQueueServer, "take_over", look_later)
+    workflow = house.workflow()
+    run = workflow.submit()
+    house.serve(at(11, 6), workflow)
+
+    about = [line for line in house.log.messages if "be used" in line]
+    assert about[0] == "The history at db can't be used: it is away. Nothing new begins until it can."
+    assert re.fullmatch(r"The history at .+ can be used again \(away for 5 min( \d s)?\)\.", about[1])
+    assert len(about) == 2
+    assert house.history.summary(run).state is TypeRunState.COMPLETED

@@ -1,6 +1,8 @@
 """The queue in Postgres: who is taken over, and who goes on; each history here is that of a machine of its own."""
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -23,7 +25,9 @@ from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, Stora
 from dotflow.providers.histories.postgres import link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.serving import Server
-from dotflow.serving.duties import Machines
+from dotflow.serving.duties import Machines, TakeOvers
+from dotflow.serving.reports import Reports
+from dotflow.serving.runs import Runs
 from tests.clouds.postgres import PostgresProcess
 from tests.histories import take
 
@@ -114,6 +118,60 @@ def test_a_process_whose_beat_stands_still_for_45_seconds_is_taken_over(
     assert server.take().run_id == taken.continued_by
     assert len(server.history.database.run("SELECT lock FROM beats")) == 1
     assert len(server.history.database.run("SELECT server FROM servers")) == 1
+
+
+def test_a_server_reports_the_process_that_gave_no_sign_of_life(
+    machines: TwoMachines, pass_time: PassTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its machine and number, and for how long; and what becomes of its run."""
+    dead, server = machines
+    dead.workflow.submit()
+    run = dead.take()
+    server.history.database.run("UPDATE runs SET process = 'web-3:4711' WHERE run_id = ?", (run.run_id,))
+    lines: list[str] = []
+    reports = Reports({"report": server.workflow})
+    monkeypatch.setattr(reports, "report", lines.append)
+    duty = TakeOvers(server.server, Runs({}, {}, str, reports, lambda: None, once=False), reports)
+
+    for second in range(47):
+        pass_time(1)
+        if second % 10 == 0:
+            server.presence.beat()
+        duty.look()
+
+    (newest,) = server.history.runs(state="queued")
+    process = f"The process of the run {run.run_id} of 'report' (web-3, 4711)"
+    assert lines == [f"{process} gave no sign of life for 45 s: {newest.run_id} continues it."]
+
+
+def test_a_run_that_is_taken_over_while_its_process_stands_still_ends_its_steps(
+    machines: TwoMachines, pass_time: PassTime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once that goes on: the log says why, and the run that continues it has the values."""
+    frozen, server = machines
+    thawed = threading.Event()
+
+    @action
+    def freeze() -> None:
+        pass_time(46, server)
+        thawed.set()
+        while True:
+            time.sleep(0.01)
+
+    config = Config(history=frozen.history, storage=frozen.workflow.config.storage, executor=ExecutorThread())
+    workflow = DotFlow(config, workflow_id="report")
+    workflow.task.add(freeze)
+    run = workflow.submit()
+    with Server([workflow], options={}).start() as serving:
+        assert thawed.wait(60)
+        while run in serving._runs.active:
+            time.sleep(0.01)
+        serving.request_stop()
+
+    written = capsys.readouterr()
+    line = f"The run {run} was taken over while this process stood still or was cut off. Its steps end."
+    assert line in written.out + written.err
+    assert server.history.summary(run).state is TypeRunState.CRASHED
 
 
 def test_a_process_that_beats_keeps_its_runs(machines: TwoMachines, pass_time: PassTime) -> None:

@@ -124,13 +124,27 @@ class WorkflowPause(NamedTuple):
 
 
 class TakenOver(NamedTuple):
-    """A run whose process has ended: its workflow, its state now, and the run that continues it, if there is one."""
+    """A run whose process has ended, or seems to.
+
+    Attributes:
+        run_id: The run.
+        workflow: The id of its workflow.
+        state: Its state now.
+        continued_by: The run that continues it, if there is one.
+        title: Its name, for people.
+        process: Its process, as `host:1234`; "" where that is unknown.
+        silence: For how many seconds that gave no sign of life; None where it has ended for sure.
+        is_own: Whether the process is the server itself, which did not know that it has the run.
+    """
 
     run_id: str
     workflow: str
     state: TypeRunState
     continued_by: str | None
     title: str
+    process: str = ""
+    silence: float | None = None
+    is_own: bool = False
 
 
 class LeftRun(NamedTuple):
@@ -648,6 +662,10 @@ class QueueServer(ABC):
     @abstractmethod
     def is_mine(self, claim: Claim) -> bool:
         """Returns whether a claimed run is still this server's, and has not ended. Called once a second for each."""
+
+    @abstractmethod
+    def was_taken_over(self, claim: Claim) -> bool:
+        """Returns whether another process has taken a claimed run over, since this one seemed to have ended."""
 
     @abstractmethod
     def begin(self, claim: Claim) -> None:

@@ -44,6 +44,10 @@ class ClaimedRun:
         """Returns whether it is still this process's run."""
         return self._server.is_mine(self.claim)
 
+    def was_taken_over(self) -> bool:
+        """Returns whether another process has it, since this one seemed to have ended."""
+        return self._server.was_taken_over(self.claim)
+
     def may_begin(self) -> bool:
         """Returns whether a step of it may begin: no other process may take its own for dead."""
         self.was_cut_off = self.was_cut_off or not self._server.may_begin()

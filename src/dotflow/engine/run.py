@@ -358,7 +358,11 @@ class Run:
         """Ends the run if another process has it, which its queue decides: nothing more is saved."""
         if self._claimed is not None and not self._claimed.is_mine() and not self._cancelled:
             self._checkpoints.give_up()
-            self._log_line(f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more.", None)
+            line = f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more."
+            if self._claimed.was_taken_over():
+                why = "while this process stood still or was cut off"
+                line = f"The run {self.run_id} was taken over {why}. Its steps end."
+            self._log_line(line, None)
             self.cancel_for(LOST)
 
     def _check_contact(self) -> None:

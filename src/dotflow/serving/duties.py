@@ -29,36 +29,95 @@ ON_ONE: Final = (
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
 
 
+class Outage:
+    """Reports that the history takes no claims, each cause once, and that it does again.
+
+    Args:
+        location: The history, for people.
+        report: Writes a line into the log.
+    """
+
+    def __init__(self, location: str, report: Callable[[str], None]) -> None:
+        self._location = location
+        self.report = report
+        self._since: float | None = None
+        self._causes: set[str] = set()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the history refuses claims now."""
+        return self._since is not None
+
+    def begin(self, error: HistoryError, since: float) -> None:
+        """Reports a refusal; *since* is when the history was asked."""
+        self._since = since if self._since is None else self._since
+        if (cause := str(error)) not in self._causes:
+            self._causes.add(cause)
+            self.report(f"{cause.rstrip('.')}. Nothing new begins until it can.")
+
+    def end(self) -> None:
+        """Reports that it is over, if there was one."""
+        if self._since is not None:
+            seconds = clock.monotonic() - self._since
+            self._since = None
+            self._causes.clear()
+            self.report(f"The history at {self._location} can be used again (away for {format_duration(seconds)}).")
+
+
 class Duty:
-    """A duty that the history may refuse: a refusal is reported once, and holds for RETRY.
+    """A duty that the history may refuse: a refusal holds for RETRY, and is reported once, unless there is an outage.
 
     Args:
         work: Does it.
-        report: Writes a line into the log.
-        so: What follows from a refusal, for people.
+        outage: Whether the history refuses claims.
     """
 
-    def __init__(self, work: Callable[[], object], report: Callable[[str], None], so: str = "") -> None:
+    def __init__(self, work: Callable[[], object], outage: Outage) -> None:
         self._work = work
-        self._report = report
-        self._so = so
-        self._refusal = ""
+        self._outage = outage
+        self._refusal = self._reported = ""
         self._again_at = 0.0
 
     def look(self) -> bool:
         """Does it, and returns whether it did."""
-        if clock.monotonic() < self._again_at:
+        since = clock.monotonic()
+        if since < self._again_at:
             return False
         try:
             self._work()
         except HistoryError as error:
             self._again_at = clock.monotonic() + RETRY
-            if str(error) != self._refusal:
-                self._refusal = str(error)
-                self._report(f"{error}{self._so}")
+            self._refuse(error, since)
             return False
-        self._refusal = ""
+        self._accept()
         return True
+
+    def _refuse(self, error: HistoryError, since: float) -> None:
+        self._refusal = str(error)
+
+    def _accept(self) -> None:
+        self._refusal = self._reported = ""
+
+    def has_refusal(self) -> bool:
+        """Returns whether it was refused since the last report: a claim shows then whether that is an outage."""
+        return bool(self._refusal)
+
+    def report(self) -> None:
+        """Reports the refusal, unless it is that of an outage or was reported."""
+        if self._refusal and not self._outage.lasts and self._refusal != self._reported:
+            self._reported = self._refusal
+            self._outage.report(self._refusal)
+        self._refusal = ""
+
+
+class Claiming(Duty):
+    """The claims: whether the history takes them decides whether there is an outage."""
+
+    def _refuse(self, error: HistoryError, since: float) -> None:
+        self._outage.begin(error, since)
+
+    def _accept(self) -> None:
+        self._outage.end()
 
 
 class Claims:
@@ -122,10 +181,17 @@ class TakeOvers:
     def look(self) -> None:
         """Takes them over, and reports what becomes of them."""
         for taken in self._server.take_over(self._runs.held):
-            what = f"The process of the run {taken.run_id} of {taken.title!r} has ended"
+            host, _, number = taken.process.rpartition(":")
+            what = f"The process of the run {taken.run_id} of {taken.title!r}{host and f' ({host}, {number})'}"
+            if taken.silence is not None:
+                what += f" gave no sign of life for {taken.silence:.0f} s"
+            elif taken.is_own:
+                what = f"The history has the run {taken.run_id} of {taken.title!r} here, where it does not run"
+            else:
+                what += " has ended"
             if taken.state is TypeRunState.FAILED:
-                what += f" {MAX_TRIES} times before anything was saved: it is given up."
-                self._reports.alert(taken.workflow, what)
+                times = f"has ended {MAX_TRIES} times before anything was saved: it is given up."
+                self._reports.alert(taken.workflow, f"The process of the run {taken.run_id} of {taken.title!r} {times}")
             else:
                 then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
                 self._reports.report(f"{what}: {then}.")

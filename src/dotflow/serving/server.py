@@ -17,7 +17,18 @@ from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.environment import host_name
 from dotflow.records.record import RunSummary
 from dotflow.serving.alarms import Alarms
-from dotflow.serving.duties import Answers, Claims, Duty, Machines, Neighbours, Pauses, Retention, TakeOvers
+from dotflow.serving.duties import (
+    Answers,
+    Claiming,
+    Claims,
+    Duty,
+    Machines,
+    Neighbours,
+    Outage,
+    Pauses,
+    Retention,
+    TakeOvers,
+)
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 from dotflow.serving.schedules import Schedules
@@ -149,8 +160,9 @@ class Server:
     def _serve(self, server: QueueServer, storages: Storages) -> None:
         runs, report = self._runs, self._reports.report
         alarms = Alarms(self._queue, self._reports)
+        outage = Outage(server.location, report)
         seldom = [
-            Duty(one.look, report)
+            Duty(one.look, outage)
             for one in (
                 TakeOvers(server, self._runs, self._reports),
                 Answers(server, report),
@@ -162,9 +174,9 @@ class Server:
                 runs.ends,
             )
         ]
-        firings, late = Duty(lambda: self._schedules.look(server), report), Duty(alarms.look, report)
+        firings, late = Duty(lambda: self._schedules.look(server), outage), Duty(alarms.look, outage)
         claims = Claims(server, self._workflows, runs, self._max_runs, self._names, self._reports)
-        claiming = Duty(claims.look, report, " The server takes no run until it can.")
+        claiming = Claiming(claims.look, outage)
         look_at = 0.0
         is_idle = False
         while True:
@@ -180,8 +192,11 @@ class Server:
             if not runs.stops:
                 firings.look()
             late.look()  # after the firings, which say why they were dropped
-            if not runs.stops and (not is_idle or server.has_news()):
+            others = (*seldom, firings, late)
+            if not runs.stops and (not is_idle or any(duty.has_refusal() for duty in others) or server.has_news()):
                 is_idle = claiming.look()
+            for duty in others:
+                duty.report()
             is_done = self._once and is_idle and not runs.waits and not server.may_take_over
             is_done = is_done and not self._schedules.is_due()
             has_written = not runs.ends or runs.stops > 1  # what is left, another server continues

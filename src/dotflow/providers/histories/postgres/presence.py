@@ -166,6 +166,10 @@ class PostgresPresence(Presence):
         row = _native(connection, f"{BEAT_OF.format(schema=self._name)} FOR UPDATE", (lock,))
         return row is None or row[0] in (self._watcher.dead().get(lock), self._suspects.get(lock))
 
+    def silence(self, lock: int) -> float | None:
+        still = self._watcher.beats.get(lock)
+        return None if still is None else still.seconds
+
     def bury(self, connection: Connection, lock: int) -> None:
         assert isinstance(connection, PostgresConnection)
         connection.native(BURY.format(schema=self._name), (lock,))

@@ -138,6 +138,10 @@ class Presence(ABC):
         """Returns whether a process is dead that was found so, within the transaction that takes its runs over."""
         return not self.is_held(lock)
 
+    def silence(self, lock: int) -> float | None:
+        """Returns for how many seconds this process saw no sign of life of a dead one; None where it ended for sure."""
+        return None
+
     @abstractmethod
     def bury(self, connection: Connection, lock: int) -> None:
         """Removes what is left of a dead process, once none of its runs is Running."""

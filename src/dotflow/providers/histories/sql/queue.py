@@ -187,7 +187,7 @@ RESTORED_ROWS: Final = f"SELECT COUNT(CASE WHEN state = {RESTORED} THEN 1 END), 
 #: The casts are for rows that no dotflow has written: what has begun goes on.
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
     COALESCE(made_up, FALSE), origin, COALESCE(CAST(priority AS BIGINT), 0), COALESCE(CAST(tries AS BIGINT), 0),
-    CAST(due AS BIGINT)
+    CAST(due AS BIGINT), process
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 #: Queued runs that no claim finds, since no dotflow has written their rows: SQLite sorts other types after numbers.
@@ -768,7 +768,7 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection, run_id: str) -> TakenOver | None:
             for (run,) in connection.execute(MINE, (run_id, self._server)).fetchall():
-                return _take_over(connection, run)
+                return _take_over(connection, run)._replace(is_own=True)
             return None
 
         known = held() if rows else ()
@@ -797,7 +797,7 @@ class SQLQueueServer(QueueServer):
             if self._presence.is_dead(connection, lock):
                 taken = _take_over(connection, run)
                 self._presence.bury(connection, lock)
-                return taken
+                return taken._replace(silence=self._presence.silence(lock))
         return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
@@ -919,6 +919,9 @@ class SQLQueueServer(QueueServer):
 
     def is_mine(self, claim: Claim) -> bool:
         return bool(self._database.run(MINE, (claim.run_id, self._server)))
+
+    def was_taken_over(self, claim: Claim) -> bool:
+        return self._database.run(STATE_OF, (claim.run_id,)) == [(TypeRunState.CRASHED,)]
 
     def begin(self, claim: Claim) -> None:
         self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)), claim.name)
@@ -1088,7 +1091,7 @@ def _continue(
 ) -> str:
     """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing."""
     (found,) = connection.execute(OF_RUN, (run,))
-    before, name, title, workflow, params, schedule, made_up, origin, same, _, was_due = found
+    before, name, title, workflow, params, schedule, made_up, origin, same, _, was_due, _ = found
     due = rules.due_after(trigger, was_due, now)
     if trigger == rules.RESUME:
         schedule = None
@@ -1119,7 +1122,7 @@ def _end(connection: Connection, run: int, fate: Fate) -> None:
 def _take_over(connection: Connection, run: int, settings: str | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     now = connection.now
-    ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, workflow, *_, origin, _, tries, _, process),) = connection.execute(OF_RUN, (run,))
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
     fate = rules.fate_of_dead(
         rules.counting(_open_orders(connection, run)),
@@ -1139,7 +1142,7 @@ def _take_over(connection: Connection, run: int, settings: str | None = None) ->
     continued_by = None
     if fate.continued:
         continued_by = _continue(connection, run, now, trigger=fate.continued, tries=fate.tries, settings=settings)
-    return TakenOver(run_id, workflow, fate.state, continued_by, title or name)
+    return TakenOver(run_id, workflow, fate.state, continued_by, title or name, process or "")
 
 
 def _tries(connection: Connection, run: int, known: int) -> int:
