@@ -118,6 +118,9 @@ class _Database:
     def bury(self, connection: _Connection, lock: int) -> None:
         """Nothing is left of a dead process."""
 
+    def silences(self, connection: _Connection) -> dict[int, float]:
+        return {}
+
     def silence(self, lock: int) -> float | None:
         return None
 

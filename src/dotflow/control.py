@@ -241,6 +241,16 @@ class Control:
         """
         return self._queue.order(run, Order(TypeOrder.CANCEL, self._user(by), self._comment(comment)), _state(seen))
 
+    def seconds_to_look(self, run: str) -> float:
+        """Returns for how long `cancel`, `pause` and `resume` would watch whether the process of a run has ended.
+
+        With a history in Postgres, these are 12 seconds where it gave no sign of life for a minute; mostly 0.
+
+        Raises:
+            NotInHistory: There is no such run.
+        """
+        return self._queue.seconds_to_look(run)
+
     def pause(
         self, run: str, *, by: str | None = None, comment: str = "", seen: TypeRunState | str | None = None
     ) -> "RunSummary":

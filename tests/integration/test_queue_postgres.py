@@ -16,6 +16,8 @@ import pytest
 
 from dotflow import Config, Context, DotFlow, action, clock
 from dotflow.abc.operations import Claim, Ending, Order, RunLost, Submission, TypeOrder
+from dotflow.cli.commands import orders
+from dotflow.cli.screen import state_of
 from dotflow.control import Control
 from dotflow.core.events import AttemptStarted, Planned, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
@@ -23,7 +25,10 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.postgres import link
+from dotflow.providers.histories.sql import queue
 from dotflow.providers.histories.sql.queue import SQLQueueServer
+from dotflow.report.document import run_object
+from dotflow.report.orders import order_text
 from dotflow.serving import Server
 from dotflow.serving.duties import Machines, TakeOvers
 from dotflow.serving.reports import Reports
@@ -142,6 +147,80 @@ def test_a_server_reports_the_process_that_gave_no_sign_of_life(
     (newest,) = server.history.runs(state="queued")
     process = f"The process of the run {run.run_id} of 'report' (web-3, 4711)"
     assert lines == [f"{process} gave no sign of life for 45 s: {newest.run_id} continues it."]
+
+
+def grow_silent(machine: Machine, seconds: int) -> None:
+    """Sets the last beat of a machine back, by the clock of the database."""
+    values = (machine.presence.lock,)
+    machine.history.database.run(f"UPDATE beats SET at = at - {seconds} * 1000000 WHERE lock = ?", values)
+
+
+def test_a_run_whose_process_is_silent_is_shown_so_before_it_counts_as_crashed(machines: TwoMachines) -> None:
+    """From 20 s to 60 s, in lists, on pages and as JSON; readers write nothing."""
+    silent, reader = machines
+    run = silent.workflow.submit()
+    silent.take()
+    reader.server.close()  # who watches decides by that
+    assert reader.history.summary(run).silence is None
+
+    grow_silent(silent, 52)
+    (found,) = reader.history.runs()
+    assert (found.state, found.silence is not None and 52 <= found.silence < 60) == (TypeRunState.RUNNING, True)
+    text = state_of(found).plain
+    assert re.fullmatch(r". Running, no sign of life for 5\d s", text)
+    assert run_object(reader.history.load(run))["silence"] >= 52
+
+    grow_silent(silent, 10)
+    found = reader.history.summary(run)
+    assert (found.state, found.silence) == (TypeRunState.CRASHED, None)
+    assert reader.history.database.run("SELECT state FROM runs") == [("Running",)]
+
+
+def test_orders_to_a_silent_run_say_what_becomes_of_them(machines: TwoMachines) -> None:
+    """A cancel waits for the process, or for the server that takes over; a resume has to wait."""
+    silent, person = machines
+    run = silent.workflow.submit()
+    silent.take()
+    person.server.close()
+    control = Control(person.history)
+    grow_silent(silent, 30)
+
+    why = r"but its process gave no sign of life for 3\d s\. Wait (29|30) s: without one it is crashed then"
+    with pytest.raises(OrderRefused, match=why):
+        control.resume(run)
+    assert control.seconds_to_look(run) == 0
+    text = order_text("cancel", control.cancel(run))
+    assert re.search(r"is ordered to cancel\. Its process gave no sign of life for 3\d s: if it has ended, the ", text)
+
+
+def test_a_run_of_a_silent_process_is_resumed_after_a_watch(
+    machines: TwoMachines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says so first. What beats meanwhile lives, whatever the clock of the database said."""
+    silent, person = machines
+    run = silent.workflow.submit()
+    silent.take()
+    person.server.close()
+    grow_silent(silent, 61)
+    slept: list[float] = []
+
+    def beat(seconds: float) -> None:
+        slept.append(seconds)
+        silent.presence.beat()
+
+    monkeypatch.setattr(queue.time, "sleep", beat)
+    with pytest.raises(OrderRefused, match="it is running: its process has just given a sign of life"):
+        Control(person.history).resume(run)
+
+    grow_silent(silent, 61)
+    monkeypatch.setattr(queue.time, "sleep", slept.append)
+    monkeypatch.setattr(orders, "open_history", lambda _: person.history)
+    assert orders.resume.main([run], standalone_mode=False) in (0, None)
+    newest = Control(person.history).run(run)
+    assert (newest.state, newest.continues) == (TypeRunState.QUEUED, run)
+    assert slept == [12.0, 12.0]
+    watched = f"The process of the run {newest.continues[:8]} gave no sign of life for a minute. Looks at it for 12 s."
+    assert watched in capsys.readouterr().err
 
 
 def test_a_run_that_is_taken_over_while_its_process_stands_still_ends_its_steps(

@@ -448,6 +448,14 @@ class Operations(ABC):
         """Returns what waits in the queue that was due before a moment, by workflow."""
 
     @abstractmethod
+    def seconds_to_look(self, run: str) -> float:
+        """Returns for how long `order` and `resume` would watch whether the process of a run has ended; mostly 0.
+
+        Raises:
+            NotInHistory: There is no such run.
+        """
+
+    @abstractmethod
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         """Gives a run an order, and returns the run afterwards. What is queued or paused is cancelled at once.
 

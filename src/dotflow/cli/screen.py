@@ -121,6 +121,7 @@ def state_of(run: RunSummary) -> Text:
         f"{safe(run.workflow_paused_by)} paused its workflow" if run.workflow_paused_by else "",
         "no process serves it" if waits and not run.is_served else "",
         f"{run.ordered} ordered" if run.ordered else "",
+        "" if run.silence is None else f"no sign of life for {run.silence:.0f} s",
     )
     return styled(run.state, ", ".join(filter(None, parts)))
 

@@ -357,6 +357,8 @@ class RunSummary:
         has_begun: Whether it has begun; False while it waits in the queue, and where it ended there.
         is_served: Whether a living process serves its workflow.
         workflow_paused_by: Who has paused its workflow, for which it waits in the queue; "" if it does not.
+        silence: For how many seconds its process has given no sign of life, from 20 on; None if it has, and on one
+            machine. After 60 s the run is CRASHED.
     """
 
     run_id: str
@@ -388,6 +390,7 @@ class RunSummary:
     has_begun: bool = True
     is_served: bool = False
     workflow_paused_by: str = ""
+    silence: float | None = None
 
     @property
     def short_id(self) -> str:

@@ -19,6 +19,10 @@ PAUSED: Final = "Its queued runs wait, servers drop its scheduled runs, and what
 
 def order_text(what: str, run: RunSummary) -> str:
     """Returns what a `cancel` or `pause` of a run leads to; *run* is the run afterwards."""
+    if run.ordered and run.silence is not None:
+        silent = f"Its process gave no sign of life for {run.silence:.0f} s"
+        then = "if it has ended, the server that takes the run over carries it out"
+        return f"The run {_title(run)} is ordered to {what}. {silent}: {then}."
     return f"The run {_title(run)} {ORDERED[what] if run.ordered else f'is {run.state.lower()}'}."
 
 

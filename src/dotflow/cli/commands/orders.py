@@ -28,6 +28,8 @@ from dotflow.report.orders import (
 )
 from dotflow.report.text import as_command
 
+LONG_LOOK: Final = 2.0  # seconds; shorter ones need no word
+
 # fmt: off
 ORDER_OPTIONS: Final[tuple[Callable[[F], F], ...]] = (
     option("--by", metavar="NAME", example="--by anna", help="Who wants it; by default the user of the system."),
@@ -186,8 +188,9 @@ def _order(what: str, run: str, history: str | None, by: str | None, comment: st
     With *wait* it prints how a run has ended that was cancelled: it may have been faster.
     """
     archive = open_history(history)
-    control = Control(archive)
-    found = getattr(control, what)(archive.summary(run).run_id, by=by, comment=comment)
+    control, before = Control(archive), archive.summary(run)
+    _print_look(control, before)
+    found = getattr(control, what)(before.run_id, by=by, comment=comment)
     click.echo(safe(order_text(what, found)))
     if found.ordered == what == "cancel" and (process := _process_here(archive.load(found.run_id))):
         click.echo(f"`kill -INT {process}` ends it at once.")
@@ -227,14 +230,22 @@ def pause_line(workflow: str, pause: WorkflowPause, history: str | None) -> str:
 def _resume_run(run: str, rerun: tuple[str, ...], history: str | None, by: str | None, comment: str) -> None:
     """Queues a run that continues another one, and prints which, and what runs it."""
     archive = open_history(history)
-    before = archive.load(run)
+    control, before = Control(archive), archive.load(run)
+    _print_look(control, before)
     try:
-        found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
+        found = control.resume(before.run_id, rerun, by=by, comment=comment)
     except OrderRefused as error:
         if not error.needs_steps:
             raise
         raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
     _print(resume_text(found), archive, found, history)
+
+
+def _print_look(control: Control, run: RunSummary) -> None:
+    """Prints why an order takes some seconds: it watches a process that gave no sign of life."""
+    if (seconds := control.seconds_to_look(run.run_id)) > LONG_LOOK:
+        what = f"The process of the run {run.short_id} gave no sign of life for a minute"
+        click.echo(f"{what}. Looks at it for {seconds:.0f} s.", err=True)
 
 
 def _print(text: str, archive: Archive, found: RunSummary, history: str | None) -> None:

@@ -98,7 +98,8 @@ function headline(doc) {
   const rest = idle.length > 0 && run.state !== "Running" && `${listed(idle, 3)} did not start`;
   const paused = run.state === "Paused" && tasks.filter((task) => task.state === "Paused" && task.glimpse)
     .map((task) => `${task.name} ${task.glimpse}`).slice(0, 2).join("; ");
-  const texts = [paused || outcome, ordered, failures, rest].filter(Boolean);
+  const silent = run.silence > 0 && `Its process gave no sign of life for ${Math.round(run.silence)} s`;
+  const texts = [paused || outcome, silent, ordered, failures, rest].filter(Boolean);
   return texts.map((text) => `${text}.`.replace("?.", "?")).join(" ");
 }
 

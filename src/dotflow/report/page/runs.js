@@ -100,7 +100,8 @@ function runRow(run) {
     [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
   const isRunning = run.duration === null && run.state === "Running";
   const seconds = isRunning ? Math.floor((now() - Date.parse(run.began)) / 1000) : run.duration;
-  const text = run.state + (run.state === "Queued" ? waitsFor(run) : run.ordered ? `, ${run.ordered} ordered` : "");
+  const text = run.state + (run.state === "Queued" ? waitsFor(run) : run.ordered ? `, ${run.ordered} ordered` : "")
+    + (run.silence ? `, no sign of life for ${Math.round(run.silence)} s` : "");
   return h("tr.run", { id: `run-${run_id}` },
     h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
     h("th", { scope: "row" }, icon(run.state),

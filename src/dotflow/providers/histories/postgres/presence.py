@@ -12,14 +12,14 @@ from dotflow import clock
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
 from dotflow.providers.histories.postgres.link import HistorySchema, Link, PostgresConnection
-from dotflow.providers.histories.sql.database import AnswerLost, Connection, Presence, Watch
+from dotflow.providers.histories.sql.database import SILENCE, AnswerLost, Connection, Presence, Watch
 from dotflow.records.environment import host_name, process_name
 from dotflow.worker.interrupts import in_forked_child
 
 T = TypeVar("T")
 
 JITTER: Final = 0.1  # of the time between two beats
-SILENCE: Final = 60  # seconds without a beat, by the clock of the database, after which a process is shown as dead
+UNUSUAL: Final = 20  # seconds without a beat, by the clock of the database, after which that is said
 BETWEEN_LOOKS: Final = 0.5  # seconds; several servers of a process share what they see
 
 SELDOM: Final = 1.0  # seconds between two looks for news
@@ -37,6 +37,8 @@ BEAT: Final = f"""UPDATE "{{schema}}".beats SET beat = %s, at = {CLOCK} WHERE lo
 BEAT_OF: Final = 'SELECT beat FROM "{schema}".beats WHERE lock = %s'
 BEATS: Final = 'SELECT lock, beat FROM "{schema}".beats'
 LIVES: Final = f"""SELECT beat, at > {CLOCK} - {SILENCE} * 1000000 FROM "{{schema}}".beats WHERE lock = %s"""
+SILENCES: Final = f"""SELECT run, ({CLOCK} - at) / 1000000.0 FROM "{{schema}}".beats JOIN "{{schema}}".runs USING (lock)
+    WHERE state = 'Running' AND at <= {CLOCK} - {UNUSUAL} * 1000000"""
 LEAVE: Final = 'DELETE FROM "{schema}".beats WHERE lock = %s'
 BURY: Final = """DELETE FROM "{schema}".beats WHERE lock = %s
     AND NOT EXISTS (SELECT 1 FROM "{schema}".runs WHERE runs.lock = beats.lock AND state = 'Running')"""
@@ -165,6 +167,12 @@ class PostgresPresence(Presence):
             return False
         row = _native(connection, f"{BEAT_OF.format(schema=self._name)} FOR UPDATE", (lock,))
         return row is None or row[0] in (self._watcher.dead().get(lock), self._suspects.get(lock))
+
+    def silences(self, connection: Connection) -> dict[int, float]:
+        if not isinstance(connection, PostgresConnection):  # of a history that is not there yet
+            return {}
+        rows = connection.native(SILENCES.format(schema=self._name), ()).fetchall()
+        return {run: round(float(seconds), 1) for run, seconds in rows}
 
     def silence(self, lock: int) -> float | None:
         still = self._watcher.beats.get(lock)

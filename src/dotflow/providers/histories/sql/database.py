@@ -16,6 +16,7 @@ T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
+SILENCE: Final = 60  # seconds without a sign of life after which a process is shown as dead, where it may be another's
 #: The lock that claims and scheduled runs take.
 CLAIMS: Final = "\0claims"
 #: The errors of values that no dotflow has written.
@@ -141,6 +142,13 @@ class Presence(ABC):
     def silence(self, lock: int) -> float | None:
         """Returns for how many seconds this process saw no sign of life of a dead one; None where it ended for sure."""
         return None
+
+    def silences(self, connection: Connection) -> Mapping[int, float]:
+        """Returns the runs whose process may be dead, with the seconds since its last sign of life.
+
+        It is called dead after SILENCE of them. Where that is seen at once, there are none.
+        """
+        return {}
 
     @abstractmethod
     def bury(self, connection: Connection, lock: int) -> None:

@@ -441,7 +441,11 @@ class SQLQueue(Operations):
             ordered = None
             if found.state is TypeRunState.RUNNING:
                 ordered = rules.counting(_open_orders(connection, found.run))
-            if reason := rules.why_not_resumed(found, rerun, ordered, now):
+            reason = rules.why_not_resumed(found, rerun, ordered, now)
+            if reason and found.state is TypeRunState.RUNNING and ordered is None:
+                silence = self._presence.silences(connection).get(found.run)
+                reason = rules.why_still(silence, was_dead=was_dead) or reason
+            if reason:
                 is_done = found.can_go_on and found.state is TypeRunState.COMPLETED
                 raise OrderRefused("resume", found.run_id, reason, is_done and not rerun)
             connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now, order_id))
@@ -483,13 +487,15 @@ class SQLQueue(Operations):
                 raise OrderRefused(verb, run, reason)
         return now
 
+    def seconds_to_look(self, run: str) -> float:
+        found = self._look_for(run)
+        return self._presence.patience if found.state == TypeRunState.RUNNING and self._is_dead(found) else 0.0
+
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
-        found = self._look_for(run)
-        if found.state != TypeRunState.RUNNING or not self._is_dead(found):
-            return False
-        time.sleep(self._presence.patience)  # a step may have closed the live file: its process locks its byte again
-        return True
+        seconds = self.seconds_to_look(run)
+        time.sleep(seconds)  # a step may have closed the live file: its process locks its byte again
+        return seconds > 0
 
     def name_of(self, run: str) -> str:
         """Returns the name of the newest run of a chain."""

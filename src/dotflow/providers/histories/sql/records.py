@@ -310,6 +310,7 @@ class Records(Reader):
                 "base": base,
                 "has_begun": bool(begun) or state is TypeRunState.RUNNING,
                 "is_served": base in self.served,
+                "silence": self.silences.get(run) if state is TypeRunState.RUNNING else None,
                 "workflow_paused_by": pause.by if pause and is_queued else "",
                 "parent": None if parent.run_id is None else parent,
             }

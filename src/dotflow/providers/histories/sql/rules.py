@@ -10,6 +10,7 @@ from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState, TypeWait
+from dotflow.providers.histories.sql.database import SILENCE
 
 MICRO: Final = 1_000_000  # microseconds of a second
 
@@ -264,6 +265,21 @@ def why_unlike(found: FoundRun, run: str, seen: TypeRunState, now: int) -> str:
     if found.run_id != run:
         return f"the run {found.run_id[:ID_LENGTH]} goes on with it, and is {found.state.lower()}"
     return "" if found.state is seen else f"you saw it {seen.lower()}, and by now {since(found, now)}"
+
+
+def why_still(silence: float | None, *, was_dead: bool) -> str:
+    """Returns why a running run can't be resumed; "" where its process just runs.
+
+    Args:
+        silence: For how many seconds that gave no sign of life, where that is unusual.
+        was_dead: Whether it seemed to be dead before it was watched.
+    """
+    if silence is not None:
+        wait = (
+            f"Wait {max(SILENCE - silence, 1):.0f} s: without one it is crashed then, if no server continues it before"
+        )
+        return f"it is running, but its process gave no sign of life for {silence:.0f} s. {wait}"
+    return "it is running: its process has just given a sign of life" if was_dead else ""
 
 
 def why_not_resumed(found: FoundRun, rerun: Collection[str], ordered: Order | None, now: int) -> str:
