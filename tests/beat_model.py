@@ -39,6 +39,7 @@ RULES: Final = (
     "the number again",
     "nothing begins after 30 s",
     "the lease is released",
+    "restores with the lease",
     "reconcile",
     "the beats that it sent",
     "no row, a new one",
@@ -373,7 +374,7 @@ class World:
             return None
         holder = state.lease.holder
         if holder is not None and state.lease.age < EXPIRES:
-            return None
+            return self.change(state, which, phase="leased") if self.without == "restores with the lease" else None
         return self.change(state._replace(lease=Lease((which, one.life, one.run))), which, phase="leased")
 
     def put_back(self, which: int, state: State) -> State | None:
@@ -416,6 +417,8 @@ class World:
                 return self.change(state, which, run=None, phase="", step=0)  # LeaseLost
             if holder is not None and holder[2] > one.run:
                 self.fail(state, "a value counts, though a newer run has the lease")
+        elif state.rows.number > one.run and state.rows.begun:
+            self.fail(state, "a value counts, though a newer run has begun without it")
         state = state._replace(saved=max(state.saved, one.step + 1))
         return self.change(state, which, phase="begun", step=one.step + 1)
 

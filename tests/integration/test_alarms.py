@@ -1,6 +1,7 @@
 """Alarms of late firings: the reason in words, once over all servers, whichever of them lives."""
 
 import contextlib
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.operations import QueueServer
 from dotflow.control import Control
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import HistoryError
+from dotflow.errors import HistoryError, WorkflowBusy
 from dotflow.providers import ExecutorThread, SchedulerCron, StorageFile
 from dotflow.providers.histories.sql import database
 from dotflow.providers.histories.sql.queue import SQLQueueServer
@@ -540,3 +541,28 @@ def test_an_outage_of_the_history_is_reported_once_and_when_it_is_over(
     assert re.fullmatch(r"The history at .+ can be used again \(away for 5 min( \d s)?\)\.", about[1])
     assert len(about) == 2
     assert house.history.summary(run).state is TypeRunState.COMPLETED
+
+
+def test_a_run_whose_name_is_locked_elsewhere_goes_back_for_a_second_and_then_for_30(house: House) -> None:
+    """It begins only with the lock in hand, and is not failed."""
+    looks: list[datetime] = []
+
+    class Locked(StorageFile):
+        def lock(self, workflow_id: str) -> Any:
+            looks.append(clock.now())
+            if len(looks) < 4:
+                raise WorkflowBusy(workflow_id, "a lock", "process 7 on host web-3")
+            return super().lock(workflow_id)
+
+    storage = Locked(house.folder / "values")
+    config = Config(history=house.history, storage=storage, executor=ExecutorThread(), log=house.log)
+    workflow = DotFlow(config, workflow_id="nightly")
+    workflow.task.add(action(lambda: None), name="load")
+    run = workflow.submit()
+    house.serve(at(11, 5), workflow)
+
+    waits = [round((later - before).total_seconds()) for before, later in itertools.pairwise(looks)]
+    assert waits == [1, 30, 30]
+    assert house.history.summary(run).state is TypeRunState.COMPLETED
+    about = f"The run {run} of 'nightly' waits: "
+    assert len([line for line in house.log.messages if line.startswith(about)]) == 1

@@ -29,12 +29,12 @@ from dotflow.providers.histories.sql import queue
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.report.document import run_object
 from dotflow.report.orders import order_text
-from dotflow.serving import Server
+from dotflow.serving import Server, serve
 from dotflow.serving.duties import Machines, TakeOvers
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
 from tests.clouds.postgres import PostgresProcess
-from tests.histories import take
+from tests.histories import begin, quick, take
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
@@ -452,6 +452,103 @@ def test_a_run_of_a_process_that_is_cut_off_ends_after_its_step(machines: TwoMac
     assert first == ["first"]
     assert (ended.state, began) == (TypeRunState.COMPLETED, ["first", "second"])
     assert one.history.summary(run).reason == "its process could not reach the history for too long"
+
+
+def test_no_item_begins_in_a_process_that_is_cut_off(machines: TwoMachines, pass_time: PassTime) -> None:
+    """The one that runs is saved, the others run in the run that continues it."""
+    one, _ = machines
+    began: list[int] = []
+
+    @action
+    def numbers() -> list[int]:
+        return [0, 1, 2]
+
+    @action
+    def lose_contact(number: int) -> int:
+        began.append(number)
+        if len(began) == 1:
+            pass_time(31)
+        return number
+
+    workflow = DotFlow(one.workflow.config, workflow_id="cut-off")
+    workflow.task.add(numbers)
+    workflow.task.add(lose_contact, each=numbers)
+    run = workflow.submit()
+
+    with Server([workflow], options={}).start() as serving:
+        while run in serving._runs.active or not began:
+            clock.sleep(0.01)
+        first = list(began)
+        one.presence.beat()
+        ended = Control(workflow).wait(run, "60s")
+
+    assert first == [0]
+    assert (ended.state, began) == (TypeRunState.COMPLETED, [0, 1, 2])
+
+
+def test_a_cut_off_run_without_a_running_step_gives_its_name_up_without_the_history(
+    machines: TwoMachines, pass_time: PassTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its end can't be written: another machine goes on with it, and the late end is refused."""
+    cut_off, server = machines
+    end, lines, failed = SQLQueueServer.end, list[str](), list[str]()
+    is_away = True
+
+    def refuse(of: SQLQueueServer, claim: Claim, ending: Ending) -> TypeRunState | None:
+        if is_away and of._presence is cut_off.presence:
+            raise HistoryError("The history can't be used", "it is away")
+        return end(of, claim, ending)
+
+    @action(retry=2, retry_delay=3600)
+    def fail_once() -> str:
+        if not failed:
+            failed.append("first")
+            pass_time(31)
+            raise ValueError("try again")
+        return "done"
+
+    monkeypatch.setattr(SQLQueueServer, "end", refuse)
+    flows = []
+    for machine in machines:
+        flows.append(DotFlow(machine.workflow.config, workflow_id="report"))
+        flows[-1].task.add(fail_once)
+    run = flows[0].submit()
+
+    with Server(flows[:1], options={}).start() as serving:
+        monkeypatch.setattr(serving._reports, "report", lambda line, *_: lines.append(line))
+        while run in serving._runs.active or not failed:
+            clock.sleep(0.01)
+        assert len(serving._runs.ends) == 1
+        (taken,) = [one for one in pass_time(46, server) if one.run_id == run]
+        (found,) = serve(flows[1], once=True)
+        is_away = False
+
+    assert (found.run_id, found.state) == (taken.continued_by, TypeRunState.COMPLETED)
+    assert server.history.summary(run).state is TypeRunState.CRASHED
+    assert lines[-1] == f"The run {run} of 'report' was another process's at its end."
+
+
+def test_a_plain_run_beats_and_is_crashed_for_a_process_that_watches(
+    machines: TwoMachines, pass_time: PassTime, postgres_history: str
+) -> None:
+    """Its row of beats is there as long as the run, and another machine writes that it has ended."""
+    _, server = machines
+    beats = "SELECT COUNT(*) FROM beats"
+    ((before,),) = server.history.database.run(beats)
+    during: list[Any] = []
+    with closing(HistoryPostgres(postgres_history, late=0)) as history:
+        quick(history, action(lambda: during.extend(server.history.database.run(beats)))).start()
+    assert (during, server.history.database.run(beats)) == ([(before + 1,)], [(before,)])
+
+    with closing(HistoryPostgres(postgres_history, late=0)) as frozen:
+        begin(frozen, "a" * 32, "load")
+        lock = frozen.database.presence.lock
+        frozen.database.presence._stop.set()
+        pass_time(44, server)
+        assert server.history.database.run("SELECT state FROM runs WHERE lock = ?", (lock,)) == [("Running",)]
+        pass_time(3, server)
+        assert server.history.summary("a" * 32).state is TypeRunState.CRASHED
+        assert server.history.database.run("SELECT state FROM runs WHERE lock = ?", (lock,)) == [("Crashed",)]
 
 
 def test_processes_that_submit_claim_cancel_and_end_at_once_lose_nothing(postgres_history: str) -> None:

@@ -14,6 +14,7 @@ SHOWN_BY = {
     "the number again": ("freeze",),
     "nothing begins after 30 s": ("cut off",),
     "the lease is released": ("cut off",),
+    "restores with the lease": ("cut off",),
     "reconcile": ("lost claim",),
     "the beats that it sent": ("lost beat",),
     "no row, a new one": ("freeze",),
