@@ -163,7 +163,10 @@ def test_a_run_whose_process_is_silent_is_shown_so_before_it_counts_as_crashed(m
     reader.server.close()  # who watches decides by that
     assert reader.history.summary(run).silence is None
 
+    reader.presence.beat()
+    before = reader.history.revision()
     grow_silent(silent, 52)
+    first = reader.history.revision()
     (found,) = reader.history.runs()
     assert (found.state, found.silence is not None and 52 <= found.silence < 60) == (TypeRunState.RUNNING, True)
     text = state_of(found).plain
@@ -174,6 +177,8 @@ def test_a_run_whose_process_is_silent_is_shown_so_before_it_counts_as_crashed(m
     found = reader.history.summary(run)
     assert (found.state, found.silence) == (TypeRunState.CRASHED, None)
     assert reader.history.database.run("SELECT state FROM runs") == [("Running",)]
+    silences = [int(one.rpartition(" ")[2]) for one in (before, first, reader.history.revision())]
+    assert silences == [0, 5, 6]  # so pages read again, though nothing was committed
 
 
 def test_orders_to_a_silent_run_say_what_becomes_of_them(machines: TwoMachines) -> None:

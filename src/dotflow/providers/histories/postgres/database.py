@@ -9,7 +9,6 @@ from dotflow import clock
 from dotflow.core.text import shorten
 from dotflow.errors import DotflowError, HistoryError, InvalidArgument
 from dotflow.providers.histories.postgres.link import (
-    REVISION,
     HistorySchema,
     Link,
     PostgresConnection,
@@ -139,12 +138,15 @@ class PostgresDatabase(Database):
         return PostgresWatch(self.presence, self.revision, self.schema.title)
 
     def revision(self) -> str:
-        """Returns a text that changes with each commit of the server, and while that is away; "" without a history."""
+        """Returns a text that changes with each commit of the server, and while that is away; "" without a history.
+
+        It changes while a process gives no sign of life, too.
+        """
         try:
             with self.reading() as connection:
                 if not isinstance(connection, PostgresConnection):
                     return ""
-                return str(connection.native(REVISION).fetchone()[0])
+                return self.presence.revision(connection)
         except PostgresFailed:  # what is read next says why, and is tried again
             return f"unknown at {clock.ticks()}"
 

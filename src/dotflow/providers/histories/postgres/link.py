@@ -52,8 +52,6 @@ SET LOCAL idle_in_transaction_session_timeout = '60s'"""
 IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
 HAS_META: Final = "SELECT to_regclass(%s) IS NOT NULL"
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
-#: It changes with each commit, and with each that is begun meanwhile: xmax alone stays where an earlier one ends last.
-REVISION: Final = "SELECT pg_current_snapshot()::TEXT"
 
 MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch

@@ -39,6 +39,11 @@ BEATS: Final = 'SELECT lock, beat FROM "{schema}".beats'
 LIVES: Final = f"""SELECT beat, at > {CLOCK} - {SILENCE} * 1000000 FROM "{{schema}}".beats WHERE lock = %s"""
 SILENCES: Final = f"""SELECT run, ({CLOCK} - at) / 1000000.0 FROM "{{schema}}".beats JOIN "{{schema}}".runs USING (lock)
     WHERE state = 'Running' AND at <= {CLOCK} - {UNUSUAL} * 1000000"""
+#: It changes with each commit, and with each that is begun meanwhile: xmax alone stays where an earlier one ends last.
+#: Without a commit, it changes each ten seconds in which a process is silent, until that counts as dead.
+REVISION: Final = f"""SELECT pg_current_snapshot() || ' '
+    || COALESCE(SUM(LEAST(({CLOCK} - at) / 10000000, {SILENCE} / 10)), 0)
+    FROM "{{schema}}".beats WHERE at <= {CLOCK} - {UNUSUAL} * 1000000"""
 LEAVE: Final = 'DELETE FROM "{schema}".beats WHERE lock = %s'
 BURY: Final = """DELETE FROM "{schema}".beats WHERE lock = %s
     AND NOT EXISTS (SELECT 1 FROM "{schema}".runs WHERE runs.lock = beats.lock AND state = 'Running')"""
@@ -173,6 +178,11 @@ class PostgresPresence(Presence):
             return {}
         rows = connection.native(SILENCES.format(schema=self._name), ()).fetchall()
         return {run: round(float(seconds), 1) for run, seconds in rows}
+
+    def revision(self, connection: PostgresConnection) -> str:
+        """Returns a text that changes with each commit of the server, and while a process is silent."""
+        ((revision,),) = connection.native(REVISION.format(schema=self._name), ()).fetchall()
+        return str(revision)
 
     def silence(self, lock: int) -> float | None:
         still = self._watcher.beats.get(lock)
