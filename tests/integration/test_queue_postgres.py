@@ -33,6 +33,7 @@ from dotflow.serving import Server, serve
 from dotflow.serving.duties import Machines, TakeOvers
 from dotflow.serving.reports import Reports
 from dotflow.serving.runs import Runs
+from dotflow.ui.actions import Actions
 from tests.clouds.postgres import PostgresProcess
 from tests.histories import begin, quick, take
 
@@ -218,6 +219,10 @@ def test_a_run_of_a_silent_process_is_resumed_after_a_watch(
         Control(person.history).resume(run)
 
     grow_silent(silent, 61)
+    buttons = {
+        one["label"]: one["says"] for one in Actions(person.history, lambda _: "ann").of_run(person.history.load(run))
+    }
+    assert buttons["Resume"].endswith("Its process is watched for 12 s first.")
     monkeypatch.setattr(queue.time, "sleep", slept.append)
     monkeypatch.setattr(orders, "open_history", lambda _: person.history)
     assert orders.resume.main([run], standalone_mode=False) in (0, None)

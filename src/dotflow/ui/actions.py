@@ -29,6 +29,7 @@ from dotflow.ui.security import JSON, MAX_BODY, TOO_LONG, Scope
 
 BODY_TIMEOUT: Final = 10.0  # seconds for the whole of an order
 MAX_CLICKS: Final = 1000  # submissions that are remembered
+LONG_LOOK: Final = 2.0  # seconds that an order watches a process; shorter ones need no word
 MAX_NAMES: Final = 3  # tasks in a text
 MAX_QUESTIONS: Final = 10  # with buttons; the next ones get theirs when these have answers
 KEPT: Final = "What has completed does not run again, as far as its storage still has it."
@@ -47,13 +48,16 @@ COMMENT: Final[Field] = {"name": "comment", "label": "Comment", "kind": "text", 
 VALUE: Final[Field] = {"name": "value", "label": "Value as JSON, if the step takes one", "kind": "json", "value": ""}
 
 
-def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[str, Any]) -> Iterator[Button]:
+def run_buttons(
+    run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[str, Any], look: float = 0.0
+) -> Iterator[Button]:
     """Yields the buttons of the page of a run.
 
     Args:
         run: The run.
         pause: The pause of its workflow; None where it is not paused.
         defaults: The defaults of the parameters of its workflow.
+        look: For how many seconds a resume watches first whether its process has ended.
     """
 
     def button(
@@ -79,7 +83,8 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
     can_go_on = can_resume(run) or (not run.is_open and resume_command(run) is not None)
     if is_newest and can_go_on and not waits_for_answer:
         label = "Retry what failed" if run.failures else "Resume"
-        yield button("resume", label, _continued(run), _unserved(run))
+        first = f" Its process is watched for {look:.0f} s first." if look > LONG_LOOK else ""
+        yield button("resume", label, _continued(run) + first, _unserved(run))
     if is_newest and (run.is_open or run.state is TypeRunState.PAUSED):
         says = CANCELS.get(run.state, "It ends as cancelled. Resume can still go on with it.")
         yield button("cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
@@ -230,9 +235,10 @@ class Actions:
 
     def of_run(self, run: RunRecord) -> list[Button]:
         """Returns the buttons of the page of a run."""
+        look = self._control.seconds_to_look(run.run_id) if run.state is TypeRunState.CRASHED else 0.0
         if not run.base:
-            return list(run_buttons(run, None, {}))
-        return list(run_buttons(run, self._control.pause_of(run.base), self._control.params(run.base)))
+            return list(run_buttons(run, None, {}, look))
+        return list(run_buttons(run, self._control.pause_of(run.base), self._control.params(run.base), look))
 
     def of_workflow(self, workflow: str) -> list[Button]:
         """Returns those of the page of a workflow."""
