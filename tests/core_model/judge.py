@@ -397,7 +397,7 @@ def judge(node: Node, got: Got, look: Look, is_ahead: bool) -> Verdict:
     flags = {"is_void": bool(void), "is_intent": is_intent}
     if task.needs and not task.always and (unmet := unmet_need(task, scope)):
         return Verdict(SKIPPED, unmet, **flags)
-    if task.always and scope.owner is not None and not _has_run_before(node, is_ahead):
+    if task.always and scope.owner is not None and not is_taken(node) and not _has_run_before(node, is_ahead):
         return Verdict(SKIPPED, NOT_NEEDED)
     held = ""
     is_named = scope.prefix + task.name in look.options.rerun
@@ -433,6 +433,13 @@ def judge(node: Node, got: Got, look: Look, is_ahead: bool) -> Verdict:
 
 def _may_lack(node: Node) -> bool:
     return node.state not in OVER and node.fore is not None and node.fore.may_lack
+
+
+def is_taken(node: Node) -> bool:
+    """Returns whether a task of its scope takes the value of a cleanup, which no checkpoint keeps."""
+    others = [one for one in node.scope.graph.tasks if not one.always]
+    sources = [source for one in others for source in (*one.takes.values(), *one.each.values())]
+    return any(isinstance(source, str) and source.partition(":")[0] == node.task.name for source in sources)
 
 
 def _has_run_before(node: Node, is_ahead: bool) -> bool:

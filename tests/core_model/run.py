@@ -37,6 +37,7 @@ from tests.core_model.judge import (
     code_of,
     gather,
     gather_item,
+    is_taken,
     judge,
     unmet_need,
 )
@@ -265,7 +266,8 @@ class Run:
         elif not task.saved and not task.always and node not in self.needed and not self._is_asked_for(node):
             node.fore = Verdict(SKIPPED, NOT_NEEDED, token=fore.token, is_held=fore.is_held)
             return
-        if task.always and task.name not in self.journal.cleanups and task.name not in self.waited:
+        is_left = task.name not in self.journal.cleanups and task.name not in self.waited
+        if task.always and is_left and not (scope.owner is not None and is_taken(node)):
             return
         self.waited.update(task.needs)
         for name in () if task.always else task.needs:

@@ -18,3 +18,14 @@ def test_dotflow_does_what_the_model_does(
     seeds = SEEDS * (20 if request.config.getoption("--exhaustive") else 1)
     for seed in range(1000 * level, 1000 * level + seeds):
         assert scenario(seed, level, str(tmp_path / str(seed)) if storage == "file" else None) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "seed"),
+    [
+        pytest.param(4, 8013422, id="a map in an item goes through the value of a cleanup"),
+    ],
+)
+def test_a_workflow_in_which_they_once_differed(level: int, seed: int) -> None:
+    """Each one is named by what it found."""
+    assert scenario(seed, level) == []

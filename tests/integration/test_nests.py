@@ -13,7 +13,7 @@ import pytest
 
 from dotflow import Config, DotFlow, Run, action
 from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
-from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, StepsLab, named, start
 from tests.marks import in_any_worker
 
@@ -800,3 +800,26 @@ def test_the_names_of_items_in_an_added_workflow(lab: Lab) -> None:
     with pytest.raises(UnknownTask, match=re.escape("'shop[1].page.fetch'. Did you mean 'shop.page[1].fetch'")):
         run["shop[1].page.fetch"]
     assert "page<br/>× each" in str(workflow.task.graph())
+
+
+@pytest.mark.parametrize("link", [{"each": {"row": "rows"}}, {"needs": {"row": "rows"}}])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resume_keeps_what_is_made_from_the_value_of_a_cleanup(mode: str, link: Any, tmp_path: Path) -> None:
+    """No checkpoint keeps the value of a cleanup: a resume runs it again for the task of its item that takes it."""
+
+    def workflow() -> DotFlow:
+        inner = DotFlow(params={"page": ...})
+        inner.task.add(action(lambda: 1), name="begin")
+        inner.task.add(action(lambda: [1, 2]), name="rows", always=True)
+        inner.task.add(action(lambda row, page=0: row), name="size", **link)
+        job = DotFlow(Config(storage=StorageFile(tmp_path), log=LogDefault(output="none")), workflow_id="job")
+        job.task.add(inner, name="pages", each={"page": [1, 2]})
+        return job
+
+    first = start(workflow(), mode)
+    planned = {task.name: task.decision for task in workflow().plan(resume=True).tasks}
+    again = start(workflow(), mode, resume=True)
+
+    assert first["pages.size"].value == again["pages.size"].value == [[1, 2], [1, 2]]
+    assert planned["pages.rows"] == "run"
+    assert again["pages.begin"].restored_from == "checkpoint"

@@ -16,7 +16,7 @@ from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
-from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, ByItem
+from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, ByItem, is_taken
 from dotflow.graph.linked_task import InnerMap, LinkedTask, Scope
 from dotflow.graph.maps import record_skipped, round_end
 from dotflow.graph.params import Params
@@ -160,7 +160,8 @@ class PlanRows:
         verdict = judge(task, got, unmet)
         running = [self._tasks[one] for one in self._before(task) if one in self._runs]
         nest = task.links.nest
-        if verdict.kind is not SKIP and nest is not None and task.is_cleanup:
+        is_taken_inside = nest is not None and is_taken(task.task_id, nest, self._tasks)
+        if verdict.kind is not SKIP and nest is not None and task.is_cleanup and not is_taken_inside:
             verdict = before if before.open else self._judge_cleanup(task, before, running)
         elif verdict.kind is not SKIP:
             verdict = before

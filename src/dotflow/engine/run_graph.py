@@ -18,7 +18,7 @@ from dotflow.engine.ready import Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import RunStopped
 from dotflow.graph.fan import NEVER, Fan, Unit
-from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, is_over
+from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, is_over, is_taken
 from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, Scope
 from dotflow.graph.maps import map_context, map_failure, not_reached, open_map, round_end, scope_of, why_failed
 from dotflow.graph.params import Params
@@ -451,7 +451,8 @@ class RunGraph:
         """Adds a node that waits for nothing more. Returns *lane*, unless the node continues it."""
         if fan.nest is not None:
             is_cleanup = self.is_cleanup(node)
-            if is_cleanup and not self._has_run(node.scope, node.task_id):
+            is_left = is_cleanup and not self._has_run(node.scope, node.task_id)
+            if is_left and not is_taken(node.task_id, fan.nest, self._tasks):
                 decisions.append(skipped(node, NOT_NEEDED))
                 return lane
             if fan.is_closed and not is_cleanup:  # it may only end

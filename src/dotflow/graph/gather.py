@@ -19,6 +19,7 @@ from dotflow.core.links import (
     Entry,
     Group,
     Links,
+    Nest,
     Source,
 )
 from dotflow.core.masks import NO_MASKS, Masks
@@ -141,6 +142,12 @@ def foresee(links: Links, tasks: Sequence[Task], params: Params) -> Got:
         return gather(links, tasks, params, ahead=BY_RECORD)
     except Exception as error:  # the values' own code; in the run it fails the task
         return Got({}, void=f"its conditions raised {type(error).__name__}")
+
+
+def is_taken(cleanup: int, nest: Nest, tasks: Sequence[Task]) -> bool:
+    """Returns whether a task of an added workflow takes the value of a cleanup of it, which no checkpoint keeps."""
+    others = [tasks[one] for one in nest.tasks if one > cleanup]
+    return any(one.links is not None and cleanup in one.links.value_sources() for one in others if not one.is_cleanup)
 
 
 def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallback: bool) -> Arguments | Skip:

@@ -78,7 +78,7 @@ class Demand:
         if task_id in self._left_out or task.status is TypeStatus.SKIPPED:
             return ()
         if task.is_cleanup and task_id not in self._left_open:
-            return ALL if task_id in self._whole else ()
+            return ALL if task_id in self._whole else self._by_item.get(task_id, ())
         if task.step.checkpoint or task.is_cleanup:
             if is_over(task):
                 return ()
