@@ -517,13 +517,13 @@ class Fleet:
         running = [one for one in self.servers if one.process is not None and one.process.poll() is None]
         for server in running:
             assert server.process is not None
-            server.process.send_signal(signal.SIGINT)
+            server.process.terminate()
         for server in running:
             assert server.process is not None
             try:
                 server.process.wait(30)
             except subprocess.TimeoutExpired:
-                self.trouble.exits.append(f"{server.title}: did not end within 30 s after SIGINT")
+                self.trouble.exits.append(f"{server.title}: did not end within 30 s after SIGTERM")
                 server.process.kill()
                 server.process.wait()
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -402,12 +404,7 @@ class TestFullDisk:
 
     def test_who_submits_hears_it_and_a_server_goes_on_when_there_is_room(self, small: PostgresProcess) -> None:
         """What runs meanwhile completes, and its rows are written later."""
-        dsn, lines = small.dsn(database="small"), list[str]()
-
-        class Lines(LogDefault):
-            def report(self, message: str) -> None:
-                lines.append(message)
-
+        dsn = small.dsn(database="small")
         full, room = threading.Event(), threading.Event()
 
         @action
@@ -418,7 +415,7 @@ class TestFullDisk:
             return [1]
 
         with contextlib.closing(HistoryPostgres(dsn)) as history:
-            config = Config(history=history, executor=ExecutorThread(), log=Lines(output="none"))
+            config = Config(history=history, executor=ExecutorThread(), log=LogDefault(output="none"))
             made = DotFlow(config, workflow_id="report", params={"number": 0})
             made.task.add(fill)
             made.task.add(two)
@@ -434,6 +431,111 @@ class TestFullDisk:
                 second = made.submit(params={"number": 1})
                 assert Control(made).wait(second, timeout=30).state is TypeRunState.COMPLETED
             assert [task.name for task in history.load(first).steps] == ["fill", "two"]
+
+
+class Lines(LogDefault):
+    """What a server says."""
+
+    def __init__(self) -> None:
+        super().__init__(output="none")
+        self.said: list[str] = []
+
+    def report(self, message: str) -> None:
+        self.said.append(message)
+
+
+class TestServers:
+    """A server whose database is harmed while it serves."""
+
+    @pytest.fixture
+    def lines(self) -> Lines:
+        return Lines()
+
+    @pytest.fixture
+    def made(self, history: HistoryPostgres, lines: Lines) -> DotFlow:
+        config = Config(history=history, executor=ExecutorThread(), log=lines)
+        made = DotFlow(config, workflow_id="report", params={"number": 0})
+        made.task.add(one)
+        return made
+
+    @pytest.mark.parametrize("harm", ["DROP SCHEMA dotflow CASCADE", "UPDATE dotflow.meta SET id = 'another'"])
+    def test_it_ends_where_the_history_is_another_one(self, made: DotFlow, database: Database, harm: str) -> None:
+        """Dropped tables, or another database behind the name: what it knows is not there."""
+        server = serve(made, wait=False)
+        Control(made).wait(made.submit(), timeout=30)
+        database.run(harm)
+        assert server._thread is not None
+        server._thread.join(30)
+        with pytest.raises(HistoryError, match="it is another history than at the start"):
+            server.stop()
+
+    @pytest.mark.parametrize(
+        ("harm", "heal", "advice"),
+        [
+            ("ROLE CONNECTION LIMIT 0", "ROLE CONNECTION LIMIT 10", "Raise the server's limit of connections"),
+            ("ROLE NOLOGIN", "ROLE LOGIN", "role .* is not permitted to log in"),
+        ],
+    )
+    def test_it_goes_on_when_the_database_can_be_used_again(
+        self, made: DotFlow, lines: Lines, database: Database, patience: None, harm: str, heal: str, advice: str
+    ) -> None:
+        """What the administrator took, and gave back."""
+        with serve(made, wait=False):
+            Control(made).wait(made.submit(), timeout=30)
+            database.alter(harm)
+            database.cut()
+            while not any(re.search(advice, line) for line in lines.said):
+                time.sleep(0.01)
+            database.alter(heal)
+            run = made.submit(params={"number": 1})
+            assert Control(made).wait(run, timeout=30).state is TypeRunState.COMPLETED
+
+    def test_it_goes_on_when_its_role_has_its_rights_back(
+        self, made: DotFlow, lines: Lines, database: Database, patience: None
+    ) -> None:
+        """Server and submission say what is missing."""
+        with serve(made, wait=False):
+            Control(made).wait(made.submit(), timeout=30)
+            database.run(f"REVOKE SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dotflow FROM {database.name}")
+            with pytest.raises(HistoryError, match="Grant the role USAGE"):
+                made.submit(params={"number": 1})
+            while not any("Grant the role USAGE" in line for line in lines.said):
+                time.sleep(0.01)
+            database.run(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dotflow TO {database.name}")
+            run = made.submit(params={"number": 2})
+            assert Control(made).wait(run, timeout=30).state is TypeRunState.COMPLETED
+
+    @pytest.mark.parametrize("away", [2, pytest.param(300, marks=[pytest.mark.exhaustive, pytest.mark.timeout(400)])])
+    def test_an_outage_kills_nobody_and_holds_up_what_waits(
+        self, made: DotFlow, lines: Lines, history: HistoryPostgres, postgres_server: PostgresProcess, away: float
+    ) -> None:
+        """Running steps go on, nothing is taken over, and each run completes once when it is over."""
+        ran: list[int] = []
+
+        @action
+        def step(number: int) -> list[int]:
+            if number == 1:
+                postgres_server.order("stop")
+                began.set()
+                assert over.wait(away + 30)
+            ran.append(number)
+            return [number]
+
+        began, over = threading.Event(), threading.Event()
+        made = DotFlow(made.config, workflow_id="report", params={"number": 0})
+        made.task.add(step)
+        made.task.add(two, name="two")
+        runs = [made.submit(params={"number": number}) for number in (1, 2)]
+        with serve(made, wait=False, max_runs=1):
+            assert began.wait(30)
+            time.sleep(away)
+            over.set()
+            postgres_server.order("start")
+            control = Control(made)
+            states = [control.wait(run, timeout=60).state for run in runs]
+        assert states == [TypeRunState.COMPLETED] * 2
+        assert ran == [1, 2]
+        assert len(history.runs()) == 2, "none was taken over"
 
 
 def test_rows_of_an_outage_have_a_limit(

@@ -1,5 +1,6 @@
 """submit(connection=...): a run that is queued by a transaction of the program's own."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -147,13 +148,20 @@ def test_outside_of_a_transaction_it_is_a_plain_submission(workflow: DotFlow, po
 def test_other_connections_are_refused_in_words(
     workflow: DotFlow, postgres_history: str, postgres_server: PostgresProcess, tmp_path: Path
 ) -> None:
-    """Of another database, of another kind; and any by a history in a file."""
+    """Of another database, of another kind, one of coroutines; and any by a history in a file."""
+
+    async def in_coroutine() -> None:
+        async with await psycopg.AsyncConnection.connect(postgres_history) as connection:
+            workflow.submit(connection=connection)
+
     with psycopg.connect(postgres_server.dsn()) as connection:
         with pytest.raises(InvalidArgument, match=r"one to the database of .*'histories'"):
             workflow.submit(connection=connection)
         assert connection.execute("SELECT 1").fetchone() == (1,), "the transaction can go on"
     with pytest.raises(InvalidArgument, match=r"psycopg.Connection, which has the transaction.*driver_connection"):
         workflow.submit(connection=object())  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match=r"an AsyncConnection can't be used"):
+        asyncio.run(in_coroutine())
     with (
         closing(HistorySQLite(tmp_path / "history.db")) as history,
         psycopg.connect(postgres_history) as connection,
