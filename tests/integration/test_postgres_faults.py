@@ -24,7 +24,7 @@ from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, Stora
 from dotflow.providers.histories.postgres import late, link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.providers.histories.sql.rows import HANDLERS
-from dotflow.serving import serve
+from dotflow.serving import duties, serve
 from tests.clouds.pgbouncer import BINARY, PgBouncer, PoolMode
 from tests.clouds.postgres import Database, PostgresProcess
 from tests.clouds.tcp_proxy import TcpProxy
@@ -73,9 +73,14 @@ def history(database: Database) -> Iterator[HistoryPostgres]:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call is tried again for 0.3 seconds in place of 15."""
-    monkeypatch.setattr(link.Link.transact, "__kwdefaults__", {"patience": 0.3})
-    monkeypatch.setattr(link.Link.use, "__kwdefaults__", {"patience": 0.3})
+    """A call is tried again for 0.3 seconds in place of 15, and what a server does, each 0.3 seconds in place of 5."""
+    monkeypatch.setattr(duties, "RETRY", 0.3)
+    repeat = link.Link._repeat
+    monkeypatch.setattr(
+        link.Link,
+        "_repeat",
+        staticmethod(lambda attempt, patience: repeat(attempt, 0.3 if patience is None else min(patience, 0.3))),
+    )
 
 
 class TestNetwork:
@@ -507,9 +512,17 @@ class TestServers:
 
     @pytest.mark.parametrize("away", [2, pytest.param(300, marks=[pytest.mark.exhaustive, pytest.mark.timeout(400)])])
     def test_an_outage_kills_nobody_and_holds_up_what_waits(
-        self, made: DotFlow, lines: Lines, history: HistoryPostgres, postgres_server: PostgresProcess, away: float
+        self,
+        request: pytest.FixtureRequest,
+        made: DotFlow,
+        lines: Lines,
+        history: HistoryPostgres,
+        postgres_server: PostgresProcess,
+        away: float,
     ) -> None:
-        """Running steps go on, nothing is taken over, and each run completes once when it is over."""
+        """Running steps go on, nothing is taken over, and each run completes once when it is over. It is said once."""
+        if away < link.PATIENCE:
+            request.getfixturevalue("patience")
         ran: list[int] = []
 
         @action
@@ -536,6 +549,10 @@ class TestServers:
         assert states == [TypeRunState.COMPLETED] * 2
         assert ran == [1, 2]
         assert len(history.runs()) == 2, "none was taken over"
+        (begins,) = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
+        assert begins.startswith("The history at ")
+        (ends,) = [line for line in lines.said if "can be used again (away for " in line]
+        assert away < 20 or re.search(r"away for (5|4) m", ends), ends
 
 
 def test_rows_of_an_outage_have_a_limit(
