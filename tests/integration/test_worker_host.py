@@ -1,5 +1,6 @@
 """WorkerHost: the processes that make a run's attempts on a cluster's worker. No cluster is needed to see that."""
 
+import contextlib
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from dotflow import Context, action
 from dotflow.core.call import Call
-from dotflow.core.outcome import Returned
+from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import CallEncoder, WorkerCache, load_outcome
 from dotflow.providers.executors.cluster.protocol import (
@@ -28,24 +29,35 @@ from dotflow.providers.executors.cluster.protocol import (
     Placement,
     Reply,
 )
+from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
-from dotflow.worker.waiting import WakeupPipe
+
+
+def step_processes() -> set[psutil.Process]:
+    """The processes that the fork server has forked. This process keeps the server itself for the next run."""
+    found = set()
+    for server in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= set(server.children(recursive=True))
+    return found
+
+
+_END = threading.Lock()  # a stuck step waits for it
 
 
 @pytest.fixture
 def worker_host() -> Iterator[WorkerHost]:
     """With room for two; nothing of it is left."""
-    before = set(psutil.Process().children(recursive=True))
+    before = step_processes()
     made = WorkerHost(max_processes=2)
     yield made
     made.close()
-    left = set(psutil.Process().children(recursive=True)) - before
-    assert not psutil.wait_procs(left, timeout=30)[1]
+    assert not psutil.wait_procs(step_processes() - before, timeout=30)[1]
 
 
 @pytest.fixture
-def wakeup() -> Iterator[WakeupPipe]:
-    made = WakeupPipe()
+def wakeup() -> Iterator[Stop]:
+    made = Stop()
     yield made
     made.close()
 
@@ -70,22 +82,24 @@ def packed_of(call: Call, encoder: CallEncoder, cache: WorkerCache | None = None
     return Pack(f"test-{uuid.uuid4().hex}", [PackedCall(placement, parts)], {number: pickled}).pack()
 
 
-def reply_of(
-    worker_host: WorkerHost, packed: list[Any], wakeup: WakeupPipe, shared: dict[int, Any] | None = None
-) -> Reply:
+def reply_of(worker_host: WorkerHost, packed: list[Any], wakeup: Stop, shared: dict[int, Any] | None = None) -> Reply:
     """The reply to the only call of a pack, or that to the pack where it is refused."""
     reply = worker_host.make(packed, wakeup, shared or {})
     return reply.replies[0] if reply.replies else Reply(reply.kind)
 
 
-def value_of(reply: Reply) -> Any:
+def outcome_of(reply: Reply) -> Outcome:
     assert reply.kind == ANSWERED
-    outcome = load_outcome(Call(0, 0, action(len), Context(), Context(), "w"), reply.parts)
+    return load_outcome(Call(0, 0, action(len), Context(), Context(), "w"), reply.parts)
+
+
+def value_of(reply: Reply) -> Any:
+    outcome = outcome_of(reply)
     assert isinstance(outcome, Returned)
     return outcome.value
 
 
-def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: Stop) -> None:
     """What a step left in its memory is there for the next one; another lane has another process."""
     make = lambda lane: value_of(reply_of(worker_host, packed(lambda: os.getpid(), lane), wakeup))
 
@@ -95,7 +109,7 @@ def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -
     assert os.getpid() not in (first, second)
 
 
-def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wakeup: Stop) -> None:
     """No more are started than there may be."""
     make = lambda lane: value_of(reply_of(worker_host, packed(lambda: os.getpid(), lane), wakeup))
     first, second = make(0), make(1)
@@ -104,7 +118,7 @@ def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wake
     assert make(1) == second
 
 
-def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, wakeup: Stop) -> None:
     """A call that names it need not bring it; one that names somebody else is told so, and nothing runs."""
     value = list(range(5))
     reply = reply_of(worker_host, packed(lambda: list(range(5))), wakeup)
@@ -114,7 +128,7 @@ def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost
     assert reply_of(worker_host, packed(follow, previous=value, holder="somebody else"), wakeup).kind == MISSING
 
 
-def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: WorkerHost, wakeup: Stop) -> None:
     """A call that refers to it is not answered with the value of that other lane."""
     reply = reply_of(worker_host, packed(lambda: "a", lane=0), wakeup)
     reply_of(worker_host, packed(lambda: "b", lane=1), wakeup)
@@ -124,7 +138,7 @@ def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: Wor
     assert reply_of(worker_host, packed(follow, lane=0, previous="a", holder=reply.process), wakeup).kind == MISSING
 
 
-def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wakeup: Stop) -> None:
     """Each call has a copy of its own of them."""
     encoder = CallEncoder(dump_by_value, inherited=False)
     shared = {"numbers": [0], "data": bytearray(100_000)}
@@ -147,7 +161,7 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
         assert make(lane, send=send) == (2, 100_004)
 
 
-def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: Stop) -> None:
     """Each with its stream."""
 
     def prints() -> None:
@@ -161,7 +175,7 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
     assert reply.output == [(1, b"out\n"), (2, b"err\n")]
 
 
-def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: Stop) -> None:
     """C code and programs, too, and the last words of a process that crashes."""
 
     def print_everywhere() -> None:
@@ -193,7 +207,7 @@ def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: Wakeup
     assert reply.usage[1] > 1_000_000
 
 
-def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: Stop) -> None:
     """Each has a process of its own, which ends with it."""
     plain = value_of(reply_of(worker_host, packed(lambda: os.getpid()), wakeup))
     alone = [value_of(reply_of(worker_host, packed(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
@@ -203,7 +217,7 @@ def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: Wakeup
 
 
 @pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
-def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
+def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: Stop, step: Any, code: int) -> None:
     """With its exit code or signal, and the next call finds another process."""
     reply = reply_of(worker_host, packed(step), wakeup)
 
@@ -213,7 +227,7 @@ def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: Wak
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: Stop) -> None:
     """C code that never returns, too."""
 
     def stuck() -> None:
@@ -224,7 +238,7 @@ def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost
     assert reply_of(worker_host, packed(stuck, timeout=0.1), wakeup).kind == LATE
 
 
-def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path: Path) -> None:
+def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: Stop, tmp_path: Path) -> None:
     """An attempt that nobody wants any more ends in the middle of whatever it does."""
     here = tmp_path / "pid"
 
@@ -243,9 +257,9 @@ def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path:
     assert not psutil.pid_exists(int(here.read_text()))
 
 
-def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
-    """Idle ones and busy ones, and the process that forks them; those who wait are told."""
-    before = set(psutil.Process().children(recursive=True))
+def test_closing_ends_all(wakeup: Stop, tmp_path: Path) -> None:
+    """Idle ones and busy ones; those who wait are told."""
+    before = step_processes()
     worker_host, begun = WorkerHost(max_processes=3), tmp_path / "begun"
 
     def sleeps() -> None:
@@ -260,11 +274,11 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
         worker_host.close()
 
         assert reply.result(10).kind in (STOPPED, DIED)
-    left = set(psutil.Process().children(recursive=True)) - before
+    left = step_processes() - before
     assert not psutil.wait_procs(left, timeout=30)[1]
 
 
-def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wakeup: Stop) -> None:
     """What needs its value is told that this is gone; what needs nothing of it is given another process."""
     reply = reply_of(worker_host, packed(lambda: os.getpid()), wakeup)
     process = psutil.Process(value_of(reply))
@@ -276,7 +290,7 @@ def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wake
     assert value_of(reply_of(worker_host, packed(lambda: "next"), wakeup)) == "next"
 
 
-def test_the_process_that_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_the_process_that_forks_them_is_replaced(worker_host: WorkerHost, wakeup: Stop) -> None:
     """When memory runs out the system may kill that one, too: no attempt fails for it."""
     nursery = psutil.Process(value_of(reply_of(worker_host, packed(lambda: os.getppid()), wakeup)))
     nursery.kill()
@@ -286,7 +300,7 @@ def test_the_process_that_forks_them_is_replaced(worker_host: WorkerHost, wakeup
     assert value_of(reply_of(worker_host, packed(lambda: "next", lane=1), wakeup)) == "next"
 
 
-def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> None:
+def test_after_closing_nothing_is_run(wakeup: Stop, tmp_path: Path) -> None:
     """A call that comes late, of a run that has ended, starts no process."""
     worker_host = WorkerHost(max_processes=2)
     worker_host.close()
@@ -295,7 +309,7 @@ def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> Non
     assert not (tmp_path / "ran").exists()
 
 
-def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: Stop) -> None:
     """Only they: those who have just been here stay, and when nobody is left that is said."""
     process = value_of(reply_of(worker_host, packed(lambda: os.getpid()), wakeup))
 
@@ -305,10 +319,10 @@ def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPip
     assert not psutil.pid_exists(process)
 
 
-def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
+def test_several_threads_at_once(wakeup: Stop) -> None:
     """Each has its call made; none gets another's reply."""
     worker_host = WorkerHost(max_processes=4)
-    wakeups = [WakeupPipe() for _ in range(4)]
+    wakeups = [Stop() for _ in range(4)]
     ready = threading.Barrier(4)
 
     def many(place: int) -> list[Any]:
@@ -323,3 +337,69 @@ def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
         other.close()
 
     assert found == [[place * 100 + n + 1 for n in range(20)] for place in range(4)]
+
+
+class TestThreads:
+    """A thread of the worker makes the attempts of a step with isolate=False."""
+
+    def test_it_keeps_the_value_for_its_lane(self, worker_host: WorkerHost, wakeup: Stop) -> None:
+        """It runs in the worker's own process, and a process does not have what a thread has returned."""
+        reply = reply_of(worker_host, packed(lambda: [os.getpid()], isolate=False), wakeup)
+        value = value_of(reply)
+        follow = lambda previous_context: [*previous_context.storage, os.getpid()]
+        given = {"previous": value, "holder": reply.process}
+
+        assert value == [os.getpid()]
+        assert reply_of(worker_host, packed(follow, **given), wakeup).kind == MISSING
+        assert value_of(reply_of(worker_host, packed(follow, **given, isolate=False), wakeup)) == [os.getpid()] * 2
+
+    def test_prints_and_errors_come_with_the_reply(self, worker_host: WorkerHost, wakeup: Stop) -> None:
+        """Only those of its own attempt."""
+
+        def step() -> None:
+            print("printed there")
+            raise ValueError("broken")
+
+        reply = reply_of(worker_host, packed(step, isolate=False), wakeup)
+        outcome = outcome_of(reply)
+        print("printed here")
+
+        assert b"".join(data for _, data in reply.output) == b"printed there\n"
+        assert isinstance(outcome, Raised)
+        assert outcome.failure.message == "broken"
+
+    def test_what_nothing_can_end_is_left_behind(self, worker_host: WorkerHost, wakeup: Stop) -> None:
+        """The attempt fails in time, and the next one has another thread."""
+        end = _END
+        end.acquire()
+
+        def stuck() -> None:
+            from tests.integration.test_worker_host import _END
+
+            with _END:
+                pass
+
+        try:
+            outcome = outcome_of(reply_of(worker_host, packed(stuck, timeout=0.05, isolate=False), wakeup))
+            assert value_of(reply_of(worker_host, packed(lambda: "next", isolate=False), wakeup)) == "next"
+        finally:
+            end.release()
+
+        assert isinstance(outcome, TimedOut)
+        assert "left behind" in outcome.failure.message
+
+    def test_the_bell_ends_it(self, worker_host: WorkerHost, wakeup: Stop, tmp_path: Path) -> None:
+        """At its next Python line."""
+
+        def waits() -> None:
+            (tmp_path / "begun").touch()
+            while True:
+                time.sleep(0.01)
+
+        with ThreadPoolExecutor(1) as pool:
+            reply = pool.submit(reply_of, worker_host, packed(waits, isolate=False), wakeup)
+            while not (tmp_path / "begun").exists():
+                assert not reply.done()
+            wakeup.set()
+
+            assert reply.result(10).kind == STOPPED

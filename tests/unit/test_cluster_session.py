@@ -104,7 +104,7 @@ class TestPackedCalls:
         """Step and contexts; nothing is taken to be there."""
         place, sent = unpacked(session.pack(call("before", lane=4, task_id=9)))
 
-        assert place == Placement(4, isolate=False, step=0, process="")
+        assert place == Placement(4, isolate=None, step=0, process="")
         assert (sent.lane, sent.number, sent.workflow_id) == (4, 9, "w")
         assert (sent.previous_context.storage, sent.initial_context) == ("before", Context("given"))
         assert sent.step is not None

@@ -50,7 +50,7 @@ class Action(Generic[P, R]):
     Args:
         function: A function, coroutine function, method or class.
         policy: The attempts, timeout and delays.
-        isolate: Whether each attempt runs in a process of its own, in every mode.
+        isolate: Whether each attempt runs in a process of its own, in every mode; None lets the executor decide.
         resources: The resources that a cluster's worker must have.
         checkpoint: Whether the values are saved, so that a resume restores them.
         version: Stands for the code where earlier values are compared with it; None for the code itself.
@@ -70,7 +70,7 @@ class Action(Generic[P, R]):
         self,
         function: Callable[P, R],
         policy: Policy,
-        isolate: bool = False,
+        isolate: bool | None = None,
         resources: Mapping[str, float] = NO_RESOURCES,
         checkpoint: bool = True,
         version: str | None = None,

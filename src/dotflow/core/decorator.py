@@ -66,7 +66,7 @@ def action(
     jitter: float = 0,
     poll: Duration | None = None,
     poll_timeout: Duration | None = None,
-    isolate: bool = False,
+    isolate: bool | None = None,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
@@ -89,7 +89,7 @@ def action(
     jitter: float = 0,
     poll: Duration | None = None,
     poll_timeout: Duration | None = None,
-    isolate: bool = False,
+    isolate: bool | None = None,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
@@ -126,6 +126,8 @@ def action(
         poll_timeout: The maximum time for which each attempt waits. Then it fails with PollTimeout, which is a
             TimeoutError for `retry_on`. By default it waits as long as the run.
         isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
+            By default the executor decides. False saves the process on a cluster: a thread of the cluster's worker
+            makes the attempt, which nothing ends in the middle of C code, and whose crash ends the worker.
         resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. `start` refuses them with an
             executor that offers none, such as those on this machine.
         checkpoint: Whether the value is saved, so that a resume restores it. With False, for connections, temporary
@@ -165,7 +167,9 @@ def action(
         poll=poll,  # type: ignore[arg-type]
         poll_timeout=poll_timeout,  # type: ignore[arg-type]
     )
-    for name, switch in (("isolate", isolate), ("checkpoint", checkpoint), ("files", files)):
+    if isolate is not None and not isinstance(isolate, bool):
+        raise InvalidPolicy("isolate", isolate, "True, False or None")
+    for name, switch in (("checkpoint", checkpoint), ("files", files)):
         if not isinstance(switch, bool):
             raise InvalidPolicy(name, switch, "True or False")
     if valid is not None and not callable(valid):

@@ -201,7 +201,7 @@ class TaskSchema(FrozenModel):
                 retry=policy.attempts,
                 retry_delay=policy.delay,
                 retry_on=_names_of(policy.retry_on),
-                isolate=step.isolate,
+                isolate=bool(step.isolate),
                 resources=dict(step.resources),
             ),
         )

@@ -77,7 +77,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         return True
 
     def pool_of(self, step: AnyAction) -> Hashable:
-        return step.isolate
+        return bool(step.isolate)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         isolated, self._waiting = bool(pool), waiting
@@ -93,7 +93,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         return self._dispatcher.room_left()
 
     def submit(self, call: Call) -> None:
-        worker = self._dispatcher.take(call.lane, call.step.isolate)
+        worker = self._dispatcher.take(call.lane, bool(call.step.isolate))
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
             self._completed.append((call, failures.not_started(call, str(worker))))

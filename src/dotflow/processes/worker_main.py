@@ -57,77 +57,21 @@ class LastValue(NamedTuple):
 LAST_VALUE: Final = LastValue()
 
 
-class WorkerLoop:
-    """The loop of a worker process: it receives calls, makes their attempts and sends the outcomes.
+class CallReader:
+    """Reads calls, with what a worker has in the place of references to it, and pickles their outcomes.
 
     Args:
-        channel: Its end of the channel to the coordinator.
         dump: Pickles outcomes.
-        inherited_tasks: The tasks that it has by fork.
+        inherited_tasks: The tasks that the worker has by fork.
     """
 
-    def __init__(self, channel: Channel, dump: Dump, inherited_tasks: Mapping[int, Task]) -> None:
-        self.channel = channel
+    def __init__(self, dump: Dump, inherited_tasks: Mapping[int, Task]) -> None:
         self.dump = dump
         self.inherited_tasks = inherited_tasks
-        self.loops = Loops()
         self.steps: dict[int, AnyAction] = {}
-        self.pickled_steps: dict[int, memoryview] = {}  # that no call has needed yet
+        self.pickled_steps: dict[int, Any] = {}  # that no call has needed yet
         self.last_value: Any = None
-        self.number = 0  # of the call
-        self.shared: dict[int, Sequence[memoryview]] = {}
-        self.pid = os.getpid()
-        self.flush: Callable[[], None] = flush_streams
-
-    def run(self) -> None:
-        """Makes attempts until the coordinator closes the channel, or interrupts it after an outcome."""
-        try:
-            self.send(READY, 0, [])
-            MAKER.set(Maker())
-            for message in self.channel.receive():
-                if message.kind == CALL:
-                    self.handle(message)
-                elif message.kind == SHARED:
-                    keep_shared(self.shared, message.number, message.parts)
-                elif message.kind == STEP:
-                    self.pickled_steps[message.number] = message.parts[0]
-        except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-            return
-
-    def handle(self, message: Message) -> None:
-        """Makes the attempt of a call, and sends its outcome."""
-        try:
-            call = self.read(message)
-        except BaseException as error:  # loading objects imports the user's modules
-            self.send(OUTCOME, message.number, self.dump(Raised(_loading_failure(error))))
-            return
-        if seconds := call.step.policy.timeout:
-            self.send(STARTED, message.number, [SECONDS.pack(seconds)])
-        self.number = message.number
-        try:
-            outcome = attempt(call, self.loops, self.report_returned)
-        except KeyboardInterrupt:
-            outcome = Interrupted()
-        if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
-            os._exit(0)
-        if seconds:
-            self.report_returned()
-        if seconds or getattr(outcome, "files", None) is not None:
-            with interrupts_held():  # they end the reading of files, and the run waits for the outcome
-                self.send_outcome(call, outcome)
-        else:
-            self.send_outcome(call, outcome)
-
-    def report_returned(self) -> None:
-        """Reports that the step has returned, and that the outcome takes a while."""
-        if os.getpid() == self.pid:
-            self.send(RETURNED, self.number, [])
-
-    def send_outcome(self, call: Call, outcome: Outcome) -> None:
-        """Sends the outcome of an attempt."""
-        self.last_value = outcome.value if isinstance(outcome, Returned) else None
-        self.flush()
-        self.send(OUTCOME, self.number, self.dump_outcome(call, outcome))
+        self.shared: dict[int, Sequence[Any]] = {}
 
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""
@@ -167,7 +111,11 @@ class WorkerLoop:
         return shared
 
     def dump_outcome(self, call: Call, outcome: Any) -> list[Any]:
-        """Returns the pickled outcome, for `load_outcome`; if its value can't be pickled, that of a failure."""
+        """Returns the pickled outcome, for `load_outcome`; if its value can't be pickled, that of a failure.
+
+        Keeps the value, to which the next call may refer.
+        """
+        self.last_value = outcome.value if isinstance(outcome, Returned) else None
         dump, sent = self.dump, outcome
         if outcome.__class__ is Returned:
             value, repeated, usage, files = outcome
@@ -184,13 +132,80 @@ class WorkerLoop:
             message = str(NotPicklable(call.step.name, "The value returned", reason, HERE))
             return self.dump(Raised(Failure("NotPicklable", message), usage=getattr(outcome, "usage", None)))
 
+
+class WorkerLoop(CallReader):
+    """The loop of a worker process: it receives calls, makes their attempts and sends the outcomes.
+
+    Args:
+        channel: Its end of the channel to the coordinator.
+        dump: As in CallReader.
+        inherited_tasks: As in CallReader.
+    """
+
+    def __init__(self, channel: Channel, dump: Dump, inherited_tasks: Mapping[int, Task]) -> None:
+        super().__init__(dump, inherited_tasks)
+        self.channel = channel
+        self.loops = Loops()
+        self.number = 0  # of the call
+        self.pid = os.getpid()
+        self.flush: Callable[[], None] = flush_streams
+
+    def run(self) -> None:
+        """Makes attempts until the coordinator closes the channel, or interrupts it after an outcome."""
+        try:
+            self.send(READY, 0, [])
+            MAKER.set(Maker())
+            for message in self.channel.receive():
+                if message.kind == CALL:
+                    self.handle(message)
+                elif message.kind == SHARED:
+                    keep_shared(self.shared, message.number, message.parts)
+                elif message.kind == STEP:
+                    self.pickled_steps[message.number] = message.parts[0]
+        except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+            return
+
+    def handle(self, message: Message) -> None:
+        """Makes the attempt of a call, and sends its outcome."""
+        try:
+            call = self.read(message)
+        except BaseException as error:  # loading objects imports the user's modules
+            self.send(OUTCOME, message.number, self.dump(Raised(loading_failure(error))))
+            return
+        if seconds := call.step.policy.timeout:
+            self.send(STARTED, message.number, [SECONDS.pack(seconds)])
+        self.number = message.number
+        try:
+            outcome = attempt(call, self.loops, self.report_returned)
+        except KeyboardInterrupt:
+            outcome = Interrupted()
+        if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
+            os._exit(0)
+        if seconds:
+            self.report_returned()
+        if seconds or getattr(outcome, "files", None) is not None:
+            with interrupts_held():  # they end the reading of files, and the run waits for the outcome
+                self.send_outcome(call, outcome)
+        else:
+            self.send_outcome(call, outcome)
+
+    def report_returned(self) -> None:
+        """Reports that the step has returned, and that the outcome takes a while."""
+        if os.getpid() == self.pid:
+            self.send(RETURNED, self.number, [])
+
+    def send_outcome(self, call: Call, outcome: Outcome) -> None:
+        """Sends the outcome of an attempt."""
+        self.flush()
+        self.send(OUTCOME, self.number, self.dump_outcome(call, outcome))
+
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
         """Sends a whole message."""
         self.channel.queue(kind, number, parts)
         self.channel.flush()
 
 
-def _loading_failure(error: BaseException) -> Failure:
+def loading_failure(error: BaseException) -> Failure:
     """Returns the failure of a call that could not be loaded."""
     raised: AttemptError = NotPicklable("?", "The step or its input", f"{type(error).__name__}: {error}", HERE)
     if isinstance(error, ModuleNotFoundError) and error.name:

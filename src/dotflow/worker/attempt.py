@@ -293,7 +293,11 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
-        of_steps = {"isolate": action.isolate, "resources": action.resources, "checkpoint": not action.checkpoint}
+        of_steps = {
+            "isolate": action.isolate is not None,
+            "resources": action.resources,
+            "checkpoint": not action.checkpoint,
+        }
         of_steps |= {"files": not action.files, "approve": action.approve is not None}
         if action.policy.poll is not None:
             raise InvalidPolicy("poll", action.policy.poll, POLL_IS)

@@ -62,7 +62,7 @@ class InlineSession(ExecutorSession, CapturingSession):
         step = call.step
         seconds = step.policy.timeout
         if step.isolate or (seconds and not has_timer_signal()):
-            session = self._other(step.isolate)
+            session = self._other(bool(step.isolate))
             pool = session.pool_of(step)
             while not session.make_room(pool, call.lane, 1):
                 session.wait(None)

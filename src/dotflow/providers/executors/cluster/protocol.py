@@ -28,14 +28,14 @@ class Placement(NamedTuple):
 
     Attributes:
         lane: The call's lane.
-        isolate: Whether the attempt needs a new process.
+        isolate: Whether the attempt needs a new process; False for a thread of the worker.
         step: The number of the step, by which its pickle travels beside the calls.
-        process: The process whose last value the call refers to; "" if all values are sent.
+        process: The process or thread whose last value the call refers to; "" if all values are sent.
         shared: The number of the call's shared arguments, which travel beside it; None without them.
     """
 
     lane: int
-    isolate: bool
+    isolate: bool | None
     step: int
     process: str = ""
     shared: int | None = None

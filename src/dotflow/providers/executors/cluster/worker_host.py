@@ -1,7 +1,7 @@
 """WorkerHost: the processes that make one run's attempts on one worker of a cluster, pack by pack.
 
 A step runs in a process of its own. A stuck step is killed with everything that it started, and a crash ends no other
-task of the cluster. The cluster's worker itself never loads the pickles of users.
+task of the cluster. The cluster's worker itself loads the pickles of users only for steps with isolate=False.
 """
 
 import selectors
@@ -19,8 +19,8 @@ from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster import protocol
 from dotflow.providers.executors.cluster.journal import Journal, delete_journal, delete_old_journals
 from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
+from dotflow.providers.executors.cluster.step_thread import StepThread, Stop
 from dotflow.worker.interrupts import interrupts_held
-from dotflow.worker.waiting import WakeupPipe
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -69,7 +69,7 @@ class RunningPack:
             return PackReply(dict(self._replies), range(self._next, self._count))
 
 
-class _Process:
+class StepProcess:
     """A process, its lane, and the numbers of the steps and the shared arguments that it keeps."""
 
     def __init__(self, worker: WorkerProcess) -> None:
@@ -104,6 +104,47 @@ class _Process:
             messages.insert(0, (SHARED, number, shared[number]))
         self.worker.begin(0, messages)
 
+    def run(self, stop: Stop) -> Reply:
+        """Sends the call and waits for the reply. Unless that is an answer, the caller ends the process."""
+        worker, channel, selector = self.worker, self.worker.channel, self.selector
+        reply = partial(Reply, process=self.name, output=self.printed)
+        if not worker.flush():
+            selector.modify(channel, READ | WRITE)
+        selector.register(stop, READ)
+        try:
+            while True:
+                timeout = None if worker.kill_at is None else max(0.0, worker.kill_at - clock.ticks())
+                events = {key.fd: mask for key, mask in selector.select(timeout)}
+                for pipe in [pipe for pipe in self.pipes if pipe.fileno() in events]:
+                    pipe.read()
+                    if not pipe.is_open:
+                        self.pipes.remove(pipe)
+                        selector.unregister(pipe)
+                if events.get(channel.fileno(), 0) & WRITE and worker.flush():
+                    selector.modify(channel, READ)
+                try:  # first: an answer sent just before the process ended still counts
+                    for parts in worker.outcomes():
+                        self.output.end()
+                        return reply(protocol.ANSWERED, parts=parts)
+                except (EOFError, OSError):
+                    return reply(protocol.DIED)
+                if stop.fileno() in events:
+                    return reply(protocol.STOPPED)
+                if worker.sentinel in events:
+                    return reply(protocol.DIED)
+                if worker.is_late():
+                    return reply(protocol.LATE)
+        finally:
+            selector.unregister(stop)
+
+    def has_ended(self) -> bool:
+        """Returns whether it is known to have ended."""
+        return self.worker.has_ended()
+
+    def kill(self) -> None:
+        """Kills it and everything that it has started."""
+        self.worker.kill()
+
     def reap(self) -> int | None:
         """Ends it, and returns its exit code."""
         self.selector.close()
@@ -113,25 +154,28 @@ class _Process:
         return code
 
 
+StepWorker = StepProcess | StepThread
+
+
 class WorkerHost:
     """Makes attempts for any number of threads. A lane keeps its process until another lane needs it.
 
     Args:
-        max_processes: The maximum number of processes; at least the number of threads.
+        max_processes: The maximum number of processes of each kind; at least the number of threads.
     """
 
     def __init__(self, max_processes: int) -> None:
         self._max_processes = max_processes
         self._lock = threading.Lock()
         self._start = KeptForkServer({}, captured=True)  # the worker keeps it for the next run
-        self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
-        self._busy: dict[_Process, WakeupPipe] = {}
+        self._idle: dict[StepWorker, None] = {}  # an ordered set; the longest idle comes first
+        self._busy: dict[StepWorker, Stop] = {}
         self._packs: dict[str, RunningPack] = {}
         delete_old_journals()
         self._journals: set[str] = set()  # the names of the packs that are over, and may not have arrived
         self._closed = False
 
-    def make(self, packed: Sequence[Any], stop: WakeupPipe, shared: SharedParts) -> PackReply:
+    def make(self, packed: Sequence[Any], stop: Stop, shared: SharedParts) -> PackReply:
         """Makes the attempts of a pack, one after the other. It ends each at its deadline, and all when *stop* is set.
 
         Args:
@@ -184,10 +228,10 @@ class WorkerHost:
         call: PackedCall,
         steps: Mapping[int, bytes],
         shared: SharedParts,
-        stop: WakeupPipe,
-        last: _Process | None,
+        stop: Stop,
+        last: StepWorker | None,
         begin: Callable[[], bool],
-    ) -> tuple[_Process | None, Reply]:
+    ) -> tuple[StepWorker | None, Reply]:
         """Makes an attempt. Returns the process that the next call of the pack should take, and the reply.
 
         Args:
@@ -213,22 +257,25 @@ class WorkerHost:
         try:
             if begin():
                 process.begin(call, steps, shared)
-                reply = _run_attempt(process, stop)
+                reply = process.run(stop)
             else:
                 reply = Reply(protocol.STOPPED)
         finally:
             with self._lock:
                 self._busy.pop(process, None)
-                if reply is None or reply.kind != protocol.ANSWERED or place.isolate or self._closed:
+                is_over = reply is None or reply.kind != protocol.ANSWERED or bool(place.isolate) or self._closed
+                if not is_over:
+                    process.lane = place.lane
+                    process.idle_since = clock.ticks()
+                    self._idle[process] = None
+                elif isinstance(process, StepProcess):
                     code = process.reap()
                     if reply is not None and reply.kind in (protocol.DIED, protocol.LATE):
                         usage, last_lines = tuple(process.worker.usage), process.output.last_lines()
                         reply = reply._replace(detail=code, usage=usage, last_lines=last_lines)
-                    self._close_forkserver_if_closed()
-                else:
-                    process.lane = place.lane
-                    process.idle_since = clock.ticks()
-                    self._idle[process] = None
+                self._close_forkserver_if_closed()
+            if is_over and isinstance(process, StepThread):  # without the lock: its step may take a second to end
+                process.reap()
         is_kept = protocol.size_of(reply.parts) >= protocol.MIN_KEPT_SIZE  # its lane's next call takes the value there
         return None if is_kept else process, reply
 
@@ -246,33 +293,36 @@ class WorkerHost:
                 delete_journal(name)
             self._end(list(self._idle))
             for process, wakeup in self._busy.items():
-                process.worker.kill()
+                process.kill()
                 wakeup.set()
             self._close_forkserver_if_closed()
 
-    def _process_for(self, place: Placement, last: _Process | None) -> _Process | None:
-        """Returns the process for a call; None if it has ended. Raises OSError if none can be started."""
+    def _process_for(self, place: Placement, last: StepWorker | None) -> StepWorker | None:
+        """Returns the process, or thread, for a call; None if it has ended. Raises OSError if none can be started."""
+        kind = StepThread if place.isolate is False else StepProcess
         is_any = not place.process and not place.isolate
-        if is_any and last is not None and last in self._idle and not last.worker.has_ended():
+        if is_any and last is not None and last in self._idle and isinstance(last, kind) and not last.has_ended():
             del self._idle[last]
             return last
-        self._end([process for process in self._idle if process.worker.has_ended()])
-        found = None
+        self._end([process for process in self._idle if process.has_ended()])
+        found, idle = None, [process for process in self._idle if isinstance(process, kind)]
         if place.process:
-            found = next((process for process in self._idle if process.name == place.process), None)
+            found = next((process for process in idle if process.name == place.process), None)
             if found is None:
                 return None
         elif not place.isolate:
-            found = next((process for process in self._idle if process.lane == place.lane), None)
+            found = next((process for process in idle if process.lane == place.lane), None)
             if found is None and len(self._idle) + len(self._busy) >= self._max_processes:
-                found = next(iter(self._idle), None)
+                found = next(iter(idle), None)
         if found is None:
+            if place.isolate is False:
+                return StepThread()
             with interrupts_held():
-                return _Process(*self._start.workers(1))
+                return StepProcess(*self._start.workers(1))
         del self._idle[found]
         return found
 
-    def _end(self, processes: Iterable[_Process]) -> None:
+    def _end(self, processes: Iterable[StepWorker]) -> None:
         for process in processes:
             self._idle.pop(process, None)
             process.reap()
@@ -280,37 +330,3 @@ class WorkerHost:
     def _close_forkserver_if_closed(self) -> None:
         if self._closed and not self._busy:
             self._start.close()
-
-
-def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
-    """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
-    worker, channel, selector = process.worker, process.worker.channel, process.selector
-    reply = partial(Reply, process=process.name, output=process.printed)
-    if not worker.flush():
-        selector.modify(channel, READ | WRITE)
-    selector.register(stop, READ)
-    try:
-        while True:
-            timeout = None if worker.kill_at is None else max(0.0, worker.kill_at - clock.ticks())
-            events = {key.fd: mask for key, mask in selector.select(timeout)}
-            for pipe in [pipe for pipe in process.pipes if pipe.fileno() in events]:
-                pipe.read()
-                if not pipe.is_open:
-                    process.pipes.remove(pipe)
-                    selector.unregister(pipe)
-            if events.get(channel.fileno(), 0) & WRITE and worker.flush():
-                selector.modify(channel, READ)
-            try:  # first: an answer sent just before the process ended still counts
-                for parts in worker.outcomes():
-                    process.output.end()
-                    return reply(protocol.ANSWERED, parts=parts)
-            except (EOFError, OSError):
-                return reply(protocol.DIED)
-            if stop.fileno() in events:
-                return reply(protocol.STOPPED)
-            if worker.sentinel in events:
-                return reply(protocol.DIED)
-            if worker.is_late():
-                return reply(protocol.LATE)
-    finally:
-        selector.unregister(stop)

@@ -12,8 +12,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from dotflow import clock
 from dotflow.providers.executors.cluster.journal import delete_journals
 from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, PackReply
+from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
-from dotflow.worker.waiting import WakeupPipe
 
 TOPIC: Final = "dotflow"  # of the events that workers log when a pack begins
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
@@ -23,7 +23,7 @@ IDLE_TIMEOUT: Final = 60.0  # seconds after which an idle process is ended
 
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
-_wakeups: Final[dict[str, WakeupPipe]] = {}
+_wakeups: Final[dict[str, Stop]] = {}
 _forget: Final[dict[str, Callable[[], object]]] = {}  # by key: called when the run has the result of the task
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
@@ -116,7 +116,7 @@ def run_remote_pack(
         shared: The parts of shared arguments, by number.
     """
     worker = get_worker()
-    wakeup = WakeupPipe()
+    wakeup = Stop()
     with _lock:  # before the state is read: later changes set the wakeup
         _wakeups[key] = wakeup
     reply = None

@@ -5,8 +5,8 @@ from pickle import PickleBuffer
 from typing import Any, Final
 
 from dotflow.providers.executors.cluster.protocol import Versions, make_describe
+from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
-from dotflow.worker.waiting import WakeupPipe
 
 CONCURRENCY: Final = 2  # calls of an actor at once: one makes a pack, another one takes what has ended of it
 
@@ -19,7 +19,7 @@ class WorkerActor:
 
     def __init__(self) -> None:
         self._worker_host = WorkerHost(max_processes=1)
-        self._wakeup = WakeupPipe()
+        self._wakeup = Stop()
         self._last = ""
 
     def describe(self) -> tuple[Versions, str]:
