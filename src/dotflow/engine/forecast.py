@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
 from dotflow.core.events import NOT_NEEDED
-from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.links import TRUE, Condition
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -125,7 +125,7 @@ class PlanRows:
         if verdict.open is not None:
             return Forecast(OPEN, self._why_open(verdict.open))
         if isinstance(task, LinkedTask) and task.is_repeated and not task.is_cleanup:
-            return self._of_rounds(task, task.links, verdict)
+            return self._of_rounds(task, verdict)
         reason = verdict.reason or (self._why(task) if verdict.kind is RUN else "")
         is_repeated = isinstance(task, LinkedTask) and task.is_repeated
         if not task.is_mapped or is_repeated or task.status is NOT_STARTED:
@@ -208,9 +208,9 @@ class PlanRows:
                     if verdict.kind is SKIP:
                         record_skipped(item, verdict.reason)
 
-    def _of_rounds(self, task: LinkedTask, links: Links, verdict: Verdict) -> Forecast:
+    def _of_rounds(self, task: LinkedTask, verdict: Verdict) -> Forecast:
         """Returns the row of a task of rounds that are not over."""
-        nest = links.nest
+        nest = task.nest
         assert nest is not None
         saved = [other for other in map(self._tasks.__getitem__, nest.tasks) if not other.is_cleanup]
         done = 0
@@ -243,7 +243,12 @@ class PlanRows:
 
     def _why_open(self, decides: Condition | Task) -> str:
         """Returns what decides in the run, for a reason."""
-        return f"if {decides.name} runs" if isinstance(decides, Task) else _condition(decides, self._masks)
+        if isinstance(decides, Task):
+            return f"if {decides.name} runs"
+        text = f"{decides.word} {decides.name}"
+        if decides.expected is TRUE:
+            return text
+        return f"{text} is {shorten(self._masks.mask(safe_repr(decides.expected)), MAX_SHOWN)}"
 
     def _why(self, task: Task) -> str:
         """Returns why a task runs: the last task that it waits for, or why its own checkpoint is void."""
@@ -282,13 +287,6 @@ def _rounds(count: int) -> str:
 
 def _finished(context: Context) -> str:
     return f"finished {context.time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def _condition(condition: Condition, masks: Masks) -> str:
-    text = f"{condition.word} {condition.name}"
-    if condition.expected is TRUE:
-        return text
-    return f"{text} is {shorten(masks.mask(safe_repr(condition.expected)), MAX_SHOWN)}"
 
 
 def plan_run(

@@ -27,7 +27,7 @@ from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, Row
+from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, Row, nodes_of_entry
 from dotflow.graph.params import NO_PARAMS, Params
 
 MAX_SHOWN: Final = 60  # characters of a value in a reason
@@ -409,7 +409,7 @@ class ByItem:
         if self.only is not None and type(entry := item.entry) not in NODES:  # __class__ may be the user's own property
             return _new(Got, ({self.only: entry}, None, None, None, ""))
         if self.has_entries:
-            for entry in item.sources():
+            for entry in nodes_of_entry(item.entry):
                 if not entry.has_value and (ahead is None or not ahead.is_made(entry)):
                     return Got({}, _needs(entry))
         nodes = item.scope.nodes
@@ -440,7 +440,7 @@ class ByItem:
 
     def value_sources(self, item: ItemOrMap) -> Iterator[Task]:
         """Yields the nodes whose values the item depends on."""
-        yield from item.sources()
+        yield from nodes_of_entry(item.entry)
         yield from (record for _, record, _ in self.taken(item))
         for bind in self._lists:
             record = self._cell(bind.source, item)

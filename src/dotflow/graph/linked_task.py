@@ -276,15 +276,10 @@ class LinkedTask(_Record):
 
 
 def nodes_of_entry(entry: Any) -> "Sequence[ItemOrMap]":
-    """Returns the items of other maps that are, or are in, the entry of a list: one for each such list."""
+    """Returns the items of other maps whose values an item takes as its entry: one for each such list."""
     if type(entry) is Row:
         return [value for value in entry.values() if type(value) in NODES]
     return (entry,) if type(entry) in NODES else ()
-
-
-def _sources(self: "ItemOrMap") -> "Sequence[ItemOrMap]":
-    """Returns the items of other maps whose values it takes, one for each such list."""
-    return nodes_of_entry(self.entry)
 
 
 class InnerMap(LinkedTask):
@@ -352,8 +347,6 @@ class InnerMap(LinkedTask):
     def entry_key(self) -> str:
         """The part of the keys that shows its scope."""
         return self.scope.own_key or self.scope.key
-
-    sources = _sources
 
 
 class Item(_Record):
@@ -437,8 +430,6 @@ class Item(_Record):
         if type(self.entry) is Row:
             return {link.parameter: value_of_entry(self.entry[link.parameter], link.part) for link in each}
         return value_of_entry(self.entry, each[0].part)
-
-    sources = _sources
 
 
 NO_SCOPE: Final = Scope([])  # of the items of a plain map

@@ -333,19 +333,22 @@ def _carry_of(options: LinkOptions, known: Collection[str], like_tasks: Collecti
     return dict(carry)
 
 
+def _carried(taker: Bind | Each, source: tuple[int, Part | None], required: bool = True) -> Bind:
+    """Returns what a parameter, or a list, takes of the round before, from the second round on."""
+    task_id, part = source
+    return Bind(taker.parameter, VALUE, Carried(task_id), required, part)
+
+
 def _carrying(links: Links, taken: Carry) -> Links:
     """Returns links, which have the sources of the first round, with what is carried from the second round on."""
 
-    def carried(parameter: str, required: bool) -> Bind:
-        task_id, part = taken[parameter]
-        return Bind(parameter, VALUE, Carried(task_id), required, part)
-
     def with_carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
-        more = (carried(bind.parameter, bind.required) for bind in binds if bind.parameter in taken)
+        more = (_carried(bind, taken[bind.parameter], bind.required) for bind in binds if bind.parameter in taken)
         return (*binds, *more)
 
     def with_list(link: Each) -> Each:
-        return link._replace(carried=carried(link.parameter, True)) if link.parameter in taken else link
+        name = link.parameter
+        return link._replace(carried=_carried(link, taken[name])) if name in taken else link
 
     if not taken:
         return links
@@ -631,10 +634,8 @@ def _renamed(nest: Nest, name: str, fill: Callable[[Any], Any], carry: Carry) ->
 
     def filled(link: Each) -> Each:
         new: Each = fill(link)
-        if not isinstance(link.source, str) or link.source not in carry:
-            return new
-        task_id, part = carry[link.source]
-        return new._replace(carried=Bind(link.parameter, VALUE, Carried(task_id), True, part))
+        source = carry.get(link.source) if isinstance(link.source, str) else None
+        return new if source is None else new._replace(carried=_carried(link, source))
 
     return nest._replace(name=name, each=tuple(map(filled, nest.each)))
 
@@ -749,16 +750,14 @@ def _check_conditions(links: Links, scope: Scope) -> None:
 def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
+    is_mapped = links.nest is not None or bool(links.each)
+    where = "" if links.nest is None else "a step of the workflow around it"
     if any(nest.repeat for nest in links.nests):
         what, hint = "repeat", "Use one of them, and go through the other one in a step"
-    elif links.nest is not None and links.always:
-        what, hint = "each and always", "Clean up in a step of the workflow around it"
-    elif links.nest is not None and step.approve is not None:
-        what, hint = "each and approve", "Ask in a step of the workflow around it"
-    elif links.each and links.always:
-        what, hint = "each and always", "Clean up in one step that takes the list"
-    elif links.each and step.approve is not None:
-        what, hint = "each and approve", "Ask in a step that takes the list"
+    elif is_mapped and links.always:
+        what, hint = "each and always", f"Clean up in {where or 'one step that takes the list'}"
+    elif is_mapped and step.approve is not None:
+        what, hint = "each and approve", f"Ask in {where or 'a step that takes the list'}"
     elif links.nest is None and links.each and any(condition.by_item for condition in links.conditions):
         what, hint = "a condition for each item", "Decide in the step, or in one that takes the list"
     elif any(PREVIOUS in step.context_params for step in steps):

@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.graph.gather import BY_RECORD, NOT_ENDED, ByItem, Got, Skip, gather, is_over, unmet_need
-from dotflow.graph.linked_task import ROUND, InnerMap, Item, LinkedTask, Scope
+from dotflow.graph.linked_task import ROUND, InnerMap, Item, LinkedTask, Scope, nodes_of_entry
 from dotflow.graph.maps import open_map, record_ended, record_opened, record_skipped, round_end, scope_of
 from dotflow.resume.cache import Cache
 from dotflow.resume.cache_ahead import ForeseenCache
@@ -916,7 +916,7 @@ class EarlierRuns:
 
     def _judge_item(self, inputs: ByItem, item: Item, context: Context | None, void: Void | None) -> Verdict:
         got, unmet = NOTHING_TAKEN, None
-        if not inputs.is_plain or item.sources():
+        if not inputs.is_plain or nodes_of_entry(item.entry):
             got, unmet = self._foresee_item(inputs, item), inputs.unmet_need(item, BY_RECORD)
         if void is not None:
             verdict = judge(item, got, unmet)

@@ -21,8 +21,6 @@ TRANSIENT: Final = frozenset(
 CONNECTION_CLASS: Final = "08"  # the class of connection exceptions
 STATEMENT_MODE: Final = "statement mode"  # no SQLSTATE: pgbouncer gives 08P01 to everything
 
-UNREACHABLE: Final = "Check host, port, database, user and password, and that the server runs and accepts this machine"
-
 #: A refused connection has no SQLSTATE: libpq keeps the text alone.
 TOO_MANY: Final = re.compile(r"too many (?:connections|clients)|remaining connection slots")
 
