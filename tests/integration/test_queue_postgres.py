@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.postgres import link
+from dotflow.providers.histories.postgres.link import PostgresConnection
 from dotflow.providers.histories.sql import queue
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.report.document import run_object
@@ -642,3 +644,52 @@ def test_a_server_reports_where_it_serves_and_what_other_machines_can_not_restor
         pass
     written = capsys.readouterr()
     assert re.search(r"Serves report on .*schema 'dotflow', as \S+ \(2 other servers\)\.", written.out + written.err)
+
+
+def test_each_operation_of_the_queue_takes_few_messages(machines: TwoMachines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many runs a claim takes: what does not depend on each other is sent in one message, with the commit."""
+    one, _ = machines
+    sent = 0
+    call = PostgresConnection.call
+
+    def counted(connection: PostgresConnection, work: Callable[[], Any]) -> Any:
+        nonlocal sent
+        sent += 1
+        return call(connection, work)
+
+    def messages(work: Callable[[], object]) -> int:
+        nonlocal sent
+        sent = 0
+        work()
+        return sent
+
+    operations = one.history.operations()
+    submit = [Submission("report", "{}", f"report@customer={number}") for number in range(8)]
+    operations.submit(submit[0])
+    monkeypatch.setattr(PostgresConnection, "call", counted)
+    counts = [messages(partial(operations.submit, wanted)) for wanted in submit[1:]]
+    claims = list[Claim]()
+
+    assert counts == [3] * 7
+    assert messages(lambda: claims.extend(one.server.claim({"report": None}, (), 8))) == 6
+    assert len(claims) == 8
+    assert messages(lambda: one.server.begin(claims[0])) == 3
+    assert messages(lambda: one.server.end(claims[0], Ending(TypeRunState.COMPLETED))) == 4
+
+
+def test_an_error_within_a_message_has_its_own_words(machines: TwoMachines, caplog: pytest.LogCaptureFixture) -> None:
+    """Those after it, which only follow from it, are in no error and no log, and nothing of the message is kept."""
+    one, _ = machines
+
+    def work(connection: Any) -> None:
+        connection.execute("UPDATE runs SET state = ?", ("Queued",))
+        connection.execute("INSERT INTO wanted (run) VALUES (?)", (1,))
+        connection.execute("UPDATE runs SET state = ?", ("Failed",))
+
+    run = one.workflow.submit()
+    with pytest.raises(HistoryError, match='null value in column "workflow"'):
+        one.history.database.transact(work)
+
+    assert one.history.summary(run).state is TypeRunState.QUEUED
+    assert one.workflow.submit(params={"customer": 2}) != run
+    assert caplog.records == []

@@ -62,7 +62,7 @@ class PostgresDatabase(Database):
         return self.schema.place
 
     def transact(self, work: Callable[[Connection], T], lock: str | None = CLAIMS, *, durable: bool = True) -> T:
-        with forged(self.schema.title):
+        with forged(self.schema):
             self.schema.prepare(self.queue)
             return self.queue.transact(work, lock, durable=durable)
 
@@ -106,7 +106,7 @@ class PostgresDatabase(Database):
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         link = self._readers.pop() if self._readers else Link(self.schema)
-        with forged(self.schema.title):
+        with forged(self.schema):
             link.use(self._look, is_repeated=True)
             if self.schema.history_id is None:
                 link.close()
@@ -163,7 +163,7 @@ class PostgresDatabase(Database):
 
 
 @contextlib.contextmanager
-def forged(title: str) -> Iterator[None]:
+def forged(schema: HistorySchema) -> Iterator[None]:
     """Turns errors of values that no dotflow has written into HistoryError."""
     try:
         yield
@@ -171,7 +171,7 @@ def forged(title: str) -> Iterator[None]:
         raise
     except FORGED as error:
         cause = shorten(f"it is damaged, or dotflow did not write it ({type(error).__name__}: {error})")
-        raise HistoryError(title, cause) from error
+        raise HistoryError(schema.title, cause) from error
 
 
 _databases: Final[weakref.WeakSet[PostgresDatabase]] = weakref.WeakSet()

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
@@ -53,6 +53,9 @@ IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
 HAS_META: Final = "SELECT to_regclass(%s) IS NOT NULL"
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
 
+#: Statements that wait for others, so that a call takes a short time.
+MAX_WAITING: Final = 100
+
 MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch
 DATA: Final = "22"  # the class of data exceptions
@@ -93,6 +96,26 @@ class PostgresFailed(HistoryError):
     is_passing: bool = False
 
 
+class LaterCursor:
+    """The rows of a statement, which is sent when they are asked for.
+
+    Args:
+        send: Sends it, with those before it.
+        cursor: The psycopg.Cursor that has its rows then.
+    """
+
+    def __init__(self, send: Callable[[], None], cursor: Any) -> None:
+        self._send, self._cursor = send, cursor
+
+    def __getattr__(self, name: str) -> Any:
+        self._send()
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._send()
+        return iter(self._cursor)
+
+
 class PostgresConnection:
     """A connection in use, for statements of the common SQL. It is one of the common contract.
 
@@ -104,36 +127,51 @@ class PostgresConnection:
     def __init__(self, link: "Link", raw: Any, watched: Watched) -> None:
         self._link, self.raw, self._watched = link, raw, watched
         self.now = 0  # until there is a transaction
+        self._is_begun = False  # a transaction that writes
+        self._waiting: list[tuple[Any, bytes, Any]] = []  # statements that are not sent yet, in their order
 
     def execute(self, statement: str, values: Values = (), /) -> Cursor:
-        text = translate(statement, self._link.schema.name)
-        return self.call(lambda: self.raw.execute(text, values))  # type: ignore[no-any-return]
+        return self._later(translate(statement, self._link.schema.name), values)
 
-    def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
-        text, cursor = translate(statement, self._link.schema.name), self.raw.cursor()
-        self.call(lambda: cursor.executemany(text, rows))
-        return cursor  # type: ignore[no-any-return]
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> None:
+        for row in rows:
+            self.execute(statement, row)
 
-    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
-        values = [*rows]
-        if not values:
-            return []
-        text, cursor = translate(statement, self._link.schema.name), self.raw.cursor()
+    def _later(self, text: bytes, values: Any) -> Cursor:
+        """Returns the rows of a statement. In a transaction it is sent when they are asked for, with those before."""
+        cursor = self.raw.cursor()
+        self._waiting.append((cursor, text, values))
+        if not self._is_begun or len(self._waiting) >= MAX_WAITING:
+            self._send()
+        return LaterCursor(self._send, cursor)
 
-        def run() -> list[Any]:  # one round trip: it is a pipeline
-            cursor.executemany(text, values, returning=True)
-            found = cursor.fetchall()
-            while cursor.nextset():
-                found += cursor.fetchall()
-            return found  # type: ignore[no-any-return]
+    def _send(self) -> None:
+        """Sends what waits, in one message."""
+        if self._waiting:
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            self.call(lambda: _execute(self.raw, waiting))
 
-        return self.call(run)
+    def commit(self) -> None:
+        """Ends the transaction, in one message with what waits."""
+        self._later(b"COMMIT", ())
+        self._send()
+        self._is_begun = False
+
+    def rollback(self) -> None:
+        """Ends the transaction without what it has done, and what waits."""
+        self._waiting.clear()
+        self._is_begun = False
+        self.native("ROLLBACK")
 
     def native(self, text: str, values: Any = None) -> Any:
         """Executes SQL of Postgres: several statements where there are no values. Returns the cursor of the last."""
+        if values is not None:
+            return self._later(text.encode(), values)
+        self._send()
 
         def run() -> Any:
-            cursor = self.raw.execute(text.encode(), values)
+            cursor = self.raw.execute(text.encode())
             while cursor.nextset():
                 pass
             return cursor
@@ -144,9 +182,8 @@ class PostgresConnection:
         if keys := sorted({lock_key(name) for name in names}):
             self.native("".join(LOCK.format(self._link.schema.lock, key) for key in keys))
 
-    def try_lock(self, name: str, /) -> bool:
-        keys = (self._link.schema.lock, lock_key(name))
-        return bool(self.native(TRY_LOCK, keys).fetchone()[0])
+    def try_lock(self, name: str, /) -> Cursor:
+        return self.native(TRY_LOCK, (self._link.schema.lock, lock_key(name)))  # type: ignore[no-any-return]
 
     def share(self, lock: str) -> None:
         """Takes a lock for the rest of the transaction, which others may share, but none has for itself alone."""
@@ -158,6 +195,7 @@ class PostgresConnection:
         if lock is not None:
             parts.append(LOCK.format(self._link.schema.lock, 0 if lock == CLAIMS else lock_key(lock)))
         self._look_at_clock("".join((*parts, NOW)))
+        self._is_begun = True
 
     def freeze(self) -> None:
         """Begins a transaction that only reads, and sees one state."""
@@ -238,7 +276,7 @@ class Link:
                 connection.begin(lock, durable=durable)
                 result = work(connection)
                 is_committing = True
-                connection.native("COMMIT")
+                connection.commit()
                 self.schema.has_committed = True
             except PostgresFailed as failed:
                 self._undo(connection)
@@ -286,7 +324,7 @@ class Link:
         status = connection.raw.info.transaction_status
         if status == TransactionStatus.INTRANS or status == TransactionStatus.INERROR:
             with contextlib.suppress(HistoryError):
-                connection.native("ROLLBACK")
+                connection.rollback()
                 return
         if connection.raw.closed or status != TransactionStatus.IDLE:
             self.close()
@@ -442,15 +480,37 @@ class HistorySchema:
                 connection.native(f'CREATE SCHEMA "{self.name}"')  # IF NOT EXISTS needs the right, too
             history_id = uuid.uuid4().hex
             connection.native(";\n".join(schema_statements(self.name, history_id)))
-            connection.native("COMMIT")
+            connection.commit()
             self.history_id = history_id
         else:
-            connection.native("ROLLBACK")
+            connection.rollback()
 
     def _identify_again(self, connection: PostgresConnection) -> None:
         """Looks in a transaction, which an error would end, whether another process was quicker."""
         if connection.native(HAS_META, (f'"{self.name}".meta',)).fetchone()[0]:
             self.identify(connection)
+
+
+def _execute(raw: Any, waiting: list[tuple[Any, bytes, Any]]) -> None:
+    """Executes statements, each for a cursor, in one message. Raises the first error: others only follow from it."""
+    from psycopg import Error, Pipeline
+
+    if len(waiting) == 1 or not Pipeline.is_supported():
+        for cursor, text, values in waiting:
+            cursor.execute(text, values)
+        return
+    first: Error | None = None
+    try:
+        with raw.pipeline():
+            try:
+                for cursor, text, values in waiting:
+                    cursor.execute(text, values)
+            except Error as error:  # the end of the pipeline raises again, and would log it
+                first = error
+    except Error as error:
+        first = first or error
+    if first is not None:
+        raise first
 
 
 def _close_all(opened: list[tuple[Any, Watched]]) -> None:

@@ -51,7 +51,11 @@ class Statements(Protocol):
         """The moment by the clock of the database, in microseconds since 1970, read after the lock was taken."""
 
     def execute(self, statement: str, values: Values = ..., /) -> Cursor:
-        """Executes a statement."""
+        """Executes a statement.
+
+        A database that is far away executes it when its rows are asked for, or at the commit, in one message with those
+        before it. So what does not depend on each other is executed first, and read then.
+        """
 
 
 class Connection(Statements, Protocol):
@@ -60,14 +64,11 @@ class Connection(Statements, Protocol):
     def lock(self, names: Iterable[str], /) -> None:
         """Takes the locks of the names of runs, too, in their order, until the transaction ends."""
 
-    def try_lock(self, name: str, /) -> bool:
-        """Takes the lock of a name until the transaction ends. Returns False where another transaction has it."""
+    def try_lock(self, name: str, /) -> Cursor:
+        """Takes the lock of a name until the transaction ends. Its row has False where another transaction has it."""
 
-    def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> object:
         """Executes a statement for each of several rows."""
-
-    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
-        """Executes a statement for each of several rows, and returns the rows that it finds, of each at most one."""
 
 
 class SQLiteConnection(sqlite3.Connection):
@@ -80,11 +81,8 @@ class SQLiteConnection(sqlite3.Connection):
     def lock(self, names: Iterable[str], /) -> None:
         """Does nothing: a transaction has it."""
 
-    def try_lock(self, name: str, /) -> bool:
-        return True
-
-    def fetch_each(self, statement: str, rows: Iterable[Values], /) -> list[Any]:
-        return [found for row in rows for found in self.execute(statement, row).fetchmany(1)]
+    def try_lock(self, name: str, /) -> Cursor:
+        return self.execute("SELECT TRUE")
 
 
 def without_runs() -> SQLiteConnection:

@@ -4,7 +4,7 @@ import heapq
 import json
 import time
 import uuid
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -46,7 +46,7 @@ from dotflow.providers.histories.sql.crashed import (
     ended_of,
     mark_ended,
 )
-from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Connection, Database, Statements
+from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Connection, Cursor, Database, Statements
 from dotflow.providers.histories.sql.reading import (
     LATEST,
     PAUSES,
@@ -86,7 +86,7 @@ MERGE: Final = "UPDATE wanted SET priority = ?, due = ?, key = COALESCE(key, ?) 
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, TRUE, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
-    made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE)"""
+    made_up, queued) SELECT run, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE FROM runs WHERE run_id = ?"""
 #: Where another transaction has written the key, this one waits for its end.
 ADD_KEYED: Final = f"{ADD_WANTED} ON CONFLICT (workflow, key) WHERE key IS NOT NULL DO NOTHING"
 LEAVE: Final = "UPDATE wanted SET queued = FALSE, server = NULL WHERE run = ?"
@@ -224,18 +224,18 @@ class SQLQueue(Operations):
         lock: str | None = CLAIMS,
         *,
         durable: bool = True,
-        again: Callable[[Connection, T], T] | None = None,
-        is_repeated: bool = True,
+        is_done: Callable[[Connection, T], object] | None = None,
     ) -> T:
         """Calls *work* in a transaction, and wakes the servers of this process in virtual time.
+
+        Where the answer is lost, it may be done.
 
         Args:
             work: What is done.
             lock: As for the database.
             durable: As for the database.
-            again: What is done instead after the answer was lost, with what *work* returned, since that may have been
-                done. By default it is *work*, where that returns nothing if nothing is left to do.
-            is_repeated: False to raise AnswerLost instead.
+            is_done: Whether what *work* returned is there, after a lost answer; else that is repeated. Without it,
+                *work* is always repeated, and returns nothing where nothing is left to do.
         """
         sent: list[T] = []
 
@@ -244,16 +244,13 @@ class SQLQueue(Operations):
             return sent[0]
 
         def repeat(connection: Connection) -> T:
-            if again is not None:
-                return again(connection, sent[0])
-            found = work(connection)
-            return found or sent[0]
+            if is_done is None:
+                return work(connection) or sent[0]
+            return sent[0] if is_done(connection, sent[0]) else work(connection)
 
         try:
             result = self.database.transact(send, lock, durable=durable)
         except AnswerLost:
-            if not is_repeated:
-                raise
             result = self.database.transact(repeat, lock, durable=durable)
         for wake in tuple(_wakes.get(self.database.store, ())) if clock.source is not None else ():
             clock.about_to_wake(wake)
@@ -265,7 +262,7 @@ class SQLQueue(Operations):
         run: str,
         work: Callable[[Connection, FoundRun], T],
         *,
-        order_id: str = "",
+        is_done: Callable[[Connection, T], object] | None = None,
     ) -> T:
         """Calls *work* in a transaction with the lock of a run's name, and the newest run of its chain.
 
@@ -274,23 +271,20 @@ class SQLQueue(Operations):
         Args:
             run: The run.
             work: What is done.
-            order_id: The order that *work* writes: where it is there after a lost answer, that is done.
+            is_done: As in `transact`.
         """
 
         def named(connection: Connection, name: str) -> tuple[T] | None:
             found = self.find_newest(connection, run)
             return (work(connection, found),) if found.name == name else None
 
-        def again(connection: Connection, sent: tuple[T] | None, name: str) -> tuple[T] | None:
-            if order_id and connection.execute(HAS_ORDER, (order_id,)).fetchall():
-                return sent
-            found = named(connection, name)
-            return sent if found is not None and not found[0] else found
+        def is_there(connection: Connection, sent: tuple[T] | None) -> object:
+            return sent is not None and is_done is not None and is_done(connection, sent[0])
 
         while True:
             name = self._look_for(run).name
-            if (done := self.transact(partial(named, name=name), name, again=partial(again, name=name))) is not None:
-                return done[0]  # type: ignore[no-any-return]
+            if (done := self.transact(partial(named, name=name), name, is_done=is_there)) is not None:
+                return done[0]
 
     def now(self) -> datetime:
         return moment(self.database.now())
@@ -300,14 +294,15 @@ class SQLQueue(Operations):
 
         def work(connection: Connection) -> str:
             run_id, now = _submit(connection, submission, own), connection.now
-            if submission.by and not connection.execute(HAS_ORDER, (order,)).fetchone():
+            if submission.by:
                 connection.execute(ADD_SUBMIT, (submission.by, now, now, order, run_id))
             return run_id
 
-        def again(connection: Connection, sent: str) -> str:
-            return own if connection.execute(FIND_RUN, (own,)).fetchone() else work(connection)
+        def is_done(connection: Connection, _: str) -> object:
+            is_queued = connection.execute(FIND_RUN, (own,)).fetchone()
+            return is_queued or connection.execute(HAS_ORDER, (order,)).fetchone()
 
-        return self.transact(work, submission.name or submission.workflow, again=again)
+        return self.transact(work, submission.name or submission.workflow, is_done=is_done)
 
     def submit_within(self, connection: object, submission: Submission) -> str:
         joined = self.database.join(connection)
@@ -369,7 +364,8 @@ class SQLQueue(Operations):
         return pauses_of(self.database.run(PAUSES))
 
     def waiting(self, name: str) -> tuple[str, str] | None:
-        return next(((run_id, task) for run_id, _, task in self.database.run(schedules.PAUSED, (name,)) if task), None)
+        found = self.database.run(schedules.IS_PAUSED, (name,)) and self.database.run(schedules.PAUSED, (name,))
+        return next(((run_id, task) for run_id, _, task in found if task), None)
 
     def schedules(self) -> Sequence[ServedSchedule]:
         with reading(self.database) as reader:
@@ -416,7 +412,7 @@ class SQLQueue(Operations):
                     raise OrderRefused(order.what, found.run_id, rules.since(found, now))
             return found.run_id
 
-        return self.newest(self.transact_with(run, work, order_id=order_id))
+        return self.newest(self.transact_with(run, work, is_done=_has(order_id)))
 
     def resume(
         self,
@@ -453,7 +449,7 @@ class SQLQueue(Operations):
                 connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings
             )
 
-        return self.newest(self.transact_with(run, work, order_id=order_id))
+        return self.newest(self.transact_with(run, work, is_done=_has(order_id)))
 
     def newest(self, run: str) -> "RunSummary":
         from dotflow.providers.histories.sql.records import Records
@@ -566,7 +562,7 @@ class SQLQueue(Operations):
                 return self.go_on(connection, newest) or newest.run_id
             return newest.run_id
 
-        return self.newest(self.transact_with(run, work, order_id=order_id))
+        return self.newest(self.transact_with(run, work, is_done=_has(order_id)))
 
     def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
         def work(connection: Connection, newest: FoundRun) -> None:
@@ -688,11 +684,11 @@ class SQLQueueServer(QueueServer):
             submit = partial(_submit, trigger="schedule")
             return schedules.fire(connection, schedule, settled, until, firings, submit)
 
-        def again(connection: Connection, sent: Sequence[Dropped] | None) -> Sequence[Dropped] | None:
+        def is_done(connection: Connection, _: object) -> bool:
             ((_, known),) = connection.execute(schedules.SETTLED, (connection.now, schedule.schedule)).fetchall()
-            return sent if known == micro(until) else work(connection)
+            return bool(known == micro(until))
 
-        return self._queue.transact(work, again=again)
+        return self._queue.transact(work, is_done=is_done)
 
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         found = []
@@ -739,7 +735,11 @@ class SQLQueueServer(QueueServer):
 
         over = self._database.run(questions.OVER, (self._database.now(),))
         runs = [run for run, workflow in over if workflow in self._workflows]
-        return [one for one in (self._queue.transact_with(run, partial(go_on, run=run)) for run in runs) if one]
+        on = [self._queue.transact_with(run, partial(go_on, run=run), is_done=self._is_newest) for run in runs]
+        return [run for run in on if run]
+
+    def _is_newest(self, connection: Connection, run: str | None) -> object:
+        return run and connection.execute(NEWEST, {"run": run}).fetchone()
 
     def may_begin(self) -> bool:
         return self._presence.may_begin()
@@ -823,19 +823,25 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection) -> list[Claim]:
             now = connection.now
-            stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
+            pauses = connection.execute(STOPPED)
+            counts = {one: connection.execute(RUNNING_NOW, (one,)) for one in due if workflows[one] is not None}
+            found = {one: connection.execute(PRIORITIES, {"workflow": one}) for one in due}
+            stopped = {workflow for (workflow,) in pauses.fetchall()}
+            active = {one: count.fetchone()[0] for one, count in counts.items()}
+            priorities = {one: [priority for (priority,) in rows.fetchall()] for one, rows in found.items()}
             rooms = {}
             for one in (one for one in due if one not in stopped):
                 most = workflows[one]
-                active = 0 if most is None else connection.execute(RUNNING_NOW, (one,)).fetchone()[0]
-                rooms[one] = room if most is None else min(room, most - active)
+                rooms[one] = room if most is None else min(room, most - active[one])
             claims, passed = list[Claim](), {*busy}
             while True:
-                chosen = _choose(connection, now, dict(rooms), room - len(claims), passed, names)
-                free = [found.run for found in chosen if connection.try_lock(found.name)]
-                if free and not (claims or self._presence.may_claim(connection)):
+                chosen = _choose(connection, now, dict(rooms), priorities, room - len(claims), passed, names)
+                locks = [connection.try_lock(found.name) for found in chosen]
+                queued = _look_at(connection, [found.run for found in chosen], now)  # once it has the locks
+                if chosen and not (claims or self._presence.may_claim(connection)):
                     return []  # it was taken over, and finds out with its next beat
-                taken = self._take(connection, free, now)
+                free = [rows for lock, rows in zip(locks, queued, strict=True) if lock.fetchone()[0]]
+                taken = self._take(connection, free)
                 claims += taken
                 if len(taken) == len(chosen):
                     return claims
@@ -844,7 +850,7 @@ class SQLQueueServer(QueueServer):
                     rooms[claim.workflow] -= 1
 
         # Nothing of them begins before `begin`. Where the answer is lost, the server takes them over from itself.
-        return self._queue.transact(work, durable=False, is_repeated=False) if due else ()
+        return self._database.transact(work, durable=False) if due else ()
 
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()
@@ -861,21 +867,20 @@ class SQLQueueServer(QueueServer):
 
         def work(connection: Connection) -> Claim | None:
             rows = connection.execute(CONTINUATION, {"name": name}).fetchall()
-            return next(iter(self._take(connection, [run for (run,) in rows], LATEST)), None)
+            return next(iter(self._take(connection, _look_at(connection, [run for (run,) in rows], LATEST))), None)
 
-        def again(connection: Connection, sent: Claim | None) -> Claim | None:
-            is_taken = sent is not None and connection.execute(MINE, (sent.run_id, self._server)).fetchall()
-            return sent if is_taken else work(connection)
+        def is_done(connection: Connection, sent: Claim | None) -> object:
+            return sent and connection.execute(MINE, (sent.run_id, self._server)).fetchone()
 
-        return self._queue.transact(work, name, again=again)
+        return self._queue.transact(work, name, is_done=is_done)
 
-    def _take(self, connection: Connection, runs: Sequence[int], until: int) -> list[Claim]:
+    def _take(self, connection: Connection, found: Iterable[Cursor]) -> list[Claim]:
         """Takes those queued runs that still may begin, once it has the locks of their names.
 
         One with a row that no dotflow has written fails, and a row without a run is removed.
         """
         taken: dict[int, Claim] = {}
-        for row in connection.fetch_each(QUEUED, [{"run": run, "now": until} for run in runs]):
+        for row in [row for rows in found for row in rows.fetchall()]:
             run, priority, due, *first, continues, has_begun, rerun = row
             run_id, _, name, *_ = first
             if run_id is None:
@@ -908,11 +913,10 @@ class SQLQueueServer(QueueServer):
             first = now + round(delay * MICRO) if delay else None
             connection.execute(ENQUEUE, {"now": now, "first": first, "is_double": is_double, "run": run})
 
-        def again(connection: Connection, sent: None) -> None:
-            if connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                work(connection)
+        def is_done(connection: Connection, _: None) -> bool:
+            return connection.execute(MINE, (claim.run_id, self._server)).fetchone() is None
 
-        self._queue.transact(work, claim.name, again=again)
+        self._queue.transact(work, claim.name, is_done=is_done)
 
     def supersede(self, claim: Claim) -> Sequence[str]:
         def work(connection: Connection) -> list[str]:
@@ -949,11 +953,10 @@ class SQLQueueServer(QueueServer):
                 return fate.state
             return None
 
-        def again(connection: Connection, sent: TypeRunState | None) -> TypeRunState | None:
-            ended = [state for (state,) in connection.execute(STATE_OF, (claim.run_id,))]
-            return work(connection) or (sent if ended == [sent] else None)
+        def is_done(connection: Connection, sent: TypeRunState | None) -> bool:
+            return (sent,) in connection.execute(STATE_OF, (claim.run_id,)).fetchall()
 
-        return self._queue.transact(work, claim.name, again=again)
+        return self._queue.transact(work, claim.name, is_done=is_done)
 
     def close(self) -> None:
         if self._wake is not None:
@@ -965,17 +968,23 @@ class SQLQueueServer(QueueServer):
             self._watch.close()
 
 
+def _look_at(connection: Connection, runs: Iterable[int], until: int) -> list[Cursor]:
+    """Returns the row of each queued run that still may begin."""
+    return [connection.execute(QUEUED, {"run": run, "now": until}) for run in runs]
+
+
 def _choose(
     connection: Connection,
     now: int,
     rooms: dict[str, int],
+    priorities: Mapping[str, Sequence[int]],
     room: int,
     busy: Collection[str],
     names: Collection[str] | None,
 ) -> list[Candidate]:
     """Returns the first queued runs that may begin, of several names that are not *busy*, while there is room."""
     chosen, firings = dict[str, Candidate](), dict[str, Firings]()
-    ways = [_candidates(connection, workflow, now, rooms) for workflow in rooms]
+    ways = [_candidates(connection, workflow, priorities[workflow], now, rooms) for workflow in rooms]
     for found in heapq.merge(*ways, key=lambda found: found.turn) if room else ():
         if found.name in busy or found.name in chosen or (names is not None and found.name not in names):
             continue
@@ -993,9 +1002,11 @@ def _choose(
     return [*chosen.values()]
 
 
-def _candidates(connection: Connection, workflow: str, now: int, rooms: Mapping[str, int]) -> Iterator[Candidate]:
+def _candidates(
+    connection: Connection, workflow: str, priorities: Sequence[int], now: int, rooms: Mapping[str, int]
+) -> Iterator[Candidate]:
     """Yields the queued runs of a workflow that may begin, in their turn, while there is room for one of it."""
-    for (priority,) in connection.execute(PRIORITIES, {"workflow": workflow}).fetchall():
+    for priority in priorities:
         due, run, size, is_last = -LATEST, -1, max(rooms[workflow], 0), False
         while size and not is_last:
             values = {"workflow": workflow, "priority": priority, "now": now, "due": due, "run": run, "room": size}
@@ -1038,7 +1049,7 @@ def _submit_unnamed(connection: Statements, wanted: Submission) -> str:
         return run_id
     if known := _of_key(connection, wanted):
         return str(known[0][1])
-    if not _add(connection, wanted, run_id, statement=ADD_KEYED):  # another transaction was first
+    if not _add(connection, wanted, run_id, statement=ADD_KEYED).rowcount:  # another transaction was first
         connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
         return str(_of_key(connection, wanted)[0][1])
     return run_id
@@ -1055,14 +1066,16 @@ def _of_key(connection: Statements, wanted: Submission) -> list[Any]:
 
 def _add(
     connection: Statements, wanted: Submission, run_id: str, trigger: str = "submit", statement: str = ADD_WANTED
-) -> bool:
-    """Writes a queued run, and returns whether the queue has taken it."""
+) -> Cursor:
+    """Writes a queued run, and returns how many rows the queue has taken."""
     now, title = connection.now, wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
-    run = _add_run(connection, (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None))
+    values = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
+    connection.execute(ADD_RUN, values)
     place = (wanted.priority, _due(wanted.due, now))
-    values = (run, wanted.workflow, wanted.name, wanted.key, *place, False, None, 0, None, False)
-    return bool(connection.execute(statement, values).rowcount)
+    return connection.execute(
+        statement, (wanted.workflow, wanted.name, wanted.key, *place, False, None, 0, None, False, run_id)
+    )
 
 
 def _due(due: datetime | timedelta | None, now: int) -> int:
@@ -1070,12 +1083,6 @@ def _due(due: datetime | timedelta | None, now: int) -> int:
     if isinstance(due, timedelta):
         return now + round(due.total_seconds() * MICRO)
     return now if due is None else micro(due)
-
-
-def _add_run(connection: Statements, row: tuple[Any, ...]) -> int:
-    """Writes a run, whose id comes first in the row. Returns its number."""
-    connection.execute(ADD_RUN, row)
-    return int(connection.execute(FIND_RUN, row[:1]).fetchone()[0])
 
 
 def _compared(params: dict[str, Any]) -> str:
@@ -1107,11 +1114,10 @@ def _continue(
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
     run_id = _new_id()
-    in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
-    number = _add_run(connection, in_list)
+    connection.execute(ADD_RUN, (run_id, name, title, trigger, now, now, workflow, params, origin, before))
     steps = json.dumps(list(rerun)) if rerun else None
     priority = same if priority is None else priority
-    in_queue = (number, workflow, name, None, priority, due, True, steps, tries, schedule, made_up)
+    in_queue = (workflow, name, None, priority, due, True, steps, tries, schedule, made_up, run_id)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 
@@ -1161,6 +1167,11 @@ def _tries(connection: Connection, run: int, known: int) -> int:
     if tries != known:
         connection.execute("UPDATE wanted SET tries = ? WHERE run = ?", (tries, run))
     return tries
+
+
+def _has(order_id: str) -> Callable[[Connection, object], object]:
+    """Returns what finds whether an order was written, in a transaction."""
+    return lambda connection, _: connection.execute(HAS_ORDER, (order_id,)).fetchone()
 
 
 def _open_orders(connection: Connection, run: int) -> list[Order]:
