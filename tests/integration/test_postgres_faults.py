@@ -520,7 +520,7 @@ class TestServers:
         postgres_server: PostgresProcess,
         away: float,
     ) -> None:
-        """Running steps go on, nothing is taken over, and each run completes once when it is over. It is said once."""
+        """Running steps go on, nothing is taken over, and each run completes once when it is over. It is reported."""
         if away < link.PATIENCE:
             request.getfixturevalue("patience")
         ran: list[int] = []
@@ -549,9 +549,12 @@ class TestServers:
         assert states == [TypeRunState.COMPLETED] * 2
         assert ran == [1, 2]
         assert len(history.runs()) == 2, "none was taken over"
-        (begins,) = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
-        assert begins.startswith("The history at ")
+        begins = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
+        assert begins
+        assert all(line.startswith("The history at ") for line in begins)
+        assert len(begins) == len({*begins}), "each cause is reported once"
         (ends,) = [line for line in lines.said if "can be used again (away for " in line]
+        assert not any("can't be used" in line for line in lines.said[lines.said.index(ends) :]), "it is over"
         assert away < 20 or re.search(r"away for (5|4) m", ends), ends
 
 

@@ -41,12 +41,12 @@ class Outage:
         self._location = location
         self.report = report
         self._since: float | None = None
+        self._over = 0.0
         self._causes: set[str] = set()
 
-    @property
-    def lasts(self) -> bool:
-        """Whether the history refuses claims now."""
-        return self._since is not None
+    def covers(self, moment: float) -> bool:
+        """Returns whether the history, asked then, refused what it refuses in an outage, also in one that is over."""
+        return self._since is not None or moment < self._over
 
     def begin(self, error: HistoryError, since: float) -> None:
         """Reports a refusal; *since* is when the history was asked."""
@@ -58,7 +58,8 @@ class Outage:
     def end(self) -> None:
         """Reports that it is over, if there was one."""
         if self._since is not None:
-            seconds = clock.monotonic() - self._since
+            self._over = clock.monotonic()
+            seconds = self._over - self._since
             self._since = None
             self._causes.clear()
             self.report(f"The history at {self._location} can be used again (away for {format_duration(seconds)}).")
@@ -76,7 +77,7 @@ class Duty:
         self._work = work
         self._outage = outage
         self._refusal = self._reported = ""
-        self._again_at = 0.0
+        self._again_at = self._asked = 0.0
 
     def look(self) -> bool:
         """Does it, and returns whether it did."""
@@ -93,7 +94,7 @@ class Duty:
         return True
 
     def _refuse(self, error: HistoryError, since: float) -> None:
-        self._refusal = str(error)
+        self._refusal, self._asked = str(error), since
 
     def _accept(self) -> None:
         self._refusal = self._reported = ""
@@ -104,7 +105,7 @@ class Duty:
 
     def report(self) -> None:
         """Reports the refusal, unless it is that of an outage or was reported."""
-        if self._refusal and not self._outage.lasts and self._refusal != self._reported:
+        if self._refusal and not self._outage.covers(self._asked) and self._refusal != self._reported:
             self._reported = self._refusal
             self._outage.report(self._refusal)
         self._refusal = ""
