@@ -568,6 +568,28 @@ class TestPacks:
         assert {exception for errors in failed.values() for exception in errors} == {"TimeoutError"}
         assert len(failed) < 5, "one, unless the machine is busy"
 
+    def test_a_thread_of_the_worker_makes_those_of_a_step_that_asks_for_it(
+        self, executor: Executor, make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Each item keeps its value, output and errors, and all processes are the cluster's own workers."""
+
+        @action(isolate=False)
+        def step(number: int) -> int:
+            print(f"item {number}")
+            if number == 150:
+                raise ValueError(number)
+            return os.getpid()
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(step, each=list(range(300)), keep_going=True)
+        run = workflow.start(mode="parallel")
+
+        items = run.tasks[0].items
+        assert [item.item for item in items if item.status is FAILED] == [150]
+        assert [error.exception for error in items[150].errors] == ["ValueError"]
+        assert len({item.value for item in items if item.status is COMPLETED}) <= 4
+        assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"item {number}" for number in range(300))
+
     def test_each_effect_is_an_attempt_when_workers_are_killed(
         self, request: pytest.FixtureRequest, kind: str, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
