@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from measure import Row, best, fresh, seconds_of
+from measure import Row, best, fresh, median, seconds_of
 from workflows import completed, quiet
 
 from dotflow import Context, DotFlow, action
@@ -24,6 +24,15 @@ MEASURED: Final[Mapping[str, tuple[str, int, int]]] = {
     "made": ("steps that return 5 MB", 100, 20),
     "echoed": ("steps that are given 5 MB and return them", 100, 20),
     "lane": ("steps of a lane that hand on 20 MB", 10, 5),
+    "thread lane": ("steps of a lane that hand on 20 MB, with isolate=False", 10, 5),
+}
+
+#: What is mapped -> the words of its row, the number of items, that with --quick, and the limit beside the bare map.
+MAPPED: Final[Mapping[str, tuple[str, int, int, float]]] = {
+    "nothing": ("items that do nothing", 1_000, 200, 0.8),
+    "short": ("items of 1 ms", 10_000, 500, 0.8),
+    "busy": ("items of 0.2 s of CPU", 16, 8, 1.05),
+    "large": ("items of 1 MB", 300, 50, 1.1),
 }
 
 Work = Callable[[int], object]
@@ -35,12 +44,14 @@ class ByHand(NamedTuple):
     Attributes:
         name: What is called.
         submit: Has a function called there; gives something that stands for its value.
+        map: Has a function called there for each member of a range; gives the list of values.
         put: Sends a value there; gives something that stands for it.
         fetch: Brings the values here for which the members of a list stand.
     """
 
     name: str
     submit: Callable[..., Any]
+    map: Callable[[Callable[[int], Any], range], list[Any]]
     put: Callable[[Any], Any]
     fetch: Callable[[Any], Any]
 
@@ -64,6 +75,10 @@ def _rows(executor: str, measure: Callable[[str, bool], dict[str, float]], quick
         found = fresh(measure, name, quick)
         what = f"{executor}, {few if quick else many:,} {words}, each"
         yield Row(what=what, ours=found.pop("dotflow"), peers=found)
+    for name, (words, many, few, limit) in MAPPED.items():
+        found = fresh(measure, name, quick)
+        what = f"{executor}, map of {few if quick else many:,} {words}"
+        yield Row.beside(what, found, limit, "by hand")
 
 
 def measure_dask(name: str, quick: bool) -> dict[str, float]:
@@ -78,6 +93,7 @@ def measure_dask(name: str, quick: bool) -> dict[str, float]:
         by_hand = ByHand(
             "client.submit and gather",
             lambda function, *arguments: client.submit(function, *arguments, pure=False),
+            lambda function, items: client.gather(client.map(function, items, pure=False)),
             lambda value: client.scatter(value, hash=False),
             client.gather,
         )
@@ -99,11 +115,17 @@ def measure_ray(name: str, quick: bool) -> dict[str, float]:
                 remotes[function] = ray.remote(function)
             return remotes[function].remote(*arguments)
 
-        return _measured(name, quick, ExecutorRay(), ByHand("ray.remote and ray.get", submit, ray.put, ray.get))
+        def map_there(function: Callable[[int], Any], items: range) -> list[Any]:
+            return list(ray.get([submit(function, item) for item in items]))
+
+        by_hand = ByHand("ray.remote and ray.get", submit, map_there, ray.put, ray.get)
+        return _measured(name, quick, ExecutorRay(), by_hand)
 
 
 def _measured(name: str, quick: bool, executor: Executor, by_hand: ByHand) -> dict[str, float]:
     """Before the clock runs, each has a few steps made: nobody pays for the first connection, process and import."""
+    if name in MAPPED:
+        return _mapped(name, quick, executor, by_hand)
     _, many, few = MEASURED[name]
     count = few if quick else many
     works = {"dotflow": OURS[name](executor), **BARE[name](by_hand)}
@@ -111,6 +133,25 @@ def _measured(name: str, quick: bool, executor: Executor, by_hand: ByHand) -> di
         work(4)
     contenders = {who: lambda work=work: seconds_of(lambda: work(count)) / count for who, work in works.items()}
     return best(contenders, 1 if quick else 2)
+
+
+def _mapped(name: str, quick: bool, executor: Executor, by_hand: ByHand) -> dict[str, float]:
+    """Seconds for a whole map and its values: medians, in turn, so that other load meets both alike."""
+    _, many, few, _ = MAPPED[name]
+    function, items = MAPS[name](), range(few if quick else many)
+
+    def ours(count: int) -> None:
+        workflow = DotFlow(quiet(executor))
+        workflow.task.add(action(function), each=list(range(count)))
+        completed(workflow, "parallel")
+
+    ours(8)
+    by_hand.map(function, range(8))
+    contenders = {
+        "dotflow": lambda: seconds_of(lambda: ours(len(items))),
+        "by hand": lambda: seconds_of(lambda: by_hand.map(function, items)),
+    }
+    return median(contenders, 1 if quick else 5)
 
 
 # Functions that a step is made of are local ones: they travel by value to workers that can't import this module.
@@ -128,20 +169,26 @@ def _our_echoed(executor: Executor) -> Work:
     return _at_once(executor, lambda initial_context: initial_context.storage, bytes(5 * MB))
 
 
-def _our_lane(executor: Executor) -> Work:
+def _our_lane(executor: Executor, isolate: bool | None = None) -> Work:
     def hand_on(previous_context: Context) -> Any:
         return previous_context.storage or bytes(20 * MB)
 
-    return lambda count: completed(_workflow(executor, hand_on, count))
+    return lambda count: completed(_workflow(executor, hand_on, count, isolate=isolate))
+
+
+def _our_thread_lane(executor: Executor) -> Work:
+    return _our_lane(executor, isolate=False)
 
 
 def _at_once(executor: Executor, function: Callable[..., Any], given: Any = None) -> Work:
     return lambda count: completed(_workflow(executor, function, count, given), "parallel")
 
 
-def _workflow(executor: Executor, function: Callable[..., Any], count: int, given: Any = None) -> DotFlow:
+def _workflow(
+    executor: Executor, function: Callable[..., Any], count: int, given: Any = None, isolate: bool | None = None
+) -> DotFlow:
     workflow = DotFlow(quiet(executor))
-    workflow.task.add([action(function)] * count, initial_context=given)
+    workflow.task.add([action(isolate=isolate)(function)] * count, initial_context=given)
     return workflow
 
 
@@ -175,5 +222,50 @@ def _bare_lane(by_hand: ByHand) -> dict[str, Work]:
     }
 
 
-OURS: Final = {"one": _our_small, "small": _our_small, "made": _our_made, "echoed": _our_echoed, "lane": _our_lane}
-BARE: Final = {"one": _bare_small, "small": _bare_small, "made": _bare_made, "echoed": _bare_echoed, "lane": _bare_lane}
+def _nothing() -> Callable[[int], Any]:
+    return lambda item: None
+
+
+def _short() -> Callable[[int], Any]:
+    def short(item: int) -> int:
+        import time
+
+        time.sleep(0.001)
+        return item
+
+    return short
+
+
+def _busy() -> Callable[[int], Any]:
+    def busy(item: int) -> int:
+        import time
+
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        return item
+
+    return busy
+
+
+def _large() -> Callable[[int], Any]:
+    return lambda item: bytes(MB)
+
+
+MAPS: Final = {"nothing": _nothing, "short": _short, "busy": _busy, "large": _large}
+OURS: Final = {
+    "one": _our_small,
+    "small": _our_small,
+    "made": _our_made,
+    "echoed": _our_echoed,
+    "lane": _our_lane,
+    "thread lane": _our_thread_lane,
+}
+BARE: Final = {
+    "one": _bare_small,
+    "small": _bare_small,
+    "made": _bare_made,
+    "echoed": _bare_echoed,
+    "lane": _bare_lane,
+    "thread lane": _bare_lane,
+}
