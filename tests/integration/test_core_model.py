@@ -24,6 +24,8 @@ def test_dotflow_does_what_the_model_does(
     ("level", "seed"),
     [
         pytest.param(4, 8013422, id="a map in an item goes through the value of a cleanup"),
+        pytest.param(4, 2800078, id="what items take is decided in the run, and so are they"),
+        pytest.param(4, 2097, id="an empty map in an item takes nothing of what is decided in the run"),
     ],
 )
 def test_a_workflow_in_which_they_once_differed(level: int, seed: int) -> None:

@@ -704,16 +704,21 @@ class EarlierRuns:
         if skip is not None:
             record_skipped(node, skip.reason)
             result.void += [(item, Void(skip.reason)) for item, _ in _within(saved, scope)]
-        if skip is not None or got.made is not None or got.void:
-            if asked := self._changes.why_asked_for(task):  # see _void_ahead
-                result.void += [(item, asked) for item, _ in _within(saved, scope)]
-            return
-        try:
-            open_map(node, self._tokens.root, self._tokens.params)
-        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
-            return
-        node.add_items()
-        self._restore_opened(node, saved, result, None)
+        if skip is None and got.made is None and not got.void:
+            nest = () if node.nest is None else node.nest.tasks
+            taken = (scope.node(one) for one in task.links.value_sources() if one in nest)
+            waits = any(one.status is TypeStatus.NOT_STARTED for one in taken)
+            try:
+                open_map(node, self._tokens.root, self._tokens.params)
+            except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
+                return
+            if not waits or not node.scopes:
+                node.add_items()
+                self._restore_opened(node, saved, result, None)
+                return
+            task.begin_in(scope)  # judged in the run, as those are whose values its scopes take
+        if asked := self._changes.why_asked_for(task):  # see _void_ahead
+            result.void += [(item, asked) for item, _ in _within(saved, scope)]
 
     def _taken_by(self, node: InnerMap) -> Iterator[Task]:
         """Yields what a map takes of the scopes around it."""
