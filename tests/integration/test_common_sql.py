@@ -1,6 +1,8 @@
 """The SQL of the history is one text for all databases: each statement is prepared by SQLite and by Postgres."""
 
+import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import sqlite3
@@ -30,14 +32,22 @@ psycopg = pytest.importorskip("psycopg")
 
 STATEMENT: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 #: What a statement without its parts has in their place.
-PARTS: Final = {"where": "", "document": "document", "crashed": "NULL", "state": ""}
+PARTS: Final = {"where": "", "document": "document", "crashed": "NULL", "state": "", "runs": "NULL"}
 #: A text in quotes, or a parameter. Those with a name are the same wherever it stands.
 PARAMETER: Final = re.compile(r"'(?:[^']|'')*'|\?|:(\w+)")
 
 
 def statements() -> Iterator[tuple[str, str]]:
-    """Each statement that is a constant, with its name."""
+    """Each statement that is a constant, with its name, and each within a function, with its line."""
     for module in pkgutil.iter_modules(sql.__path__, f"{sql.__name__}."):
+        tree = ast.parse(inspect.getsource(importlib.import_module(module.name)))
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            for node in ast.walk(function):
+                if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in parts:
+                    continue
+                if STATEMENT.match(node.value):
+                    yield f"{module.name.rpartition('.')[2]}:{node.lineno}", node.value
         for name, value in vars(importlib.import_module(module.name)).items():
             texts = value if isinstance(value, tuple) else (value,)
             for number, text in enumerate(texts if name.isupper() and not name.startswith("_") else ()):
@@ -120,6 +130,41 @@ class Spy:
     def execute(self, statement: str, values: Any = ()) -> Any:
         self._seen.add(statement)
         return self._connection.execute(statement, values)
+
+
+def test_a_list_of_queued_runs_asks_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each: a list of 100 would wait for 200 answers of a database."""
+    reading = SQLiteDatabase.reading
+    seen: set[str] = set()
+    asked: list[str] = []
+
+    class Counted(Spy):
+        def execute(self, statement: str, values: Any = ()) -> Any:
+            asked.append(statement)
+            return super().execute(statement, values)
+
+    @contextmanager
+    def spied(database: SQLiteDatabase) -> Iterator[Any]:
+        with reading(database) as connection:
+            yield Counted(connection, seen)
+
+    def statements_of(count: int) -> int:
+        asked.clear()
+        runs = history.runs()
+        assert [(run.state, run.completed, run.due) for run in runs] == [
+            (TypeRunState.QUEUED, 0, run.submitted) for run in runs
+        ]
+        assert len(runs) == count == len(history.queue()[0])
+        return len(asked)
+
+    history = HistorySQLite(tmp_path / "history.db")
+    monkeypatch.setattr(SQLiteDatabase, "reading", spied)
+    with closing(history):
+        nightly(history).submit()
+        few = statements_of(1)
+        for number in range(9):
+            nightly(history).submit(key=f"{number}")
+        assert statements_of(10) == few
 
 
 def test_postgres_prepares_what_readers_put_together(

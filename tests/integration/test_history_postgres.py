@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,20 @@ class TestFaults:
 
         (error,) = history.load(run_id).steps[0].attempts[0].errors
         assert error.message == "a\0b\uffffc\\ud800é"
+
+    def test_the_clock_of_the_database_says_what_is_old(
+        self, postgres_history: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That of the machine may be wrong by months."""
+        with contextlib.closing(HistoryPostgres(postgres_history, keep="30 days")) as history:
+            for _ in range(2):
+                quick(history).start()
+            history.database.run("UPDATE meta SET swept = 0")
+            right = clock.now
+            monkeypatch.setattr(clock, "now", lambda: right() + timedelta(days=100))
+            history.sweep()
+            assert history.overdue() == 0
+            assert len(history.runs()) == 2
 
     def test_a_name_that_no_index_takes(self, history: HistoryPostgres) -> None:
         """The run goes on unrecorded, which is said once."""

@@ -15,7 +15,7 @@ import pytest
 from dotflow import Config, Context, Control, DotFlow, action, clock
 from dotflow.abc.operations import Ending, Firing, Schedule, Submission
 from dotflow.core.approval import QuestionId
-from dotflow.core.events import RunEnded, TaskCompleted
+from dotflow.core.events import AttemptOutput, RunEnded, TaskCompleted
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -558,11 +558,12 @@ class TestServers:
         assert away < 20 or re.search(r"away for (5|4) m", ends), ends
 
 
+@pytest.mark.parametrize(("limit", "most"), [("MAX_ROWS", 3), ("MAX_BYTES", 1_000)])
 def test_rows_of_an_outage_have_a_limit(
-    history: HistoryPostgres, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
+    history: HistoryPostgres, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
     """Memory does not grow for ever: beyond it they are dropped, and the end of the run reports how many."""
-    monkeypatch.setattr(late, "MAX_ROWS", 3)
+    monkeypatch.setattr(late, limit, most)
     monkeypatch.setattr(late, "LAST_PATIENCE", 0.2)
     quick(history, name="before").start()
     begin(history, "4f0c9a21", *(f"step{number}" for number in range(6)))
@@ -570,6 +571,7 @@ def test_rows_of_an_outage_have_a_limit(
     assert writer is not None
     postgres_server.order("stop")
     for task in range(6):
+        writer.add(HANDLERS[AttemptOutput], AttemptOutput(task, 1, 1, b"x" * 200, clock.now()))
         writer.add(HANDLERS[TaskCompleted], TaskCompleted(task, Context(task), clock.monotonic()))
     while not writer._missing:
         writer._retry_at = 0.0

@@ -161,7 +161,7 @@ class HistoryPostgres(SQLHistory):
     def sweep(self) -> None:
         with contextlib.suppress(HistoryError):  # busy, away, read-only: another sweep tries again
             run = partial(self.database.run_on, self.database.events, patience=0)
-            sweep(run, self._forgetting, self.keep, SWEEP_BUDGET)
+            sweep(run, self._forgetting, self.keep, SWEEP_BUDGET, self.database.schema.now())
 
     def _forgetting(self, work: Callable[[Connection], Any]) -> Any:
         return self.database.events.transact(work, SHARED, durable=False, patience=0)

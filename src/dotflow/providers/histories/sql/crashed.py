@@ -1,5 +1,6 @@
 """Runs that are Running in the history, but have ended: their process crashed, or could not write their end."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ def end_of(connection: Connection, run: int, state: TypeRunState) -> tuple[int |
         return last, UNWRITTEN
     error = BETWEEN
     for name, policy, item, attempt, reached, outer, nth in connection.execute(FIRST, (run,)):
-        levels = levels_in(policy)
+        levels = levels_in(json.loads(policy) if policy else {})
         step = name if item == NO_ITEM else f"{name}#{item}"
         if item != NO_ITEM and len(levels) == LEVELS and outer is not None and nth is not None:
             step = name_at(name, levels, (outer, nth))

@@ -157,7 +157,7 @@ class SQLHistory(Archive, History):
             return records.copies(number, found, limit)
 
     def overdue(self) -> float:
-        return overdue(self.database.run, self.keep)
+        return overdue(self.database.run, self.keep, self.database.now())
 
     def forgettable(self, connection: Connection, numbers: list[int]) -> list[int]:
         """Returns runs with the others of their chains. Raises NotInHistory if one goes on."""

@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -56,6 +56,7 @@ COLUMNS: Final = (
     *("submitted", "origin", "continues", "superseded", "params", "workflow", "begun"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
+RUN_AT, STATE_AT = COLUMNS.index("run"), COLUMNS.index("state")
 #: In the order of claims; then what is not due.
 NEXT: Final = f"""SELECT {", ".join(f"runs.{name}" for name in COLUMNS)} FROM wanted JOIN runs USING (run) WHERE queued
     ORDER BY due > :now, CASE WHEN due <= :now THEN -priority END, due, run LIMIT :limit"""
@@ -64,7 +65,7 @@ FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
     WHERE errors.run = ? AND item = {NO_ITEM} AND attempts.state = {FAILED} ORDER BY attempts.began LIMIT 1"""
 
-DUE: Final = "SELECT due FROM wanted WHERE run = ? AND queued"
+DUE: Final = "SELECT run, due FROM wanted WHERE run IN ({runs}) AND queued"
 ORDERED: Final = "SELECT what FROM orders WHERE run = ? AND done IS NULL ORDER BY what LIMIT 1"
 
 ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
@@ -209,8 +210,7 @@ class Records(Reader):
                 earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
                 rows += self._query(list(self._with_states(conditions, [TypeRunState.QUEUED])), earlier)
                 rows = rows[: wanted.limit]
-            for row in rows:
-                yield RunSummary(**self._summary_fields(row))
+            yield from self._summaries(rows)
             if rows:
                 return
 
@@ -262,15 +262,30 @@ class Records(Reader):
         """Returns the runs in the queue that begin next, and how many are in there."""
         rows = self.connection.execute(NEXT, {"now": self.connection.now, "limit": limit}).fetchall()
         ((count,),) = self.connection.execute(QUEUED)
-        return [RunSummary(**self._summary_fields(row)) for row in rows], count
+        return [*self._summaries(rows)], count
 
     def summary(self, run: int) -> RunSummary:
         """Returns a run by its number."""
         (row,) = self.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
-        return RunSummary(**self._summary_fields(row))
+        return RunSummary(**self._summary_fields(row, self._due([row])))
 
-    def _summary_fields(self, row: Sequence[Any]) -> dict[str, Any]:
-        """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before."""
+    def _summaries(self, rows: Sequence[Sequence[Any]]) -> Iterator[RunSummary]:
+        due = self._due(rows)
+        for row in rows:
+            yield RunSummary(**self._summary_fields(row, due))
+
+    def _due(self, rows: Iterable[Sequence[Any]]) -> dict[int, int]:
+        """Returns when the queued ones of runs are due."""
+        queued = [row[RUN_AT] for row in rows if row[STATE_AT] == TypeRunState.QUEUED]
+        return dict(self.connection.execute(DUE.format(runs=in_list(queued))).fetchall()) if queued else {}
+
+    def _summary_fields(self, row: Sequence[Any], due: Mapping[int, int]) -> dict[str, Any]:
+        """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before.
+
+        Args:
+            row: The columns of the run.
+            due: When queued runs are due.
+        """
         fields = dict(zip(COLUMNS, row, strict=True))
         run, state = fields.pop("run"), TypeRunState(fields["state"])
         if run in self.ended:
@@ -278,7 +293,9 @@ class Records(Reader):
             last, error = end_of(self.connection, run, state)
             fields.update(ended=fields["began"] if last is None else last, error=error)
         names = ("completed", "failed", "restored", "skipped")
-        if any(fields[name] is None for name in names):
+        if state is TypeRunState.QUEUED:  # nothing of it has begun
+            fields.update(dict.fromkeys(names, 0))
+        elif any(fields[name] is None for name in names):
             fields.update(zip(names, counts_of(self.connection, run), strict=True))
             fields["error"] = fields["error"] or self._first_error(run)
         fields["completed"] += fields["restored"]  # the file has them apart
@@ -291,7 +308,6 @@ class Records(Reader):
         texts = {name: fields[name] or "" for name in of_text}
         base, begun = fields.pop("workflow") or "", fields.pop("begun")
         is_queued, pause = state is TypeRunState.QUEUED, self.pauses.get(base)
-        due = self.connection.execute(DUE, (run,)).fetchall() if is_queued else []
         ordered = self.connection.execute(ORDERED, (run,)).fetchall() if state is TypeRunState.RUNNING else []
         return (
             fields
@@ -303,7 +319,7 @@ class Records(Reader):
                 "ended": moment_or_none(fields["ended"]),
                 "tasks": fields["tasks"] or 0,
                 "submitted": moment_or_none(fields["submitted"]),
-                "due": moment(due[0][0]) if due else None,
+                "due": moment(due[run]) if run in due else None,
                 "ordered": ordered[0][0] if ordered else "",
                 "params": None if fields["params"] is None else _params(fields["params"]),
                 "params_text": fields["params"],
@@ -327,7 +343,7 @@ class Records(Reader):
         steps = self.connection.execute(STEPS, (plan,)).fetchall()
         if any(number != task for number, (task, *_) in enumerate(steps)):
             raise ValueError("its tasks are not numbered from 0")
-        fields = self._summary_fields(row)
+        fields = self._summary_fields(row, self._due([row]))
         attempts, counts = self._attempts(run, _unended(fields["state"]))
         is_known = _is_known(fields["state"])
         chain = [checked_id(run_id) for (run_id,) in self.connection.execute(CHAIN, (fields["origin"],))]
@@ -577,7 +593,7 @@ def _task(
     if max(items, default=0) > len(items) + MAX_AHEAD:  # each item up to the last one has a place in a report
         raise ValueError(f"the task {task} has the item {max(items)}, but not those before it")
     described = dict(json.loads(policy)) if policy else {}
-    levels = levels_in(policy)
+    levels = levels_in(described)
     described.pop("levels", None)
     return TaskRecord(
         task_id=task,

@@ -106,7 +106,7 @@ class Forgotten(NamedTuple):
     is_done: bool
 
 
-def sweep(run: Run, transact: Transact, keep: Keep, seconds: float) -> bool:
+def sweep(run: Run, transact: Transact, keep: Keep, seconds: float, now: int) -> bool:
     """Forgets runs that are no longer kept, for some seconds: once an hour a history, or to go on with that.
 
     Killed between two transactions, it leaves a run with fewer rows, which the next sweep deletes.
@@ -116,11 +116,12 @@ def sweep(run: Run, transact: Transact, keep: Keep, seconds: float) -> bool:
         transact: Calls a function in a transaction.
         keep: Which runs are kept.
         seconds: How long it may take; the rest is left to the next sweep.
+        now: The moment by the clock of the database, in microseconds since 1970.
 
     Returns:
         Whether it was time for it.
     """
-    now = int(clock.now().timestamp())
+    now //= MICRO
     if keep is None or not run(IS_DUE, (now - INTERVAL,)):
         return False
     if not transact(lambda connection: connection.execute(CLAIM, (now, now - INTERVAL)).rowcount):
@@ -133,11 +134,11 @@ def sweep(run: Run, transact: Transact, keep: Keep, seconds: float) -> bool:
     return True
 
 
-def overdue(run: Run, keep: Keep) -> float:
+def overdue(run: Run, keep: Keep, now: int) -> float:
     """Returns for how many seconds the oldest run that is to be forgotten is over its time; 0 where there is none."""
     if not isinstance(keep, timedelta):
         return 0.0
-    before = _before(keep)
+    before = _before(keep, now)
     for oldest in run(OLD, (before, before)):
         return float(before - run(ENDED_AT, oldest)[0][0]) / MICRO
     return 0.0
@@ -156,12 +157,12 @@ def forget_some(connection: Connection, keep: timedelta | int) -> Forgotten:
     """Deletes a few rows of runs that are no longer kept, within a transaction."""
     if isinstance(keep, int):
         return forget_found(connection, SURPLUS, [keep - 1])
-    return forget_found(connection, OLD, [_before(keep)] * 2)
+    return forget_found(connection, OLD, [_before(keep, connection.now)] * 2)
 
 
-def _before(keep: timedelta) -> int:
+def _before(keep: timedelta, now: int) -> int:
     """Returns the moment before which runs are forgotten that ended then."""
-    return max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))
+    return max(0, now - round(keep.total_seconds() * MICRO))
 
 
 def forget_found(connection: Connection, statement: str, values: Sequence[int]) -> Forgotten:

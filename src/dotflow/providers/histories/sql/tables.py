@@ -8,10 +8,9 @@ their number. Other items in rounds are rounds themselves. The `policy` of a ste
 `task_notes` is JSON. In `output`, stream 0 is a gap of `skipped` bytes.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from dotflow.abc.operations import LAST_MOMENT
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -188,7 +187,7 @@ def moment_or_none(micro: int | None) -> datetime | None:
     return None if micro is None else moment(micro)
 
 
-def levels_in(policy: str | None) -> tuple[str, ...]:
-    """Returns the levels of the items of a task from the text of its policy; empty where they are none, or no names."""
-    levels = json.loads(policy).get("levels", ()) if policy and "levels" in policy else ()
+def levels_in(policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the levels of the items of a task by its policy; empty where they are none, or no names."""
+    levels = policy.get("levels", ())
     return tuple(levels) if isinstance(levels, list) and all(isinstance(level, str) for level in levels) else ()
