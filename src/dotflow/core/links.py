@@ -215,7 +215,7 @@ class Links(NamedTuple):
         binds: The sources of the step's arguments.
         needs: The tasks and added workflows that must have completed, whose values it does not take.
         after: The tasks and added workflows that must be over, whatever became of them.
-        each: The lists that it is mapped over, or the workflow that it was added with; empty for neither.
+        each: The lists of its own that it is mapped over; each workflow in which it stands has further ones.
         is_cross: Whether it runs for every combination of their entries; else they go in step.
         nest: The workflow that it was added with, if that runs for each item of its lists, or in rounds; the outermost
             of several.
@@ -257,23 +257,19 @@ class Links(NamedTuple):
         return () if self.nest is None else (self.nest, *self.inner)
 
     @property
-    def has_own_lists(self) -> bool:
-        """Whether it is mapped over lists of its own, beside those of the workflows in which it stands."""
-        return bool(self.each) and (self.nest is None or self.each is not self.nests[-1].each)
+    def innermost(self) -> tuple[Each, ...]:
+        """The lists whose entries its items have: its own, or else those of the innermost workflow around it."""
+        return self.each if self.each or self.nest is None else self.nests[-1].each
 
     @property
     def is_map_inside(self) -> bool:
         """Whether each item, or round, of the workflow that it was added with has lists of its own for it."""
-        return self.nest is not None and (bool(self.inner) or self.has_own_lists)
+        return self.nest is not None and (bool(self.inner or self.each))
 
     @property
     def lists(self) -> tuple[Each, ...]:
         """Its lists, and those of the workflows in which it stands."""
-        if self.nest is None or not self.is_map_inside:
-            return self.each
-        return tuple(
-            chain.from_iterable((*(nest.each for nest in self.nests), self.each if self.has_own_lists else ()))
-        )
+        return self.each if self.nest is None else (*chain.from_iterable(nest.each for nest in self.nests), *self.each)
 
     def level_of(self, source: object) -> int:
         """Returns the number of the workflow in whose items or rounds a source stands; 0 for one outside of all."""
@@ -296,10 +292,8 @@ class Links(NamedTuple):
             return self
         conditions = tuple(link for link in self.conditions if not link.by_item)
         nest = self.nest
-        each = self.each if self.is_cross else ()
-        if nest is not None and self.is_map_inside:
-            each = self.lists[len(nest.each) :]
-            each = self.lists if nest.is_cross else each
+        own = self if nest is None else nest
+        each = self.lists if own.is_cross else self.lists[len(own.each) :]
         links = self._replace(each=each, nest=None, inner=(), conditions=conditions)
         if nest is None:
             return links
@@ -360,18 +354,14 @@ class Links(NamedTuple):
         def moved(source: Any) -> Any:
             return _moved(source, new_id, deeper)
 
-        nests = [nest.moved(new_id, deeper) for nest in self.nests]
-        each = tuple(link.moved(new_id, deeper) for link in self.each)
-        if nests and not self.has_own_lists:
-            each = nests[-1].each
         return self._replace(
             name=self.name if name is None else name,
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
-            each=each,
-            nest=nests[0] if nests else None,
-            inner=tuple(nests[1:]),
+            each=tuple(link.moved(new_id, deeper) for link in self.each),
+            nest=self.nest and self.nest.moved(new_id, deeper),
+            inner=tuple(nest.moved(new_id, deeper) for nest in self.inner),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

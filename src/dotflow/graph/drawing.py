@@ -72,8 +72,8 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         links = task.links or Links()
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
-        lists = list(_lists(links.each, links.is_cross, links.max_parallel, tasks))
-        if links.nests and not (links.nests[-1].each and links.has_own_lists):
+        lists = list(_lists(links.innermost, links.is_cross, links.max_parallel, tasks))
+        if links.nests and not (links.nests[-1].each and links.each):
             lists = []
         for nest in links.nests:
             depth = nest.name.count(".")  # in added workflows around it
@@ -143,7 +143,7 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
 
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
-    own_lists = [(link, links.is_cross) for link in links.each if links.has_own_lists]
+    own_lists = [(link, links.is_cross) for link in links.each]
     for level, nest in enumerate(links.nests, 1):
         taken = [link for link in nest.each if _first_taker(nest, Entry(link.parameter, level), tasks) == target]
         own_lists += [(link, nest.is_cross) for link in taken]

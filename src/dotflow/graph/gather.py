@@ -113,7 +113,7 @@ def gather(
             return asked
         made, open_by = asked.made, asked.open
     nest = links.nest
-    for link in links.each if nest is None else links.lists:
+    for link in links.lists:
         if not isinstance(link.source, int):
             continue
         source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
@@ -344,7 +344,7 @@ class ByItem:
                 until = [("until", Carried(nest.until), None)]
             if task.has_maps:
                 further = [*chain.from_iterable(one.each for one in links.nests[level:])]
-                further += links.each if links.has_own_lists else ()
+                further += links.each
                 inside: list[Any] = [one for one in further if is_here(one.source)]
                 self._lists += [with_part(Bind(one.parameter, VALUE, one.source, True, one.part)) for one in inside]
                 carried = [one.carried for one in further if one.carried is not None]

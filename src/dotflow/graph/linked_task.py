@@ -169,7 +169,7 @@ class LinkedTask(_Record):
 
     @property
     def gives_list(self) -> bool:
-        return bool(self.links.each)
+        return bool(self.links.innermost)
 
     @property
     def gives_items(self) -> bool:
@@ -178,7 +178,7 @@ class LinkedTask(_Record):
     @property
     def depth(self) -> int:  # type: ignore[override]
         """How many lists stand inside of each other in its value."""
-        return sum(bool(nest.each) for nest in self.links.nests[self.level :]) + self.links.has_own_lists
+        return sum(bool(nest.each) for nest in self.links.nests[self.level :]) + bool(self.links.each)
 
     @property
     def is_repeated(self) -> bool:
@@ -189,7 +189,7 @@ class LinkedTask(_Record):
     def has_maps(self) -> bool:
         """Whether its nodes in the scopes of its workflow are maps, each with a list of its own."""
         nest = self.nest
-        return nest is not None and (self.links.has_own_lists or len(self.links.inner) > self.level)
+        return nest is not None and bool(self.links.each or len(self.links.inner) > self.level)
 
     @property
     def maps(self) -> "Sequence[InnerMap]":
@@ -393,20 +393,20 @@ class Item(_Record):
         links = self.task_links
         if links.nest is None or not self.scope.level:  # one that stands for a key has no scopes around it
             return f"{self.task_name}[{self.item}]"
-        own = f"[{self.index}]" if links.has_own_lists else ""
+        own = f"[{self.index}]" if links.each else ""
         return _name_in(self.scope, links, self.task_name) + own
 
     @property
     def index(self) -> int:
         """The index in its list, or the number of its round: those of maps in scopes count on."""
-        if self.task_links.is_map_inside and self.task_links.has_own_lists:
+        if self.task_links.is_map_inside and self.task_links.each:
             return self.item - map_of(self).items[0].item
         return self.scope.index if self.scope.level else self.item
 
     @property
     def path(self) -> tuple[int, ...]:
         """Its index, and those of the items around it, from outside to inside."""
-        path, scope = [self.index] if self.task_links.has_own_lists else [], self.scope
+        path, scope = [self.index] if self.task_links.each else [], self.scope
         while scope.outer is not None:
             path.insert(0, scope.index)
             scope = scope.outer
@@ -424,7 +424,7 @@ class Item(_Record):
     @property
     def input(self) -> Any:
         """The value of the entry in the list; None for a round."""
-        each = self.task_links.each
+        each = self.task_links.innermost
         if not each:
             return None
         if type(self.entry) is Row:
@@ -450,7 +450,7 @@ def _name_in(scope: Scope, links: Links, name: str) -> str:
 
 def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
     """Returns a record that stands for the item whose key ends so: of its list nothing else need be known."""
-    nests, has_own = len(task.links.nests), task.links.has_own_lists
+    nests, has_own = len(task.links.nests), bool(task.links.each)
     found = re.fullmatch("-".join([KEY_PART] * (nests + has_own)), key_suffix) if nests else None
     key, entry_key = (key_suffix, "") if nests else ("", key_suffix)
     if found is not None:

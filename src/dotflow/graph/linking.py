@@ -353,7 +353,7 @@ def _carrying(links: Links, taken: Carry) -> Links:
     if not taken:
         return links
     return links._replace(
-        each=tuple(map(with_list, links.each)) if links.has_own_lists else links.each,
+        each=tuple(map(with_list, links.each)),
         binds=with_carried(links.binds),
         fallback_binds=with_carried(links.fallback_binds),
     )
@@ -370,7 +370,7 @@ def _check_round(
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
-    if task_id == nest.until and links.each:
+    if task_id == nest.until and links.lists:
         raise InvalidLink(
             f"until can't be '{step.name}', which is mapped. Return a bool from a step that takes its list."
         )
@@ -569,12 +569,9 @@ def copy_tasks(
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
         links = own_links.moved(lambda task_id: first + task_id, name, int(nest is not None))
-        own_each, nests = tuple(map(fill, links.each)), links.nests
-        if nests:
-            has_own = links.has_own_lists
-            nests = tuple(_renamed(one, f"{options.name}.{one.name}", fill, carry) for one in nests)
-            own_each = own_each if has_own else nests[-1].each
-            links = links._replace(nest=nests[0], inner=nests[1:], each=own_each)
+        if links.nest is not None:
+            outer, *inner = (_renamed(one, f"{options.name}.{one.name}", fill, carry) for one in links.nests)
+            links = links._replace(nest=outer, inner=tuple(inner))
         if nest is not None:
             if nest.repeat:
                 _check_round(task.step, links, first + task.task_id, nest, carry, options, task.group_name)
@@ -582,11 +579,10 @@ def copy_tasks(
             else:
                 _check_inside(task.step, task.name, links, task.group_name, "each")
             links = _by_item(links, nest, lists, first + task.task_id)
-        own_lists = own_links.each if own_links.has_own_lists else ()
-        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *own_lists)
+        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *own_links.each)
         by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
         carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
-        in_lists = {link.parameter for link in links.each}
+        in_lists = {link.parameter for link in links.innermost}
         for parameter, (source, part) in carried.items():
             if parameter in in_lists:
                 check_each(task.step, parameter, tasks[source - first], part, "carry", options.cure_of_carry)
@@ -594,8 +590,8 @@ def copy_tasks(
                 _check_carried(task.step, parameter, tasks[source - first], part, options.cure_of_carry)
         links = links._replace(
             binds=tuple(map(fill, links.binds)),
-            each=own_each or each,
-            is_cross=links.is_cross if own_each else is_cross,
+            each=tuple(map(fill, links.each)),
+            is_cross=links.is_cross if own_links.innermost else is_cross,
             fallback_binds=tuple(map(fill, links.fallback_binds)),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
@@ -613,8 +609,8 @@ def copy_tasks(
             for bind in links.binds
             if isinstance(bind.source, Entry) and bind.source.level == 1 and bind.source.parameter in lists
         ]
-        if own_links.each:
-            filled_lists = zip(own_links.each, links.each, strict=True)
+        if own_links.innermost:
+            filled_lists = zip(own_links.innermost, links.innermost, strict=True)
             items += [new for own, new in filled_lists if isinstance(own.source, str) and type(new.source) is not Entry]
         _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
         if nest is not None and links.is_map_inside:
@@ -775,7 +771,7 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
     after = links.after
     if links.always:  # after all tasks before it, beside those that it names: what has run of the item is known then
         after = tuple(dict.fromkeys((*after, *((other,) for other in nest.tasks if other < task_id))))
-    limit = links.max_parallel if links.each else nest.limit  # of a map in rounds
+    limit = links.max_parallel if links.innermost else nest.limit  # of a map in rounds
     conditions = [
         link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link
         for link in links.conditions

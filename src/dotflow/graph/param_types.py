@@ -258,7 +258,7 @@ def _takers(name: str, tasks: "Iterable[Task]") -> Iterable[tuple[Any, Parameter
 
 def _is_list(name: str, tasks: "Iterable[Task]") -> bool:
     """Returns whether a task is mapped over a run parameter."""
-    return any(link.source == name for task in tasks if task.links is not None for link in task.links.each)
+    return any(link.source == name for task in tasks if task.links is not None for link in task.links.innermost)
 
 
 def options(annotation: Any) -> list[Any]:

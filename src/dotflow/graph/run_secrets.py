@@ -129,7 +129,7 @@ def keep_secret(step: AnyAction, links: Links, secrets: Mapping[str, SecretRef],
         holds = bool(value) if condition.expected is TRUE else value == condition.expected
         return condition._replace(source=Constant(holds), expected=TRUE)
 
-    for link in links.each:
+    for link in links.innermost:
         if isinstance(link.source, str) and link.source in secrets:
             raise InvalidLink(
                 f"each can't go through '{link.source}': a step takes it as a secret. Use another parameter."

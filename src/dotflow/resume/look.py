@@ -264,7 +264,7 @@ class Look:
         is_listed, whole = False, links.whole()._replace(each=()).value_sources()  # entries are known by value
         for source in map(tasks.__getitem__, links.value_sources()):
             if source.is_mapped and source.links is not None:
-                lists = lists_behind(source.links.each, tasks)
+                lists = lists_behind(source.links.innermost, tasks)
                 if source.links.nest is not None or not all(isinstance(one, int) for one in lists):
                     is_listed = True
                     made = [item.current_context for item in source.items if item.has_value]

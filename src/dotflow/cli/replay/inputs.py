@@ -187,7 +187,7 @@ class InputFinder:
             names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
             if isinstance(bind.source, Constant) or not all(name in same for name in names):
                 yield bind.parameter
-        for link in links.each:
+        for link in links.innermost:
             if isinstance(link.source, tuple) or (isinstance(link.source, str) and link.source not in same):
                 yield link.parameter
 
