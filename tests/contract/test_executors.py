@@ -64,13 +64,18 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     assert not left & offspring()  # asked again: one that has ended meanwhile may not be waited for yet
 
 
+def is_of_server(process: psutil.Process | None) -> bool:
+    """Returns whether a process is a fork server, or has been forked by one."""
+    return process is not None and "become_forkserver" in " ".join(process.cmdline())
+
+
 def offspring() -> set[psutil.Process]:
-    """Returns the descendants of this process, without the fork server and Ray's spare workers."""
+    """Returns the descendants of this process, without fork servers that are kept and Ray's spare workers."""
     processes = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(process.cmdline())
-            is_kept = "become_forkserver" in words and process.ppid() == os.getpid()
+            is_kept = "become_forkserver" in words and not is_of_server(process.parent())
             is_rays = "default_worker.py" in words or "ray::" in words  # which it replaces when it likes
             if not is_kept and not is_rays and process.status() != psutil.STATUS_ZOMBIE:  # that one has ended
                 processes.add(process)
