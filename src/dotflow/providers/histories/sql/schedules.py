@@ -57,9 +57,9 @@ RUNNING: Final = """SELECT run_id, state, began, FALSE, made_up FROM runs JOIN w
     WHERE state = 'Running' AND schedule = ? ORDER BY began"""
 QUEUED: Final = """SELECT run_id, state, submitted, resume, made_up FROM wanted JOIN runs USING (run)
     WHERE queued AND schedule = ? ORDER BY planned"""
-#: The newest run of each chain of a name, if it is paused.
 #: The first look for PAUSED, which is seldom there.
 IS_PAUSED: Final = "SELECT 1 FROM runs WHERE workflow_id = ? AND state = 'Paused' LIMIT 1"
+#: The newest run of each chain of a name, if it is paused.
 PAUSED: Final = f"""SELECT run_id, ended, (SELECT {STEP} FROM questions WHERE questions.origin = runs.origin
     AND {UNANSWERED} LIMIT 1) FROM runs WHERE workflow_id = ? AND {OPEN} AND state = 'Paused'
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"""
