@@ -1026,8 +1026,10 @@ def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, sign
     assert (ended.state, ended.completed) == (TypeRunState.COMPLETED, 2)
 
 
-def test_once_waits_for_a_run_by_hand_of_the_same_name(make: Make) -> None:
-    """It begins when that has ended: the next timer might be a day away."""
+def test_once_waits_for_a_run_by_hand_of_the_same_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins when that has ended, however seldom the database is looked at: the next timer might be a day away."""
+    monkeypatch.setattr("dotflow.providers.histories.postgres.presence.SELDOM", 3600.0)
+    monkeypatch.setattr("dotflow.providers.histories.postgres.presence.OFTEN", 3600.0)
     begun, may_end = threading.Event(), threading.Event()
 
     def wait_here() -> int:

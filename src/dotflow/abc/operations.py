@@ -545,8 +545,11 @@ class QueueServer(ABC):
     def knows(self, server_id: str) -> bool:
         """Returns whether a server of this id is one of this history."""
 
-    def has_news(self) -> bool:
-        """Returns whether another connection may have written since the last call, quickly. By default it may have."""
+    def has_news(self, *, at_once: bool = False) -> bool:
+        """Returns whether another connection may have written since the last call, quickly. By default it may have.
+
+        A database that is far away is asked seldom, unless *at_once* is given.
+        """
         return True
 
     @abstractmethod

@@ -203,7 +203,7 @@ class Server:
             is_empty = not runs.active and not runs.has_left  # in this order
             if is_done and is_empty and not runs.stops:
                 self.left = self._left(server)
-                if self.left and server.has_news():  # one of them may begin by now
+                if self.left and server.has_news(at_once=True):  # one of them may begin by now
                     is_idle = False
                 is_done = is_idle and not any(run.is_behind_hand for run in self.left)
             if is_empty and has_written and (runs.stops or is_done):

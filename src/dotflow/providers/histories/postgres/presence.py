@@ -331,10 +331,10 @@ class PostgresWatch(Watch):
             reason = "another process beats as this one: its machine was cloned while it ran. Start the server again"
             raise HistoryError(self._title, reason)
 
-    def has_news(self) -> bool:
+    def has_news(self, *, at_once: bool = False) -> bool:
         """Looks once a second, and five times a second for a while after there was something."""
         now = clock.ticks()
-        if now < self._look_at and clock.source is None:
+        if now < self._look_at and clock.source is None and not at_once:
             return False
         revision = self._find_revision()
         is_new, self._revision = revision != self._revision, revision

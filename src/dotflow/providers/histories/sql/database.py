@@ -196,8 +196,11 @@ class Watch(ABC):
         """Raises HistoryError if what other processes have done is unknown."""
 
     @abstractmethod
-    def has_news(self) -> bool:
-        """Returns whether another connection may have written since the last call, quickly."""
+    def has_news(self, *, at_once: bool = False) -> bool:
+        """Returns whether another connection may have written since the last call, quickly.
+
+        One that is far away is asked seldom, unless *at_once* is given.
+        """
 
     @abstractmethod
     def renew(self) -> None:

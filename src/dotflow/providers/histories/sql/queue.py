@@ -651,8 +651,8 @@ class SQLQueueServer(QueueServer):
     def knows(self, server_id: str) -> bool:
         return bool(self._database.run(IS_REGISTERED, (server_id,)))
 
-    def has_news(self) -> bool:
-        return self._watch.has_news()
+    def has_news(self, *, at_once: bool = False) -> bool:
+        return self._watch.has_news(at_once=at_once)
 
     def next_due(self) -> datetime | None:
         now = self._database.now()

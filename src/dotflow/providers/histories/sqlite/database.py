@@ -196,7 +196,7 @@ class SQLiteWatch(Watch):
             return
         raise HistoryError(f"The history {database.place} can't be used", reason)
 
-    def has_news(self) -> bool:
+    def has_news(self, *, at_once: bool = False) -> bool:
         try:
             with self._database.using():
                 version = self._file.run("PRAGMA data_version", ())
