@@ -548,7 +548,8 @@ class TestServers:
             states = [control.wait(run, timeout=60).state for run in runs]
         assert states == [TypeRunState.COMPLETED] * 2
         assert ran == [1, 2]
-        assert len(history.runs()) == 2, "none was taken over"
+        given_up = away > 45  # the run gives its name up then, and its continuation restores the step
+        assert len(history.runs()) == 2 + given_up
         begins = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
         assert begins
         assert all(line.startswith("The history at ") for line in begins)
