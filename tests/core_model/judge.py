@@ -281,7 +281,9 @@ def code_of(task: Task, scope: Scope | Inside, by_fallback: bool = False) -> str
     """The code that makes the value of a task, that of unsaved values that it takes included."""
     assert task.step is not None
     codes = [task.step.code, *([task.fallback.code] if by_fallback and task.fallback else [])]
-    codes += [code for source in task.takes.values() if (code := scope.codes(source))]
+    # The entries of other lists are known by their values.
+    names = [one for one in task.each.values() if isinstance(one, str) and scope.graph.in_step(task, one)]
+    codes += [code for source in (*task.takes.values(), *names) if (code := scope.codes(source))]
     return "/".join(codes)
 
 

@@ -23,6 +23,7 @@ def test_dotflow_does_what_the_model_does(
 @pytest.mark.parametrize(
     ("level", "seed"),
     [
+        pytest.param(2, 502157, id="a map over a workflow whose unsaved code has changed"),
         pytest.param(4, 8013422, id="a map in an item goes through the value of a cleanup"),
         pytest.param(4, 2800078, id="what items take is decided in the run, and so are they"),
         pytest.param(4, 2097, id="an empty map in an item takes nothing of what is decided in the run"),
