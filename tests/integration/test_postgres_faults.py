@@ -589,9 +589,9 @@ class TestConnections:
 
     @staticmethod
     def count(database: Database) -> int:
-        """The connections to the database but that of the question."""
-        statement = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-        return int(database.run(statement, database.name)[0][0])
+        """The connections to the database but that of the question, and those of its own workers."""
+        others = "datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        return int(database.run(f"SELECT COUNT(*) FROM pg_stat_activity WHERE {others}", database.name)[0][0])
 
     def test_a_short_run_has_one(self, history: HistoryPostgres, database: Database) -> None:
         counts: list[int] = []
@@ -645,7 +645,8 @@ def test_a_fork_of_a_process_with_an_open_history_leaves_it_its_connections(
 ) -> None:
     """The child opens its own, and ends without a word to the parent's."""
     submitted = [flow(history).submit()]
-    sessions = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    others = "datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    sessions = f"SELECT pid FROM pg_stat_activity WHERE {others}"
     before = database.run(sessions, database.name)
     child = os.fork()
     if not child:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -216,7 +217,7 @@ def test_a_run_of_a_silent_process_is_resumed_after_a_watch(
         slept.append(seconds)
         silent.presence.beat()
 
-    monkeypatch.setattr(queue.time, "sleep", beat)
+    monkeypatch.setattr(queue, "time", SimpleNamespace(sleep=beat))  # its own: a connection waits, too
     with pytest.raises(OrderRefused, match="it is running: its process has just given a sign of life"):
         Control(person.history).resume(run)
 
@@ -225,7 +226,7 @@ def test_a_run_of_a_silent_process_is_resumed_after_a_watch(
         one["label"]: one["says"] for one in Actions(person.history, lambda _: "ann").of_run(person.history.load(run))
     }
     assert buttons["Resume"].endswith("Its process is watched for 12 s first.")
-    monkeypatch.setattr(queue.time, "sleep", slept.append)
+    monkeypatch.setattr(queue, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(orders, "open_history", lambda _: person.history)
     assert orders.resume.main([run], standalone_mode=False) in (0, None)
     newest = Control(person.history).run(run)
