@@ -463,9 +463,20 @@ class TestServers:
         made.task.add(one)
         return made
 
-    @pytest.mark.parametrize("harm", ["DROP SCHEMA dotflow CASCADE", "UPDATE dotflow.meta SET id = 'another'"])
-    def test_it_ends_where_the_history_is_another_one(self, made: DotFlow, database: Database, harm: str) -> None:
-        """Dropped tables, or another database behind the name: what it knows is not there."""
+    @pytest.mark.parametrize(
+        ("harm", "pause"),
+        [
+            pytest.param("DROP SCHEMA dotflow CASCADE", 0.05, id="dropped"),
+            pytest.param("DROP SCHEMA dotflow CASCADE", 3600.0, id="dropped, and another duty than the look finds it"),
+            pytest.param("UPDATE dotflow.meta SET id = 'another'", 0.05, id="replaced"),
+        ],
+    )
+    def test_it_ends_where_the_history_is_another_one(
+        self, made: DotFlow, database: Database, monkeypatch: pytest.MonkeyPatch, harm: str, pause: float
+    ) -> None:
+        """Dropped tables, or another database behind the name: what it knows is not there, whatever finds it first."""
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.SELDOM", pause)
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.OFTEN", pause)
         server = serve(made, wait=False)
         Control(made).wait(made.submit(), timeout=30)
         database.run(harm)

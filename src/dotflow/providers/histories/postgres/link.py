@@ -56,6 +56,7 @@ HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %
 #: Statements that wait for others, so that a call takes a short time.
 MAX_WAITING: Final = 100
 
+REPLACED: Final = "it is another history than at the start. Start the program again"
 MISSING: Final = frozenset({"42P01", "3F000"})  # undefined_table, invalid_schema_name
 FOREIGN: Final = frozenset({"42703", "42804"})  # undefined_column, datatype_mismatch
 DATA: Final = "22"  # the class of data exceptions
@@ -369,6 +370,7 @@ class HistorySchema:
         history_id: The id of the history that is there; None where none is known yet.
         ahead: By how many microseconds the clock of the database is ahead of `clock.ticks`; None where it is unknown.
         has_committed: Whether this process has found the primary.
+        is_replaced: Whether a connection has found another history than at the start.
     """
 
     def __init__(self, dsn: Dsn, name: str) -> None:
@@ -379,6 +381,7 @@ class HistorySchema:
         self._has_connected = False
         self.ahead: int | None = None
         self.has_committed = False
+        self.is_replaced = False
 
     def note_clock(self, now: int) -> None:
         """Notes what the clock of the database said just before."""
@@ -431,6 +434,8 @@ class HistorySchema:
         if state in READ_ONLY and raw is not None:  # a failover: the next connection may be to the new primary
             close(raw)
             failed.is_passing = self.has_committed
+        if state in MISSING and raw is not None and self.history_id is not None:  # the next connection looks why
+            close(raw)
         return failed
 
     def identify(self, connection: PostgresConnection) -> None:
@@ -446,7 +451,8 @@ class HistorySchema:
         if not rows and self.history_id is None:
             return
         if not rows or self.history_id not in (None, rows[0][0]):
-            raise HistoryError(self.title, "it is another history than at the start. Start the program again")
+            self.is_replaced = True
+            raise HistoryError(self.title, REPLACED)
         found, written, read_from, write_from = rows[0]
         if read_from > FORMAT:
             raise HistoryError(self.title, f"it has format {written}, and needs a newer dotflow")

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from dotflow import clock
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
-from dotflow.providers.histories.postgres.link import HistorySchema, Link, PostgresConnection
+from dotflow.providers.histories.postgres.link import REPLACED, HistorySchema, Link, PostgresConnection
 from dotflow.providers.histories.sql.database import SILENCE, AnswerLost, Connection, Presence, Watch
 from dotflow.records.environment import host_name, process_name
 from dotflow.worker.interrupts import in_forked_child
@@ -85,6 +85,11 @@ class PostgresPresence(Presence):
     def lock(self) -> int | None:
         """The key of the row; None while nothing holds it."""
         return None if self._heart is None else self._heart.lock
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the database has another history than at the start."""
+        return self._schema.is_replaced
 
     def hold(self, lock: int | None = None) -> int | None:
         with self._mutex:
@@ -330,6 +335,8 @@ class PostgresWatch(Watch):
         if self._presence.has_twin:
             reason = "another process beats as this one: its machine was cloned while it ran. Start the server again"
             raise HistoryError(self._title, reason)
+        if self._presence.is_replaced:  # also where claims have found it, which wait for the end of an outage
+            raise HistoryError(self._title, REPLACED)
 
     def has_news(self, *, at_once: bool = False) -> bool:
         """Looks once a second, and five times a second for a while after there was something."""
