@@ -10,6 +10,7 @@ from dotflow.records.record import RunSummary
 from dotflow.report.next_steps import can_resume, resume_command
 from dotflow.report.text import as_command
 
+LONG_LOOK: Final = 2.0  # seconds that an order watches a process; shorter ones need no word
 ORDERED: Final = {
     "cancel": "ends within about a second. A step in the program's own thread ends by itself first",
     "pause": "pauses within about a second, after its running steps",

@@ -24,12 +24,20 @@ from dotflow.graph.params import value_text
 from dotflow.records.record import BAD, GOOD, RunRecord, RunSummary, TaskRecord
 from dotflow.report.document import to_json
 from dotflow.report.next_steps import can_resume, resume_command, serve_command
-from dotflow.report.orders import PAUSED, answer_text, order_text, pause_text, resume_text, unpaused_text, waiting_text
+from dotflow.report.orders import (
+    LONG_LOOK,
+    PAUSED,
+    answer_text,
+    order_text,
+    pause_text,
+    resume_text,
+    unpaused_text,
+    waiting_text,
+)
 from dotflow.ui.security import JSON, MAX_BODY, TOO_LONG, Scope
 
 BODY_TIMEOUT: Final = 10.0  # seconds for the whole of an order
 MAX_CLICKS: Final = 1000  # submissions that are remembered
-LONG_LOOK: Final = 2.0  # seconds that an order watches a process; shorter ones need no word
 MAX_NAMES: Final = 3  # tasks in a text
 MAX_QUESTIONS: Final = 10  # with buttons; the next ones get theirs when these have answers
 KEPT: Final = "What has completed does not run again, as far as its storage still has it."

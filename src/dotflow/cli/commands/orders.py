@@ -18,6 +18,7 @@ from dotflow.errors import OrderRefused
 from dotflow.records.environment import host_name
 from dotflow.records.record import RunRecord, RunSummary
 from dotflow.report.orders import (
+    LONG_LOOK,
     PAUSED,
     answer_text,
     order_text,
@@ -27,8 +28,6 @@ from dotflow.report.orders import (
     waiting_text,
 )
 from dotflow.report.text import as_command
-
-LONG_LOOK: Final = 2.0  # seconds; shorter ones need no word
 
 # fmt: off
 ORDER_OPTIONS: Final[tuple[Callable[[F], F], ...]] = (
