@@ -28,6 +28,7 @@ from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StorageFile
 from dotflow.providers.histories.postgres import link
 from dotflow.providers.histories.postgres.link import PostgresConnection
+from dotflow.providers.histories.postgres.presence import PostgresPresence
 from dotflow.providers.histories.sql import queue
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.report.document import run_object
@@ -676,6 +677,31 @@ def test_each_operation_of_the_queue_takes_few_messages(machines: TwoMachines, m
     assert len(claims) == 8
     assert messages(lambda: one.server.begin(claims[0])) == 3
     assert messages(lambda: one.server.end(claims[0], Ending(TypeRunState.COMPLETED))) == 4
+
+
+def test_only_a_list_with_a_running_run_asks_for_signs_of_life(
+    machines: TwoMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for all of its runs: of queued and ended ones no process has to live."""
+    one, reader = machines
+    asked: list[object] = []
+    silences = PostgresPresence.silences
+    monkeypatch.setattr(
+        PostgresPresence, "silences", lambda *arguments: asked.append(arguments) or silences(*arguments)
+    )
+    for customer in range(4):
+        one.workflow.submit(params={"customer": customer})
+    one.server.end(one.take(), Ending(TypeRunState.COMPLETED))
+    states = {run.state for run in reader.history.runs()}
+    assert (states, asked) == ({TypeRunState.COMPLETED, TypeRunState.QUEUED}, [])
+
+    running = [one.take().run_id for _ in range(2)]
+    assert len(reader.history.runs()) == 4
+    assert len(asked) == 1
+    reader.history.runs(state=["queued", "completed"])
+    assert len(asked) == 1
+    reader.history.load(running[0])
+    assert len(asked) == 2
 
 
 def test_an_error_within_a_message_has_its_own_words(machines: TwoMachines, caplog: pytest.LogCaptureFixture) -> None:

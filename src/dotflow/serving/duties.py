@@ -5,7 +5,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, WorkflowPause
+from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, TakenOver, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
@@ -182,20 +182,22 @@ class TakeOvers:
     def look(self) -> None:
         """Takes them over, and reports what becomes of them."""
         for taken in self._server.take_over(self._runs.held):
-            host, _, number = taken.process.rpartition(":")
-            what = f"The process of the run {taken.run_id} of {taken.title!r}{host and f' ({host}, {number})'}"
-            if taken.silence is not None:
-                what += f" gave no sign of life for {taken.silence:.0f} s"
-            elif taken.is_own:
-                what = f"The history has the run {taken.run_id} of {taken.title!r} here, where it does not run"
-            else:
-                what += " has ended"
             if taken.state is TypeRunState.FAILED:
                 times = f"has ended {MAX_TRIES} times before anything was saved: it is given up."
                 self._reports.alert(taken.workflow, f"The process of the run {taken.run_id} of {taken.title!r} {times}")
             else:
                 then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
-                self._reports.report(f"{what}: {then}.")
+                self._reports.report(f"{_cause(taken)}: {then}.")
+
+
+def _cause(taken: TakenOver) -> str:
+    """Returns why a run was taken over."""
+    run = f"the run {taken.run_id} of {taken.title!r}"
+    if taken.is_own:
+        return f"The history has {run} here, where it does not run"
+    host, _, number = taken.process.rpartition(":")
+    ended = "has ended" if taken.silence is None else f"gave no sign of life for {taken.silence:.0f} s"
+    return f"The process of {run}{host and f' ({host}, {number})'} {ended}"
 
 
 class Answers:

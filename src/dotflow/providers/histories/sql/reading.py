@@ -41,7 +41,6 @@ class Reader(NamedTuple):
         ended: The runs that are Running in the file, but CRASHED or UNKNOWN.
         served: The workflows that living processes serve.
         pauses: The pauses by workflow.
-        silences: For how many seconds the processes of runs gave no sign of life, where that is unusual.
     """
 
     database: Database
@@ -49,7 +48,6 @@ class Reader(NamedTuple):
     ended: Mapping[int, TypeRunState]
     served: Collection[str]
     pauses: Mapping[str, WorkflowPause]
-    silences: Mapping[int, float]
 
     @property
     def has_runs(self) -> bool:
@@ -116,9 +114,8 @@ def reading(database: Database) -> Iterator[Reader]:
     with database.reading() as connection:
         # Before its state is frozen, in which a second look would see the same.
         ended, served = find_ended(connection, database.presence), find_served(connection, database.presence)
-        silences = database.presence.silences(connection)
         database.freeze(connection)
-        yield Reader(database, connection, ended, served, pauses_of(connection.execute(PAUSES)), silences)
+        yield Reader(database, connection, ended, served, pauses_of(connection.execute(PAUSES)))
 
 
 def find_served(connection: Connection, presence: Presence, statement: str = SERVED) -> set[str]:

@@ -267,24 +267,32 @@ class Records(Reader):
     def summary(self, run: int) -> RunSummary:
         """Returns a run by its number."""
         (row,) = self.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
-        return RunSummary(**self._summary_fields(row, self._due([row])))
+        return RunSummary(**self._summary_fields(row, self._due([row]), self._silences([row])))
 
     def _summaries(self, rows: Sequence[Sequence[Any]]) -> Iterator[RunSummary]:
-        due = self._due(rows)
+        due, silences = self._due(rows), self._silences(rows)
         for row in rows:
-            yield RunSummary(**self._summary_fields(row, due))
+            yield RunSummary(**self._summary_fields(row, due, silences))
 
     def _due(self, rows: Iterable[Sequence[Any]]) -> dict[int, int]:
         """Returns when the queued ones of runs are due."""
         queued = [row[RUN_AT] for row in rows if row[STATE_AT] == TypeRunState.QUEUED]
         return dict(self.connection.execute(DUE.format(runs=in_list(queued))).fetchall()) if queued else {}
 
-    def _summary_fields(self, row: Sequence[Any], due: Mapping[int, int]) -> dict[str, Any]:
+    def _silences(self, rows: Iterable[Sequence[Any]]) -> Mapping[int, float]:
+        """Returns for how many seconds the processes of running ones of runs gave no sign of life, if unusual."""
+        is_shown = any(row[STATE_AT] == TypeRunState.RUNNING and row[RUN_AT] not in self.ended for row in rows)
+        return self.database.presence.silences(self.connection) if is_shown else {}
+
+    def _summary_fields(
+        self, row: Sequence[Any], due: Mapping[int, int], silences: Mapping[int, float]
+    ) -> dict[str, Any]:
         """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before.
 
         Args:
             row: The columns of the run.
             due: When queued runs are due.
+            silences: For how many seconds the processes of running runs gave no sign of life.
         """
         fields = dict(zip(COLUMNS, row, strict=True))
         run, state = fields.pop("run"), TypeRunState(fields["state"])
@@ -326,7 +334,7 @@ class Records(Reader):
                 "base": base,
                 "has_begun": bool(begun) or state is TypeRunState.RUNNING,
                 "is_served": base in self.served,
-                "silence": self.silences.get(run) if state is TypeRunState.RUNNING else None,
+                "silence": silences.get(run) if state is TypeRunState.RUNNING else None,
                 "workflow_paused_by": pause.by if pause and is_queued else "",
                 "parent": None if parent.run_id is None else parent,
             }
@@ -343,7 +351,7 @@ class Records(Reader):
         steps = self.connection.execute(STEPS, (plan,)).fetchall()
         if any(number != task for number, (task, *_) in enumerate(steps)):
             raise ValueError("its tasks are not numbered from 0")
-        fields = self._summary_fields(row, self._due([row]))
+        fields = self._summary_fields(row, self._due([row]), self._silences([row]))
         attempts, counts = self._attempts(run, _unended(fields["state"]))
         is_known = _is_known(fields["state"])
         chain = [checked_id(run_id) for (run_id,) in self.connection.execute(CHAIN, (fields["origin"],))]
