@@ -1112,7 +1112,7 @@ class TestAdaptive:
             time.sleep(0.5)
             return os.getppid()
 
-        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
             cluster.adapt(minimum=1, maximum=2, interval="200ms", target_duration="1s")
             with cluster.get_client() as client:
                 workflow = make_workflow(executor=ExecutorDask(client))
