@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from dotflow import clock
-from dotflow.core.outcome import Usage
-from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel
+from dotflow import Context, action, clock
+from dotflow.core.call import Call
+from dotflow.core.outcome import Returned, Usage
+from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel, dump_by_value
+from dotflow.processes.encoding import load_outcome
 from dotflow.processes.worker import WorkerProcess
+from dotflow.processes.worker_main import CallReader
 from dotflow.worker.deadline import GRACE
 
 NO_PROCESS = 1 << 30  # above any process id
@@ -89,3 +92,16 @@ def test_the_usage_of_earlier_attempts_is_not_the_last_ones(ends: tuple[WorkerPr
 
     assert worker.reap() == -signal.SIGKILL
     assert worker.usage.cpu == 2.0
+
+
+def test_large_bytes_that_a_step_returns_are_sent_as_they_are() -> None:
+    """Their pickle would be a copy, which takes longer than the way to the run."""
+    call, value = Call(0, 0, action(len), Context(), Context(), "w"), bytes(range(256)) * 1_000
+
+    parts = CallReader(dump_by_value, {}).dump_outcome(call, Returned(value))
+    outcome = load_outcome(call, [bytearray(part) for part in parts])
+
+    assert parts[1].obj is value
+    assert isinstance(outcome, Returned)
+    assert type(outcome.value) is bytes
+    assert outcome.value == value

@@ -43,6 +43,8 @@ STEP: Final = 7  # to the worker: the pickle of a step, by its number, before th
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 
+MIN_BESIDE: Final = 1 << 14  # bytes of a part that travels beside a pickle
+
 MAX_SHARED: Final = 8  # sets of shared arguments that a worker keeps: maps take turns, and their values may be large
 
 K = TypeVar("K")
@@ -236,15 +238,20 @@ def _read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
 
 def dump_by_reference(value: object) -> list[Any]:
     """Pickles for a parent or child by fork, which has the same `__main__`."""
-    buffers: list[pickle.PickleBuffer] = []
     try:
-        return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
+        return dump_beside(value)
     except Exception:  # a value that pickle can't look up by name, or whose own methods raise
         pass
     try:  # takes twice as long
         return _dump(partial(ReferencePickler, protocol=5), value)
     except Exception:  # a lambda or a local class can only be pickled by value
         return dump_by_value(value)
+
+
+def dump_beside(value: object) -> list[Any]:
+    """Pickles what pickle can, with the buffers that it refers to beside it, which are not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
 
 
 def dump_plain(value: object) -> list[Any]:

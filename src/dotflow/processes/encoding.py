@@ -162,4 +162,6 @@ def load_outcome(call: Call, parts: Sequence[Any]) -> Outcome:
     if outcome.__class__ is not tuple:
         return outcome  # type: ignore[no-any-return]
     value, repeated, usage, files = outcome  # of a Returned
+    if value.__class__ is memoryview:  # as large bytes travel; a step can't return one
+        value = bytes(value)
     return new(Returned, (value, repeated, usage and new(Usage, usage), files))

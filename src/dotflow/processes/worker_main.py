@@ -23,6 +23,7 @@ from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
 from dotflow.processes.channel import (
     CALL,
+    MIN_BESIDE,
     OUTCOME,
     READY,
     RETURNED,
@@ -34,6 +35,7 @@ from dotflow.processes.channel import (
     Channel,
     Dump,
     Message,
+    dump_beside,
     dump_plain,
     keep_shared,
 )
@@ -121,7 +123,10 @@ class CallReader:
             value, repeated, usage, files = outcome
             # Pickled in a fifth of the time without their classes.
             sent = value, repeated, usage and tuple(usage), files
-            dump = dump_plain if value.__class__ in SCALARS and not repeated else dump
+            if value.__class__ in SCALARS and not repeated:
+                dump = dump_plain
+                if value.__class__ is bytes and len(value) >= MIN_BESIDE:
+                    dump, sent = dump_beside, (pickle.PickleBuffer(value), *sent[1:])
         elif outcome.__class__ is NotReady and not outcome.repeated:
             dump = dump_plain
         try:

@@ -9,8 +9,9 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
 
+from dotflow.processes.channel import MIN_BESIDE, dump_beside
+
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes of a value that a worker keeps; sending less again costs less than asking for it
-MIN_BESIDE: Final = 1 << 14  # bytes of a part that travels beside the pickle
 
 #: The kinds of Reply.
 ANSWERED: Final = "answered"  # parts: the outcome, pickled
@@ -64,7 +65,7 @@ class Pack(NamedTuple):
     def pack(self) -> list[Any]:
         """Returns the list of bytes-like objects to send."""
         calls = [(tuple(placement), list(map(_beside, parts))) for placement, parts in self.calls]
-        return _dump((self.name, calls, self.steps))
+        return dump_beside((self.name, calls, self.steps))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:
@@ -119,7 +120,7 @@ class PackReply(NamedTuple):
     def pack(self) -> list[Any]:
         """Returns the list of bytes-like objects to send."""
         replies = {place: reply.plain() for place, reply in self.replies.items()}
-        return _dump((replies, list(self.left), self.worker, self.kind))
+        return dump_beside((replies, list(self.left), self.worker, self.kind))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:
@@ -132,11 +133,6 @@ def _beside(part: Any) -> Any:
     """Returns a part of a message, marked to travel beside the pickle if it is large."""
     view = memoryview(part)
     return pickle.PickleBuffer(view) if view.nbytes >= MIN_BESIDE else bytes(view)
-
-
-def _dump(value: object) -> list[Any]:
-    buffers: list[pickle.PickleBuffer] = []
-    return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
 
 
 def _load(packed: Sequence[Any]) -> Any:
