@@ -22,12 +22,15 @@ from dotflow.providers import (
     ExecutorAsync,
     ExecutorProcess,
     ExecutorThread,
+    HistoryPostgres,
     HistorySQLite,
     LogDefault,
 )
 from dotflow.records.record import RunRecord
 from dotflow.report.document import document
 from dotflow.worker.notes import MAX_NOTES, NOTED
+
+AnyHistory = HistorySQLite | HistoryPostgres
 
 #: How a workflow runs: the mode, and the executor.
 WAYS = [
@@ -39,12 +42,7 @@ WAYS = [
 ]
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> HistorySQLite:
-    return HistorySQLite(tmp_path / "history.db")
-
-
-def workflow_of(history: HistorySQLite, executor: Callable[[], Any] | None = None) -> DotFlow:
+def workflow_of(history: AnyHistory, executor: Callable[[], Any] | None = None) -> DotFlow:
     more = {} if executor is None else {"executor": executor()}
     return DotFlow(Config(history=history, log=LogDefault(output="none"), **more), workflow_id="nightly")
 
@@ -54,7 +52,7 @@ def noted(run: RunRecord) -> list[list[dict[str, Any]]]:
     return [[dict(attempt.notes) for attempt in task.all_attempts] for task in run.steps]
 
 
-def of_one(history: HistorySQLite, step: Callable[..., Any]) -> dict[str, Any]:
+def of_one(history: AnyHistory, step: Callable[..., Any]) -> dict[str, Any]:
     """Runs a step, and returns what it has noted."""
     workflow = workflow_of(history)
     workflow.task.add(action(step), name="step")
@@ -63,9 +61,10 @@ def of_one(history: HistorySQLite, step: Callable[..., Any]) -> dict[str, Any]:
     return notes
 
 
+@pytest.mark.databases("sqlite", "postgres")
 @pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize(("mode", "executor"), WAYS)
-def test_each_attempt_has_its_notes(history: HistorySQLite, mode: str, executor: Any, tmp_path: Path) -> None:
+def test_each_attempt_has_its_notes(history: AnyHistory, mode: str, executor: Any, tmp_path: Path) -> None:
     """Those that fail, time out or wait, coroutines, and each item of a map; all by task, item and attempt."""
 
     def fails_once() -> int:
@@ -118,7 +117,8 @@ def test_each_attempt_has_its_notes(history: HistorySQLite, mode: str, executor:
     assert not NOTED
 
 
-def test_notes_of_a_value_that_cannot_be_sent(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_notes_of_a_value_that_cannot_be_sent(history: AnyHistory) -> None:
     """The attempt fails, since its worker can't pickle the value; what it noted is there."""
 
     def returns_a_lock() -> Any:
@@ -132,7 +132,8 @@ def test_notes_of_a_value_that_cannot_be_sent(history: HistorySQLite) -> None:
     assert noted(history.load()) == [[{"rows": 1}]]
 
 
-def test_a_thread_of_a_step_notes_within_its_context(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_thread_of_a_step_notes_within_its_context(history: AnyHistory) -> None:
     """A copy of the step's context belongs to the attempt; a bare thread belongs to none."""
 
     def step() -> int:
@@ -164,7 +165,8 @@ def test_outside_of_a_run_nothing_is_recorded() -> None:
 
 
 @pytest.mark.exhaustive
-def test_numbers_of_any_kind(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_numbers_of_any_kind(history: AnyHistory) -> None:
     """Those of NumPy become plain ones. What JSON has no number for is a text, and fails no step."""
     import numpy  # starts threads
 
@@ -187,7 +189,8 @@ def test_what_is_no_number_or_text_is_refused(value: Any) -> None:
         dotflow.note(rows=value)
 
 
-def test_of_more_names_than_an_attempt_may_have_the_first_are_kept(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_of_more_names_than_an_attempt_may_have_the_first_are_kept(history: AnyHistory) -> None:
     """The step completes, a known name may change, and a note names what is left out."""
 
     def step() -> int:
@@ -202,7 +205,8 @@ def test_of_more_names_than_an_attempt_may_have_the_first_are_kept(history: Hist
     assert notes["name0"] == -1
 
 
-def test_a_long_text_and_a_long_name_are_cut(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_long_text_and_a_long_name_are_cut(history: AnyHistory) -> None:
     """The step completes, and the text shows how long it was."""
 
     def step() -> int:
@@ -280,7 +284,8 @@ def test_a_forged_note_is_refused(history: HistorySQLite) -> None:
             history.load()
 
 
-def test_a_child_process_of_a_step_notes_nothing(history: HistorySQLite) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_child_process_of_a_step_notes_nothing(history: AnyHistory) -> None:
     """Only the process that makes the attempt does, and the child goes on."""
 
     def step() -> int:

@@ -12,7 +12,7 @@ from dotflow.abc.history import History
 from dotflow.core.events import Event
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.run import Run
-from dotflow.providers import HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import HistoryPostgres, HistorySQLite, LogDefault, StorageFile
 from dotflow.records.record import RunRecord
 from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
 from tests.histories import nightly
@@ -56,7 +56,8 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-def test_the_tasks_have_the_facts_of_a_history(history: HistorySQLite, tmp_path: Path) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_the_tasks_have_the_facts_of_a_history(history: HistorySQLite | HistoryPostgres, tmp_path: Path) -> None:
     """All but the output, and the times of single attempts."""
     workflow = nightly(history, storage=StorageFile(tmp_path / "values"))
     workflow.task.add(is_large)
@@ -87,7 +88,8 @@ def test_a_report_needs_no_history(mode: str, tmp_path: Path, monkeypatch: pytes
     assert [len(attempt["errors"]) for attempt in document["tasks"][2]["attempts"]] == [1, 1]
 
 
-def test_a_report_with_a_history_has_the_output(history: HistorySQLite, tmp_path: Path) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_report_with_a_history_has_the_output(history: HistorySQLite | HistoryPostgres, tmp_path: Path) -> None:
     """The commands name the file of the history."""
     workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="prints")
     workflow.task.add(action(lambda: print("hello")))
@@ -100,7 +102,10 @@ def test_a_report_with_a_history_has_the_output(history: HistorySQLite, tmp_path
     assert data_of(history.report("last", tmp_path / "same.html"))["tasks"] == document["tasks"]
 
 
-def test_a_history_that_can_not_be_read_is_no_obstacle(history: HistorySQLite, tmp_path: Path) -> None:
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_history_that_can_not_be_read_is_no_obstacle(
+    history: HistorySQLite | HistoryPostgres, tmp_path: Path
+) -> None:
     """The report says why it has no output."""
     run = nightly(history).start()
     history.forget(run.run_id)
