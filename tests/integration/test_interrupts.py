@@ -1,5 +1,6 @@
 """Interrupts while something is opened or closed are raised afterwards, and nothing stays open."""
 
+import asyncio
 import contextlib
 import errno
 import gc
@@ -165,6 +166,47 @@ def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
     thread.join()
 
     assert lines == ["whole", Stopped]
+
+
+def test_a_stop_that_a_finalizer_swallows_ends_the_wait_for_a_coroutine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython prints an exception that is raised in `__del__`, and drops it: the step would go on."""
+    swallowed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: swallowed.append(unraisable.exc_type))
+    is_in_finalizer, ended = threading.Event(), []
+
+    class Connection:
+        def __del__(self) -> None:
+            is_in_finalizer.set()
+            while True:
+                time.sleep(0.001)
+
+    class Collecting(Limit):
+        @property
+        def seconds(self) -> float:
+            """Frees a connection in the thread of the step, right before it waits."""
+            if threading.current_thread() is thread and sys._getframe(1).f_code is LoopThread.run.__code__:
+                Connection()
+            return 0
+
+        @seconds.setter
+        def seconds(self, seconds: float) -> None: ...
+
+    def work() -> None:
+        try:
+            loops.run(asyncio.sleep(60), Collecting(0))
+        except BaseException as error:
+            ended.append(type(error))
+
+    loops = Loops(own_thread=True)
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert is_in_finalizer.wait(30)
+    assert thread.ident is not None
+    stop_thread(thread.ident, ThreadPrograms())
+    thread.join(30)
+    loops.close()
+
+    assert (swallowed, ended) == ([Stopped], [Stopped])
 
 
 def test_a_lock_is_given_back_when_an_interrupt_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from dotflow import clock
 from dotflow.errors import EventLoopBlocked
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.deadline_thread import Stopped, run_limited, stop_thread, waking
+from dotflow.worker.deadline_thread import Interrupts, Stopped, run_limited, stop_thread, waking
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import MAX_SLEEP
@@ -207,8 +207,9 @@ class LoopThread:
         self._waiting.add(future)
         if self._is_abandoned:  # it may have ended, and may never run this one
             future.cancel()
+        interrupts: Interrupts = []
         try:
-            with waking(future.cancel):
+            with waking(future.cancel) as interrupts:
                 ending: Ending = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
             return value_of(ending)
         except concurrent.futures.TimeoutError:
@@ -220,6 +221,8 @@ class LoopThread:
         except concurrent.futures.CancelledError:
             if self._is_abandoned:
                 raise EventLoopBlocked from None
+            if interrupts:  # and the exception itself was lost in a finalizer
+                raise interrupts[-1] from None
             raise
         finally:
             self._waiting.discard(future)
@@ -248,6 +251,7 @@ class LoopThread:
             return
         self._stop()
         self._thread.join(0.75 * GRACE)  # coroutines have half of it to clean up
-        if self._thread.is_alive():
+        until = clock.ticks() + 0.25 * GRACE
+        while self._thread.is_alive() and clock.ticks() < until:  # again, since a finalizer loses an exception
             self.abandon()
-            self._thread.join(0.25 * GRACE)
+            self._thread.join(REPEAT)

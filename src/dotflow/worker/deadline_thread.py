@@ -23,26 +23,33 @@ T = TypeVar("T")
 
 OWN_FILES.add(__file__)
 
-#: By thread: what ends its waits in dotflow's own code.
-_wakers: dict[int, list[Callable[[], object]]] = {}
+Interrupts = list[type[BaseException]]
+
+#: By thread: what ends its waits in dotflow's own code, and the exceptions with which it was called.
+_wakers: dict[int, list[tuple[Callable[[], object], Interrupts]]] = {}
 
 
 @contextlib.contextmanager
-def waking(wake: Callable[[], object]) -> Iterator[None]:
-    """Within, *wake* is called when the calling thread is interrupted: it ends a wait, which nothing else does."""
+def waking(wake: Callable[[], object]) -> Iterator[Interrupts]:
+    """Within, *wake* is called when the calling thread is interrupted: it ends a wait, which nothing else does.
+
+    Yields the exceptions of these interrupts. CPython drops one that is raised in a finalizer: the waiter raises it.
+    """
     ident = threading.get_ident()
     wakers = _wakers.setdefault(ident, [])
-    wakers.append(wake)
+    waker: tuple[Callable[[], object], Interrupts] = (wake, [])
+    wakers.append(waker)
     try:
-        yield
+        yield waker[1]
     finally:
-        wakers.remove(wake)
+        wakers.remove(waker)
         if not wakers:
             _wakers.pop(ident, None)
 
 
-def _wake(ident: int) -> None:
-    for wake in tuple(_wakers.get(ident, ())):
+def _wake(ident: int, exception: type[BaseException]) -> None:
+    for wake, interrupts in tuple(_wakers.get(ident, ())):
+        interrupts.append(exception)
         wake()
 
 
@@ -95,7 +102,7 @@ class ThreadDeadline:
                     self.limit.raised += 1
                     _interrupt(self.ident, self.exception, self.programs)
             if passed:
-                _wake(self.ident)
+                _wake(self.ident, self.exception)
             seconds = REPEAT
 
     def stop(self) -> None:
@@ -141,4 +148,4 @@ def stop_thread(ident: int, programs: ThreadPrograms) -> None:
     with may_interrupt(ident) as may:
         if may:
             _interrupt(ident, Stopped, programs)
-    _wake(ident)
+    _wake(ident, Stopped)
