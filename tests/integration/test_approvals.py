@@ -1,14 +1,11 @@
 """Approvals: a task waits for a person, costs nothing meanwhile, and goes on with the first answer."""
 
-import contextlib
 import random
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,15 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.approvals import Approvals
 from dotflow.errors import HistoryError, InvalidArgument, InvalidLink, InvalidPolicy, NotServable, OrderRefused
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import SQLQueue
 from dotflow.providers.notifiers.message import details
 from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
+from tests.histories import Histories
 from tests.integration.test_schedules import Lines
+
+pytestmark = pytest.mark.databases("sqlite", "postgres")
 
 PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 NOT_STARTED = TypeStatus.NOT_STARTED
@@ -60,11 +60,11 @@ def _anew() -> None:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(tmp_path: Path, histories: Histories) -> Make:
     """Returns a function that makes a workflow with a history and the given steps, by default two."""
 
     def make(*steps: Any, **options: Any) -> DotFlow:
-        history = HistorySQLite(str(tmp_path / "history.db"))
+        history = histories.open()
         storage = StorageFile(str(tmp_path / "values"))
         config = Config(storage=storage, history=history, log=LogDefault(output="none"), executor=ExecutorThread())
         workflow = DotFlow(config, workflow_id="report", **options)
@@ -73,6 +73,12 @@ def make(tmp_path: Path) -> Make:
         return workflow
 
     return make
+
+
+def change(workflow: DotFlow, statement: str) -> None:
+    """Executes a statement in the tables of the workflow's history."""
+    history: Any = workflow.config.history
+    history.database.transact(lambda connection: connection.execute(statement))
 
 
 def statuses(run: Run) -> dict[str, TypeStatus]:
@@ -300,8 +306,7 @@ def test_the_time_for_an_answer_does_not_end_the_pause_of_a_person(make: Make, t
     is_launched.set()
     runs[0].wait()
     assert statuses(runs[0]) == {"rows": COMPLETED, "deploy": PAUSED, "pauses": COMPLETED, "beside": NOT_STARTED}
-    with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as database, database:
-        database.execute("UPDATE questions SET until = 1")
+    change(workflow, "UPDATE questions SET until = 1")
     assert serve(workflow, once=True) == []
 
 
@@ -561,10 +566,7 @@ def test_the_words_of_a_reason_decide_nothing(make: Make) -> None:
         workflow = make(deploy)
         workflow.start()
         history = workflow.config.history
-        assert isinstance(history, HistorySQLite)
-        history.close()
-        with closing(sqlite3.connect(history.path)) as database, database:
-            database.execute("UPDATE runs SET reason = 'in other words'")
+        change(workflow, "UPDATE runs SET reason = 'in other words'")
         time.advance(2 * 86_400 + 1)
         server = history.operations().open_server([workflow.workflow_id])
         (queued,) = server.end_waits()
@@ -786,6 +788,7 @@ except OrderRefused as error:
 """
 
 
+@pytest.mark.databases("sqlite")
 def test_of_eight_processes_one_answers_and_seven_hear_who(make: Make, tmp_path: Path) -> None:
     run_id = make().start().run_id
     path = str(tmp_path / "history.db")
@@ -879,9 +882,11 @@ def test_no_answer_is_lost_at_the_end_of_a_run_and_none_counts_twice(make: Make,
         assert newest.state is TypeRunState.COMPLETED, seed
         assert _ran.count("publish") == 1, seed
         _ran.clear()
+        workflow.config.history.close()  # each one of Postgres has connections of its own
         clock.sleep(0)
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("answer", ["none", "no", "late", "yes", "asked again"])
 def test_a_replay_runs_only_with_a_recorded_yes(answer: str, make: Make, command: Any, tmp_path: Path) -> None:
     """It is the real step, which publishes: a step that waits, or was refused, is neither run nor offered."""
@@ -891,15 +896,13 @@ def test_a_replay_runs_only_with_a_recorded_yes(answer: str, make: Make, command
     if answer == "no":
         control.reject(run_id, by="anna")
     elif answer == "late":
-        with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as connection, connection:
-            connection.execute("UPDATE questions SET until = 1")
+        change(workflow, "UPDATE questions SET until = 1")
     elif answer != "none":
         control.approve(run_id, by="anna")
     if answer != "none":
         workflow.start(resume=True)
     if answer == "asked again":
-        with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as connection, connection:
-            connection.execute("UPDATE questions SET answer = NULL")
+        change(workflow, "UPDATE questions SET answer = NULL")
     _ran.clear()
     history = ("--history", str(tmp_path / "history.db"))
     (tmp_path / "rows.json").write_text('{"role": "argument:rows", "document": {"value": [1]}}')

@@ -2,12 +2,11 @@
 
 import json
 import signal
-import sqlite3
 import uuid
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +16,15 @@ from dotflow.cli.commands.backfill import run_backfill
 from dotflow.cli.storages import STORAGE_ARGUMENTS
 from dotflow.core.steps import resolve
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistoryPostgres, HistorySQLite
 from dotflow.records.record import RunSummary
+from tests.histories import Histories
 from tests.integration.children import Command, End, Scripts
 from tests.integration.terminals import Terminal
+
+AnyHistory = HistorySQLite | HistoryPostgres
+
+pytestmark = pytest.mark.databases("sqlite", "postgres")
 
 JOBS = """
 import os, signal
@@ -96,13 +100,13 @@ def jobs(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.fixture
-def history(jobs: str) -> HistorySQLite:
+def history(jobs: str, histories: Histories) -> Any:
     """The history where the commands look for it."""
-    return HistorySQLite()
+    return histories.open_default()
 
 
 @pytest.fixture
-def workflow(jobs: str, history: HistorySQLite) -> DotFlow:
+def workflow(jobs: str, history: AnyHistory) -> DotFlow:
     """The workflow of the module, as a program has it."""
     found: DotFlow = resolve(f"{jobs}:nightly", list_actions=False)
     found.config.history = history
@@ -115,7 +119,7 @@ def then(end: End) -> list[tuple[str, str]]:
     return [(row[0], row[-1].strip().partition(" as ")[0]) for row in rows]
 
 
-def states(history: HistorySQLite) -> dict[str, TypeRunState]:
+def states(history: AnyHistory) -> dict[str, TypeRunState]:
     """The state of the newest run of each name."""
     return {run.workflow_id: run.state for run in reversed(history.runs(limit=None))}
 
@@ -126,8 +130,9 @@ def done(folder: Path) -> list[str]:
 
 
 @pytest.mark.processes
+@pytest.mark.databases("sqlite")  # on Postgres, one second after a kill the run is still Running
 def test_of_30_days_the_same_command_runs_the_failed_and_the_killed_one(
-    scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    scripts: Scripts, command: Command, jobs: str, history: AnyHistory, tmp_path: Path
 ) -> None:
     """One day fails, and the process of another one is killed: exactly these two runs follow, from where they stopped.
 
@@ -174,7 +179,7 @@ def test_a_dry_run_writes_nothing(command: Command, jobs: str, tmp_path: Path) -
 
 
 def test_the_state_of_the_last_run_decides(
-    command: Command, jobs: str, workflow: DotFlow, history: HistorySQLite, tmp_path: Path
+    command: Command, jobs: str, workflow: DotFlow, history: AnyHistory, tmp_path: Path
 ) -> None:
     """Whoever has begun it: a day by hand has the name of a day of a backfill."""
     control = Control(history)
@@ -197,15 +202,14 @@ def test_the_state_of_the_last_run_decides(
     assert history.runs(state="queued", workflow="nightly@day=2026-11-05")[0].run_id == waiting
 
 
-def test_a_run_that_was_replaced_is_not_the_last_one(command: Command, jobs: str, history: HistorySQLite) -> None:
+def test_a_run_that_was_replaced_is_not_the_last_one(command: Command, jobs: str, history: AnyHistory) -> None:
     """It waited while another one of its day began, so its row may be newer: the other one has the values."""
     for _ in range(2):
         command("start", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
     newest, other = history.runs()
-    with closing(sqlite3.connect(history.path)) as connection:
-        values = (other.run_id, newest.run_id)
-        connection.execute("UPDATE runs SET state = 'Cancelled', superseded = ? WHERE run_id = ?", values)
-        connection.commit()
+    values = (other.run_id, newest.run_id)
+    superseded = "UPDATE runs SET state = 'Cancelled', superseded = ? WHERE run_id = ?"
+    history.database.transact(lambda connection: connection.execute(superseded, values))
 
     end = command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
     assert (end.code, then(end)) == (0, [("2026-11-01", "skipped")])
@@ -246,6 +250,7 @@ def test_the_pause_of_the_workflow_is_named(command: Command, jobs: str, workflo
         assert "No process serves" not in end.err
 
 
+@pytest.mark.databases("sqlite")
 def test_the_history_is_read_once_for_all_names(jobs: str, workflow: DotFlow, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is opened anew each time, and a range may have 10,000 names."""
     read: list[int] = []
@@ -271,7 +276,7 @@ def test_values_are_shown_as_in_the_ids(command: Command, jobs: str) -> None:
     assert end.out.splitlines()[1].split()[:3] == ["blue", "false", "2026-11-01T00:00:00+00:00"]
 
 
-def test_again_begins_completed_days_anew(command: Command, jobs: str, history: HistorySQLite, tmp_path: Path) -> None:
+def test_again_begins_completed_days_anew(command: Command, jobs: str, history: AnyHistory, tmp_path: Path) -> None:
     """Their finished steps run again; no checkpoint of the old run is restored."""
     arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--once")
     command(*arguments)
@@ -281,13 +286,11 @@ def test_again_begins_completed_days_anew(command: Command, jobs: str, history: 
     assert done(tmp_path) == ["fetch:01", "load:01"] * 2
 
 
-def test_once_runs_its_days_and_nothing_else(
-    command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
-) -> None:
+def test_once_runs_its_days_and_nothing_else(command: Command, jobs: str, history: AnyHistory, tmp_path: Path) -> None:
     """Neither the workflow's own schedule, whose firing is due, nor what others have submitted."""
     assert command("serve", f"{jobs}:ticking", "--once").code == 0
-    with closing(sqlite3.connect(history.path)) as connection, connection:
-        connection.execute("UPDATE schedules SET settled = settled - 3600000000")
+    due = "UPDATE schedules SET settled = settled - 3600000000"
+    history.database.transact(lambda connection: connection.execute(due))
     command("submit", "ticking", "--param", "day=2026-11-28")
 
     end = command("backfill", "-w", f"{jobs}:ticking", "--param", "day=2026-11-01", "--once")
@@ -311,7 +314,7 @@ def test_the_exit_code_of_once(command: Command, jobs: str, workflow: DotFlow, t
     assert (failed.code, failed.out.splitlines()[-1]) == (1, "3 runs: 1 queued, 1 completed, 1 failed.")
 
 
-def test_all_combinations_of_several_parameters(command: Command, jobs: str, history: HistorySQLite) -> None:
+def test_all_combinations_of_several_parameters(command: Command, jobs: str, history: AnyHistory) -> None:
     """Each has a column of the table, and a name of its own."""
     end = command(
         *("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-02", "--param", "region=eu,us")
@@ -323,7 +326,7 @@ def test_all_combinations_of_several_parameters(command: Command, jobs: str, his
     ]
 
 
-def test_a_setting_has_one_value(command: Command, jobs: str, history: HistorySQLite) -> None:
+def test_a_setting_has_one_value(command: Command, jobs: str, history: AnyHistory) -> None:
     """All days have it; several values are refused, as they would be several runs of one name."""
     costly = ("backfill", "-w", f"{jobs}:costly", "--param", "day=2026-11-01..2026-11-02")
 
@@ -338,8 +341,9 @@ def test_a_setting_has_one_value(command: Command, jobs: str, history: HistorySQ
 
 
 @pytest.mark.processes
+@pytest.mark.databases("sqlite")  # on Postgres, one second after a kill the run is still Running
 def test_what_goes_on_has_the_new_setting(
-    scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    scripts: Scripts, command: Command, jobs: str, history: AnyHistory, tmp_path: Path
 ) -> None:
     """A failed day and a killed one continue with the given budget; without one they keep their own."""
     arguments = ("backfill", "-w", f"{jobs}:costly", "--param", "day=2026-11-01..2026-11-02", "--max-runs", "1")
@@ -360,7 +364,7 @@ def test_what_goes_on_has_the_new_setting(
 
 
 def test_a_start_that_takes_a_resumed_run_has_its_own_setting(
-    command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    command: Command, jobs: str, history: AnyHistory, tmp_path: Path
 ) -> None:
     """The history has the budget with which the run goes on, and not the one with which it was queued."""
     (tmp_path / "broken-1").touch()
@@ -424,7 +428,7 @@ def test_a_function_that_takes_the_day_is_refused(command: Command, jobs: str) -
 
 class TestRunsBy:
     def test_missing_and_failed_days_are_seen(
-        self, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+        self, command: Command, jobs: str, history: AnyHistory, tmp_path: Path
     ) -> None:
         """Each day has a sign; below, each state has its days, as a backfill takes them."""
         (tmp_path / "broken-3").touch()
@@ -451,7 +455,7 @@ class TestRunsBy:
         assert missing == ["2020-11-06", "2020-11-07", "2020-11-09"]
 
     def test_a_legend_fits_the_terminal(
-        self, scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, terminal: Terminal
+        self, scripts: Scripts, command: Command, jobs: str, history: AnyHistory, terminal: Terminal
     ) -> None:
         """Its lines go on below their beginning."""
         command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2020-11-01..2020-11-29/2d")
@@ -463,7 +467,7 @@ class TestRunsBy:
         assert lines[queued].endswith("2020-11-07, 2020-11-09,")
         assert lines[queued + 1] == " " * 20 + "2020-11-11, 2020-11-13, 2020-11-15, 2020-11-17, 2020-11-19,"
 
-    def test_another_parameter_is_a_list(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+    def test_another_parameter_is_a_list(self, command: Command, jobs: str, history: AnyHistory) -> None:
         """Each value is a line, with the run to look at."""
         command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--param", "region=eu,us", "--once")
 
@@ -490,7 +494,7 @@ class TestRunsBy:
         ],
     )
     def test_what_it_can_not_show_is_in_a_line(
-        self, command: Command, jobs: str, history: HistorySQLite, arguments: Sequence[str], error: str
+        self, command: Command, jobs: str, history: AnyHistory, arguments: Sequence[str], error: str
     ) -> None:
         """The names of the parameters are in it."""
         command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")

@@ -172,7 +172,8 @@ def test_a_stop_that_a_finalizer_swallows_ends_the_wait_for_a_coroutine(monkeypa
     """CPython prints an exception that is raised in `__del__`, and drops it: the step would go on."""
     swallowed: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: swallowed.append(unraisable.exc_type))
-    is_in_finalizer, ended = threading.Event(), []
+    ended: list[type[BaseException]] = []
+    is_in_finalizer = threading.Event()
 
     class Connection:
         def __del__(self) -> None:
