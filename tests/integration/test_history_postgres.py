@@ -529,3 +529,16 @@ class Swallowing:
                     target.sendall(data)
             if not self.swallow.is_set():
                 target.shutdown(socket.SHUT_WR)
+
+
+def test_no_text_is_compared_by_the_collation_of_the_database(postgres_history: str) -> None:
+    """Order and prefixes are those of bytes, as in SQLite, also where the database has en_US.UTF-8."""
+    with contextlib.closing(HistoryPostgres(postgres_history)) as history:
+        columns = history.database.run(
+            """SELECT relname, attname, collname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+            JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_collation ON pg_collation.oid = attcollation
+            WHERE nspname = 'dotflow' AND relkind = 'r' AND attnum > 0 AND NOT attisdropped"""
+        )
+
+    assert ("runs", "name", "C") in columns
+    assert [column for column in columns if column[2] != "C"] == []
