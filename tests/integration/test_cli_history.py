@@ -23,7 +23,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, Traced
 from dotflow.core.failure import Failure
 from dotflow.errors import HistoryError
-from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers import HistoryPostgres, HistorySQLite, LogDefault
 from tests.histories import Histories, begin, crash, files, nightly, numbers, quick, write
 from tests.marks import on_sqlite
 
@@ -1065,20 +1065,21 @@ def test_equal_runs_have_no_differences(dotflow: Command, history: HistorySQLite
 # forget
 
 
-def test_forget_deletes_runs(dotflow: Command, history: HistorySQLite) -> None:
+def test_forget_deletes_runs(dotflow: Command, history: HistorySQLite | HistoryPostgres) -> None:
     """By name, by age, or all that have ended; running ones are refused."""
     for _ in range(3):
         quick(history).start()
     begin(history, "aaaa1111", "extract")
     ended = history.runs(state="completed")[0].run_id
 
-    assert dotflow("forget", ended[:8]) == "1 run deleted.\n"
+    reuse = " The database reuses the space." if isinstance(history, HistoryPostgres) else ""
+    assert dotflow("forget", ended[:8]) == f"1 run deleted.{reuse}\n"
     assert dotflow("forget", "--older-than", "1h", "--yes") == "0 runs deleted.\n"
     dotflow("forget", "--older-than", "yesterday")
     assert "--older-than yesterday is no duration. Use a number with a unit: 90s, 12h or 7d." in dotflow.err
     dotflow("forget", "aaaa")
     assert (dotflow.code, "it is still running. Stop it first." in dotflow.err) == (2, True)
-    assert dotflow("forget", "--all", "--yes") == "2 runs deleted.\n"
+    assert dotflow("forget", "--all", "--yes") == f"2 runs deleted.{reuse}\n"
     assert [run["run_id"] for run in dotflow.objects("runs")] == ["aaaa1111"]
 
 
