@@ -31,16 +31,27 @@ class DaskProcesses:
         self._file = Path(self._folder.name) / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads = threads
-        host = "tls://127.0.0.1" if certificate else "127.0.0.1"
-        self.scheduler = self._start("scheduler", "--host", host, "--port", "0")
+        self._host = "tls://127.0.0.1" if certificate else "127.0.0.1"
+        self._start_scheduler("0")
+        for _ in range(workers):
+            self.add_worker()
+
+    def _start_scheduler(self, port: str) -> None:
+        self.scheduler = self._start("scheduler", "--host", self._host, "--port", port)
         until = time.monotonic() + 20
         while not self._file.exists() or not self._file.read_text().endswith("}"):
             assert self.scheduler.poll() is None, "the scheduler did not start"
             assert time.monotonic() < until, "the scheduler did not start in time"
             time.sleep(0.02)
         self.address: str = json.loads(self._file.read_text())["address"]
-        for _ in range(workers):
-            self.add_worker()
+
+    def restart_scheduler(self) -> None:
+        """Kills the scheduler, and starts another one at its address, with a new worker."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        self._file.unlink()
+        self._start_scheduler(self.address.rpartition(":")[2])
+        self.add_worker()
 
     def add_worker(self, *options: str, **environment: str) -> None:
         """One more worker, under a nanny that replaces it."""

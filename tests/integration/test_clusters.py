@@ -649,6 +649,79 @@ class TestPacks:
         assert len(list(tmp_path.iterdir())) <= 5, "one for each worker"
 
 
+class TestKeptConnections:
+    """A process connects once to a Dask scheduler that it has the address of; its runs share that."""
+
+    def test_runs_side_by_side_and_after_each_other_share_one(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """The scheduler sees one client, while two runs go and after them; the end of one run leaves the other."""
+        gate = tmp_path / "gate"
+
+        def hold() -> str:
+            while not gate.exists():
+                time.sleep(0.01)
+            return "held"
+
+        def make(step: Callable[[], str]) -> DotFlow:
+            workflow = make_workflow(executor=ExecutorDask(own_dask.address))
+            workflow.task.add(action(step))
+            return workflow
+
+        held = make(hold)
+        run = held.start(mode="background")
+        for _ in range(2):
+            short = make(lambda: "short")
+            short.start()
+            assert short.result_storage() == ["short"]
+        clients = clients_of(own_dask)
+        gate.touch()
+        assert run.wait(20)
+
+        assert held.result_storage() == ["held"]
+        assert len(clients) == 1
+        assert clients_of(own_dask) == clients
+
+    def test_one_that_was_lost_is_made_again(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """After the scheduler was ended and started at the same address, the next run works with a connection of its
+        own."""
+
+        def start() -> None:
+            workflow = make_workflow(executor=ExecutorDask(own_dask.address))
+            workflow.task.add([action(lambda: 1), action(lambda previous_context: previous_context.storage + 1)])
+            workflow.start()
+            assert workflow.result_storage() == [1, 2]
+
+        start()
+        before = clients_of(own_dask)
+        own_dask.restart_scheduler()
+        start()
+
+        assert len(clients_of(own_dask) - before) == 1
+
+    def test_other_options_make_another_one(self, own_dask: DaskProcesses, make_workflow: MakeWorkflow) -> None:
+        """The connection with the options of before ends when no run uses it."""
+        for seconds in (20, 21):
+            workflow = make_workflow(executor=ExecutorDask(own_dask.address, timeout=seconds))
+            workflow.task.add(action(lambda: 1))
+            workflow.start()
+            assert len(clients_of(own_dask)) == 1
+
+
+def clients_of(cluster: DaskProcesses) -> set[str]:
+    """The names of dotflow's clients that a scheduler has."""
+    from distributed import Client
+
+    def look(dask_scheduler: Any) -> set[str]:
+        return {name for name in dask_scheduler.clients if "dotflow" in name}
+
+    with Client(cluster.address, set_as_default=False) as client:
+        found: set[str] = client.run_on_scheduler(look)
+    return found
+
+
 class TestLostSchedulers:
     @pytest.mark.exhaustive
     def test_dasks_scheduler_ends_the_run_and_keeps_the_checkpoints(

@@ -36,6 +36,7 @@ from dotflow.providers.executors.cluster.cluster_session import (
 )
 from dotflow.providers.executors.cluster.journal import take_journal
 from dotflow.providers.executors.cluster.protocol import MIN_KEPT_SIZE, PackReply
+from dotflow.providers.executors.dask import connection as dask_connection
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.worker.deadline import GRACE
 
@@ -271,6 +272,8 @@ class DaskSession(ClusterSession):
             timeout = GRACE
             self.report(f"{self.cluster} did not end its part of the run: {describe_error(error)}")
         finally:
+            self._shared.clear()  # a client that stays open would keep them on the workers
+            dask_connection.disconnect(client, timeout)
             if self._is_ours:
                 with contextlib.suppress(TimeoutError):  # it must not hide what ended the run
                     client.close(timeout=timeout)

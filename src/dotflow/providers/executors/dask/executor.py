@@ -1,6 +1,7 @@
 """ExecutorDask: attempts on the workers of a Dask cluster."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dotflow.abc.executor import Executor, ExecutorSession, Report
@@ -22,7 +23,8 @@ class ExecutorDask(Executor):
     Args:
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which
             stays open. The default is Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets, else a
-            cluster in this process with one thread for each core.
+            cluster in this process with one thread for each core. A process connects to an address once: its runs
+            share the connection until it ends.
         **options: Options of `distributed.Client`, such as `timeout` (seconds to reach the scheduler) and `security`
             (the certificate for a tls:// address). Without TLS, all who reach the scheduler can run code.
 
@@ -61,6 +63,7 @@ class ExecutorDask(Executor):
         from distributed.comm.registry import get_backend
 
         from dotflow.providers.executors.cluster.cluster_session import describe_error
+        from dotflow.providers.executors.dask import connection as dask_connection
         from dotflow.providers.executors.dask.dask_session import DaskSession
 
         if self.client is not None:
@@ -76,11 +79,12 @@ class ExecutorDask(Executor):
                 if scheme == "tls" and not self._has_certificate():
                     hint = "Pass security=distributed.Security(...) with the files of a certificate."
                     raise ClusterError(name, "can't be reached: it needs a certificate", hint)
-            client = Client(address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
+            make = partial(Client, address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
+            client = dask_connection.connect(address, self.options, make) if address else make()
         except (OSError, ValueError) as error:
             hint = "Check that it runs, and that this machine can reach it; timeout=... sets how long to wait."
             raise ClusterError(name, f"can't be reached: {describe_error(error)}", hint) from error
-        return DaskSession(client, report, is_ours=True)
+        return DaskSession(client, report, is_ours=address is None)
 
     def _has_certificate(self) -> bool:
         """Returns whether `security`, or Dask's own settings, name the files of a certificate."""
