@@ -115,8 +115,8 @@ class _Database:
     def is_dead(self, connection: _Connection, lock: int) -> bool:
         return not self.is_held(lock)
 
-    def bury(self, connection: _Connection, lock: int) -> None:
-        """Nothing is left of a dead process."""
+    def bury(self) -> None:
+        """Nothing is left of dead processes."""
 
     def silences(self, connection: _Connection) -> dict[int, float]:
         return {}
@@ -179,7 +179,7 @@ class World:
             _presence=self.queue.database.presence,
             _workflows=(NAME,),
             _server=f"server {lock}",
-            _watch=SimpleNamespace(lock=lock),
+            _watch=SimpleNamespace(lock=lock, hurry=lambda: None),
             _dead={},
         )
         return server

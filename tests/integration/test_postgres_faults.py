@@ -477,6 +477,7 @@ class TestServers:
         """Dropped tables, or another database behind the name: what it knows is not there, whatever finds it first."""
         monkeypatch.setattr("dotflow.providers.histories.postgres.presence.SELDOM", pause)
         monkeypatch.setattr("dotflow.providers.histories.postgres.presence.OFTEN", pause)
+        monkeypatch.setattr("dotflow.providers.histories.sql.queue.REST", 0.05)
         server = serve(made, wait=False)
         Control(made).wait(made.submit(), timeout=30)
         database.run(harm)
@@ -633,7 +634,7 @@ class TestConnections:
         assert self.count(database) <= 2  # one more while it reads
 
     def test_a_server_has_one_for_each_use(self, history: HistoryPostgres, database: Database) -> None:
-        """Queue, beats and looks, events, and a reader."""
+        """Queue and looks, beats, events, and a reader."""
         counts: list[int] = []
 
         @action
@@ -647,7 +648,48 @@ class TestConnections:
         made.task.add(count)
         made.submit()
         serve(made, once=True)
-        assert counts[0] <= 5, counts
+        assert counts[0] <= 4, counts
+
+    def test_an_idle_server_asks_nothing_but_whether_there_is_news(
+        self, history: HistoryPostgres, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One statement a second, by default. The beats of another process are no news."""
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.SELDOM", 0.01)
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.BETWEEN_LOOKS", 0.01)
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.BUSY", 0.0)
+        monkeypatch.setattr("dotflow.providers.histories.postgres.presence.OFTEN", 0.01)
+        monkeypatch.setattr("dotflow.serving.server.TAKE_OVER", 0.01)
+        monkeypatch.setattr("dotflow.serving.server.POLL", 0.01)
+        sent: list[bytes] = []
+        execute = link._execute
+
+        def count(raw: psycopg.Connection, waiting: list[tuple[psycopg.Cursor, bytes, object]]) -> None:
+            sent.extend(text for _, text, _ in waiting)
+            execute(raw, waiting)
+
+        monkeypatch.setattr(link, "_execute", count)
+
+        def is_quiet(looks: int) -> bool:
+            """Returns whether it asks nothing else while it looks some times."""
+            before = len(sent)
+            while sum(b"pg_current_snapshot" in text for text in sent[before:]) < looks:
+                time.sleep(0.01)
+            return not [text for text in sent[before:] if b".beats" not in text and text != b"COMMIT"]
+
+        made = flow(history, params={"number": 0})
+        with contextlib.closing(HistoryPostgres(database.dsn())) as other, serve(made, wait=False):
+            beats = other.database.presence
+            lock = beats.hold()
+            assert lock is not None
+            Control(made).wait(made.submit(), timeout=30)
+            while not is_quiet(30):
+                pass
+            beats.beat()
+            while not is_quiet(30):  # where Postgres has analyzed a table meanwhile
+                beats.beat()
+            run = made.submit(params={"number": 1})
+            assert Control(made).wait(run, timeout=30).state is TypeRunState.COMPLETED
+            beats.release(lock)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

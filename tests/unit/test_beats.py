@@ -160,3 +160,41 @@ def test_without_one_of_its_rules_a_promise_is_broken(rule: str) -> None:
 
     with pytest.raises(Violation):
         explore(len(troubles), None, rule, troubles)
+
+
+class TestNews:
+    """Whether anything but beats was committed between two looks."""
+
+    def follows(self, old: str, new: str, *beats: int) -> bool:
+        before = Watcher().look({1: 10, 2: 20}, 0.0, 0.0)
+        return before.look(dict(enumerate(beats, 1)), 1.0, 1.0).follows(before, old, new)
+
+    def test_nothing_is_no_news(self) -> None:
+        assert self.follows("7:7:", "7:7:", 10, 20)
+        assert self.follows("5:7:5", "5:7:5", 10, 20)
+
+    def test_as_many_transactions_as_new_beats_are_theirs(self) -> None:
+        assert self.follows("7:7:", "8:8:", 11, 20)
+        assert self.follows("7:7:", "9:9:", 11, 21)
+
+    def test_more_transactions_than_beats_are_news(self) -> None:
+        assert not self.follows("7:7:", "8:8:", 10, 20)
+        assert not self.follows("7:7:", "9:9:", 11, 20)
+
+    def test_what_was_not_over_at_a_look_may_be_by_the_other(self) -> None:
+        assert not self.follows("6:7:6", "8:8:", 11, 20)
+        assert not self.follows("7:7:", "7:8:7", 11, 20)
+
+    def test_a_process_that_comes_or_goes_is_news(self) -> None:
+        assert not self.follows("7:7:", "8:8:", 10)
+        assert not self.follows("7:7:", "8:8:", 10, 20, 30)
+
+    def test_the_first_look_is_news(self) -> None:
+        assert not self.follows("", "7:7:", 10, 20)
+
+    def test_a_late_beat_of_another_process_is_doubtful(self) -> None:
+        watcher = Watcher()
+        for second in range(17):
+            watcher = watcher.look({1: 10, 2: 20}, float(second), float(second))
+        assert watcher.doubtful({1})
+        assert not watcher.doubtful({1, 2})

@@ -552,6 +552,13 @@ class QueueServer(ABC):
         """
         return True
 
+    def rest(self) -> float:
+        """Returns for how many seconds a server that has looked at everything needs no look, as long as has no news.
+
+        By default none: processes may end without news.
+        """
+        return 0.0
+
     @abstractmethod
     def next_due(self) -> datetime | None:
         """Returns the next moment at which a queued run of its workflows is due; None if there is none."""
@@ -612,7 +619,9 @@ class QueueServer(ABC):
 
     @abstractmethod
     def take_over(self, held: Callable[[], Collection[str]] | None = None) -> Sequence[TakenOver]:
-        """Takes over the runs of this history whose process has ended, in two looks. Called about once a second.
+        """Takes over the runs of this history whose process has ended, in two looks.
+
+        Called about once a second, unless the server may `rest`.
 
         Args:
             held: Returns the runs that this server has, or whose end it has yet to write. One that the history has as

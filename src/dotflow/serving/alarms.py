@@ -34,14 +34,21 @@ class Alarms:
         self._queue = queue
         self._reports = reports
         self._look_at = 0.0
+        self._has_news = True
         self.next: datetime | None = None
         self._unusable: set[str] = set()  # schedules that were reported
+
+    def note_news(self) -> None:
+        """Notes that another process may have changed the schedules."""
+        self._has_news = True
 
     def look(self) -> None:
         """Raises the alarms that are due. Raises HistoryError where the history can't be used."""
         now = self._queue.now()
-        if clock.monotonic() < self._look_at and (self.next is None or now < self.next):
+        is_over = clock.monotonic() >= self._look_at and self._has_news
+        if not is_over and (self.next is None or now < self.next):
             return
+        self._has_news = False
         self.next = None
         for found in self._queue.schedules():
             try:

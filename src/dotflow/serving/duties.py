@@ -131,6 +131,9 @@ class Claims:
         max_runs: The maximum number of them.
         names: The names of which runs are taken; None for all.
         reports: Masks the errors of their definitions.
+
+    Attributes:
+        rest_until: Without news, nothing has to be looked at before.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class Claims:
         self._max_runs = max_runs
         self._names = names
         self._reports = reports
+        self.rest_until = 0.0
 
     def look(self) -> None:
         """Names what was submitted without a name, and takes what may begin."""
@@ -159,6 +163,7 @@ class Claims:
             for claim in claims:
                 self._runs.begin(ClaimedRun(self._server, claim))
             is_last = len(claims) < room
+        self.rest_until = clock.monotonic() + self._server.rest()
 
     def _name(self) -> None:
         for run, wanted in self._server.unnamed():

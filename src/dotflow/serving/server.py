@@ -161,24 +161,24 @@ class Server:
         runs, report = self._runs, self._reports.report
         alarms = Alarms(self._queue, self._reports)
         outage = Outage(server.location, report)
-        seldom = [
+        seldom = [Duty(one.look, outage) for one in (storages, runs.ends)]
+        on_news = [
             Duty(one.look, outage)
             for one in (
                 TakeOvers(server, self._runs, self._reports),
                 Answers(server, report),
                 Neighbours(server, report),
                 Machines(server, self._workflows, report),
-                storages,
                 Pauses(self._queue, self._workflows, report),
                 Retention(self._history, report),
-                runs.ends,
             )
         ]
         firings, late = Duty(lambda: self._schedules.look(server), outage), Duty(alarms.look, outage)
         claims = Claims(server, self._workflows, runs, self._max_runs, self._names, self._reports)
         claiming = Claiming(claims.look, outage)
+        others = (*seldom, *on_news, firings, late)
         look_at = 0.0
-        is_idle = False
+        is_idle, has_news = False, True
         while True:
             runs.look()
             if runs.has_left:  # another one may begin now
@@ -186,14 +186,19 @@ class Server:
             server.check()
             if clock.monotonic() >= look_at:
                 look_at = clock.monotonic() + TAKE_OVER
-                is_idle = False
                 for duty in seldom:
                     duty.look()
+                if has_news or clock.monotonic() >= claims.rest_until:
+                    is_idle = False
+                    looked = [duty.look() for duty in on_news]
+                    has_news = not all(looked)
             if not runs.stops:
                 firings.look()
             late.look()  # after the firings, which say why they were dropped
-            others = (*seldom, firings, late)
-            if not runs.stops and (not is_idle or any(duty.has_refusal() for duty in others) or server.has_news()):
+            if is_idle and not runs.stops and (any(duty.has_refusal() for duty in others) or server.has_news()):
+                is_idle, has_news = False, True
+                alarms.note_news()
+            if not is_idle and not runs.stops:
                 is_idle = claiming.look()
             for duty in others:
                 duty.report()

@@ -6,7 +6,7 @@ is cut off; it begins no step since 15 s then. No clock is compared with one of 
 The times are those of `clock.elapsed`: they count the time that the machine sleeps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
@@ -170,6 +170,28 @@ class Watcher(NamedTuple):
             before = known.get(lock)
             beats[lock] = Still(beat, before.seconds + seconds if before and before.beat == beat else 0.0)
         return self._replace(looked=(sent, answered), beats=beats)
+
+    def follows(self, before: Self, old: str, new: str) -> bool:
+        """Returns whether nothing was committed since a look before, but beats.
+
+        A snapshot of Postgres has the number behind the last transaction, and those that are not over. Where all are,
+        at both looks, and as many numbers are new as beats have changed, they are those of the beats.
+
+        Args:
+            before: What was known.
+            old: The snapshot of that look, as text; "" for none.
+            new: That of this one.
+        """
+        if old == new or not old or self.beats.keys() != before.beats.keys():
+            return old == new
+        changed = sum(before.beats[lock].beat != still.beat for lock, still in self.beats.items())
+        (_, begun, unended), (_, last, open_now) = old.split(":"), new.split(":")
+        return not (unended or open_now) and int(last) - int(begun) == changed
+
+    def doubtful(self, own: Collection[int]) -> bool:
+        """Returns whether a beat of another process is late."""
+        late = self.rhythm.beat + self.rhythm.delay
+        return any(still.seconds > late for lock, still in self.beats.items() if lock not in own)
 
     def dead(self) -> dict[int, int]:
         """Returns the locks whose beats stood still too long, and these beats: a take-over has to find them again."""

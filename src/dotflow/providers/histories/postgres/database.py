@@ -53,7 +53,7 @@ class PostgresDatabase(Database):
         self.schema = HistorySchema(dsn, schema)
         self.store: Hashable = ("postgres", dsn.location(), schema)
         self.queue, self.events = Link(self.schema), Link(self.schema)
-        self.presence: PostgresPresence = PostgresPresence(self.schema, self.events)
+        self.presence: PostgresPresence = PostgresPresence(self.schema, self.events, self.queue)
         self._readers: list[Link] = []  # idle ones
         _databases.add(self)
 
@@ -135,7 +135,7 @@ class PostgresDatabase(Database):
             connection.freeze()
 
     def watch(self) -> Watch:
-        return PostgresWatch(self.presence, self.revision, self.schema.title)
+        return PostgresWatch(self.presence, self.schema.title)
 
     def revision(self) -> str:
         """Returns a text that changes with each commit of the server, and while that is away; "" without a history.

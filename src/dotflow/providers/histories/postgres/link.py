@@ -261,6 +261,7 @@ class Link:
         self.schema = schema
         self._mutex = threading.RLock()
         self._open: list[tuple[Any, Watched]] = []  # one, or none
+        self._begun: PostgresConnection | None = None  # its transaction that writes
         weakref.finalize(self, _close_all, self._open)
 
     def transact(
@@ -275,6 +276,7 @@ class Link:
             is_committing = False
             try:
                 connection.begin(lock, durable=durable)
+                self._begun = connection
                 result = work(connection)
                 is_committing = True
                 connection.commit()
@@ -287,10 +289,18 @@ class Link:
             except BaseException:  # also Ctrl-C, which leaves the state of the connection unknown
                 self._undo(connection)
                 raise
+            finally:
+                self._begun = None
             return result
 
     def use(self, work: Callable[[PostgresConnection], T], *, is_repeated: bool, patience: float | None = None) -> T:
-        """Calls *work*, whose statements are transactions of their own. Raises PostgresFailed."""
+        """Calls *work*, whose statements are transactions of their own. Raises PostgresFailed.
+
+        Within a transaction of this connection, they belong to that, and are not repeated.
+        """
+        with self._mutex:
+            if self._begun is not None:  # of this thread, since it has the mutex
+                return work(self._begun)
 
         def attempt() -> T:
             with self._mutex:
@@ -438,6 +448,12 @@ class HistorySchema:
             close(raw)
         return failed
 
+    def check_same(self, history_id: str | None) -> None:
+        """Raises HistoryError if that is another history than before."""
+        if history_id is None or self.history_id not in (None, history_id):
+            self.is_replaced = True
+            raise HistoryError(self.title, REPLACED)
+
     def identify(self, connection: PostgresConnection) -> None:
         """Looks which history is there. Raises HistoryError where it is another one than before, or unreadable."""
         try:
@@ -450,9 +466,7 @@ class HistorySchema:
             rows = []
         if not rows and self.history_id is None:
             return
-        if not rows or self.history_id not in (None, rows[0][0]):
-            self.is_replaced = True
-            raise HistoryError(self.title, REPLACED)
+        self.check_same(rows[0][0] if rows else None)
         found, written, read_from, write_from = rows[0]
         if read_from > FORMAT:
             raise HistoryError(self.title, f"it has format {written}, and needs a newer dotflow")

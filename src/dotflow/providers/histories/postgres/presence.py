@@ -11,7 +11,13 @@ from typing import Any, Final, TypeVar
 from dotflow import clock
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
-from dotflow.providers.histories.postgres.link import REPLACED, HistorySchema, Link, PostgresConnection
+from dotflow.providers.histories.postgres.link import (
+    REPLACED,
+    HistorySchema,
+    Link,
+    PostgresConnection,
+    PostgresFailed,
+)
 from dotflow.providers.histories.sql.database import SILENCE, AnswerLost, Connection, Presence, Watch
 from dotflow.records.environment import host_name, process_name
 from dotflow.worker.interrupts import in_forked_child
@@ -23,8 +29,9 @@ UNUSUAL: Final = 20  # seconds without a beat, by the clock of the database, aft
 BETWEEN_LOOKS: Final = 0.5  # seconds; several servers of a process share what they see
 
 SELDOM: Final = 1.0  # seconds between two looks for news
-OFTEN: Final = 0.2  # the same for BUSY seconds after some
+OFTEN: Final = 0.2  # the same for BUSY seconds after a claim
 BUSY: Final = 10.0
+JUMP: Final = 1_000_000  # microseconds by which the clock of the database is set, so that other runs may be due
 
 LOCK_SIZE: Final = 7  # bytes of a number that no two processes have
 BEAT_SIZE: Final = 6
@@ -35,7 +42,9 @@ FIRST_BEAT: Final = f"""INSERT INTO "{{schema}}".beats (lock, beat, at, process,
     VALUES (%s, %s, {CLOCK}, %s, %s) ON CONFLICT (lock) DO NOTHING"""
 BEAT: Final = f"""UPDATE "{{schema}}".beats SET beat = %s, at = {CLOCK} WHERE lock = %s AND beat = %s"""
 BEAT_OF: Final = 'SELECT beat FROM "{schema}".beats WHERE lock = %s'
-BEATS: Final = 'SELECT lock, beat FROM "{schema}".beats'
+#: What a server looks at: which history it is, what was committed, the time, and all beats.
+LOOK: Final = f"""SELECT id, pg_current_snapshot()::TEXT, {CLOCK}, lock, beat
+    FROM "{{schema}}".meta LEFT JOIN "{{schema}}".beats ON TRUE"""
 LIVES: Final = f"""SELECT beat, at > {CLOCK} - {SILENCE} * 1000000 FROM "{{schema}}".beats WHERE lock = %s"""
 SILENCES: Final = f"""SELECT run, ({CLOCK} - at) / 1000000.0 FROM "{{schema}}".beats JOIN "{{schema}}".runs USING (lock)
     WHERE state = 'Running' AND at <= {CLOCK} - {UNUSUAL} * 1000000"""
@@ -45,7 +54,7 @@ REVISION: Final = f"""SELECT pg_current_snapshot() || ' '
     || COALESCE(SUM(LEAST(({CLOCK} - at) / 10000000, {SILENCE} / 10)), 0)
     FROM "{{schema}}".beats WHERE at <= {CLOCK} - {UNUSUAL} * 1000000"""
 LEAVE: Final = 'DELETE FROM "{schema}".beats WHERE lock = %s'
-BURY: Final = """DELETE FROM "{schema}".beats WHERE lock = %s
+BURY: Final = """DELETE FROM "{schema}".beats WHERE lock = %s AND beat = %s
     AND NOT EXISTS (SELECT 1 FROM "{schema}".runs WHERE runs.lock = beats.lock AND state = 'Running')"""
 
 
@@ -58,15 +67,18 @@ class PostgresPresence(Presence):
     Args:
         schema: The schema of the history.
         events: The connection that a run has anyway. Beats have one of their own.
+        queue: That of the queue, which looks for the others.
+
+    Attributes:
+        news: How often it has found that another process, or time, may have changed what a server looks at.
     """
 
     patience = 12.0
     rhythm = RHYTHM
 
-    def __init__(self, schema: HistorySchema, events: Link) -> None:
-        self._schema, self._events = schema, events
+    def __init__(self, schema: HistorySchema, events: Link, queue: Link) -> None:
+        self._schema, self._events, self._queue = schema, events, queue
         self._link = Link(schema)
-        self._looks = Link(schema)
         self._reset()
         _presences.add(self)
 
@@ -78,6 +90,8 @@ class PostgresPresence(Presence):
         self._stop = threading.Event()
         self._watches = 0
         self._watcher = Watcher(rhythm=self.rhythm)
+        self._snapshot = ""  # of the last look
+        self.news = 0
         self._suspects: dict[int, int] = {}  # beats that looked old to a process that does not watch
         self.has_twin = False
 
@@ -125,7 +139,7 @@ class PostgresPresence(Presence):
             return False
         if lock == self.lock:
             return True
-        row = self._looks.use(lambda connection: self._find(connection, lock), is_repeated=True)
+        row = self._queue.use(lambda connection: self._find(connection, lock), is_repeated=True)
         if row is None:
             return False
         beat, is_young = row
@@ -146,7 +160,7 @@ class PostgresPresence(Presence):
 
     def find_dead(self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]) -> tuple[list[T], dict[T, float]]:
         """Returns whose beat stood still for 45 answered seconds, or is gone, and whose may be dead."""
-        self._look()
+        self.look()
         heart, watcher = self._heart, self._watcher
         if heart is None or not heart.may_take_over(clock.elapsed()):
             return [], {}
@@ -161,15 +175,28 @@ class PostgresPresence(Presence):
                 doubtful[holder] = still.seconds
         return dead, doubtful
 
-    def _look(self) -> None:
-        looked = self._watcher.looked
-        sent = clock.elapsed()
-        if looked is not None and sent - looked[0] < BETWEEN_LOOKS:
+    def look(self, pause: float = BETWEEN_LOOKS) -> None:
+        """Looks for the others, unless it did less than a pause ago: several servers of a process share what they see.
+
+        Raises:
+            HistoryError: The database has another history than at the start.
+        """
+        before, sent = self._watcher, clock.elapsed()
+        if before.looked is not None and sent - before.looked[0] < pause:
             return
-        rows = self._looks.use(
-            lambda connection: connection.native(BEATS.format(schema=self._name), ()).fetchall(), is_repeated=True
+        rows = self._queue.use(
+            lambda connection: connection.native(LOOK.format(schema=self._name), ()).fetchall(), is_repeated=True
         )
-        self._watcher = self._watcher.look(dict(rows), sent, clock.elapsed())
+        history_id, snapshot, now = rows[0][:3] if rows else (None, "", 0)
+        self._schema.check_same(history_id)
+        ahead = self._schema.ahead
+        self._schema.note_clock(now)
+        beats = {lock: beat for *_, lock, beat in rows if lock is not None}
+        self._watcher = before.look(beats, sent, clock.elapsed())
+        has_jumped = ahead is None or self._schema.ahead is None or abs(self._schema.ahead - ahead) > JUMP
+        is_quiet = self._watcher.follows(before, self._snapshot, snapshot) and not self._watcher.doubtful(self._own)
+        self.news += has_jumped or not is_quiet
+        self._snapshot = snapshot
 
     def is_dead(self, connection: Connection, lock: int) -> bool:
         """Returns whether the row is gone, or has the very beat that was watched: a thawed process has changed it."""
@@ -193,9 +220,11 @@ class PostgresPresence(Presence):
         still = self._watcher.beats.get(lock)
         return None if still is None else still.seconds
 
-    def bury(self, connection: Connection, lock: int) -> None:
-        assert isinstance(connection, PostgresConnection)
-        connection.native(BURY.format(schema=self._name), (lock,))
+    def bury(self) -> None:
+        dead = self._watcher.dead()
+        if dead:
+            text = BURY.format(schema=self._name)
+            self._call(self._queue, lambda connection: [connection.native(text, beat) for beat in dead.items()])
 
     def may_claim(self, connection: Connection) -> bool:
         """Returns whether its own row is there, which stays until the transaction ends."""
@@ -278,12 +307,10 @@ class PostgresPresence(Presence):
     def close(self) -> None:
         """Closes its connections. The next use opens them again."""
         self._link.close()
-        self._looks.close()
 
     def abandon(self) -> None:
         """Forgets the parent's number in a forked process: this is another one."""
         self._link.abandon()
-        self._looks.abandon()
         self._reset()
 
 
@@ -310,16 +337,16 @@ def _beat_on(of: "weakref.ref[PostgresPresence]", stop: threading.Event) -> None
 
 
 class PostgresWatch(Watch):
-    """What a server looks at: the number of the last commit, and whether the tables are still those of its start."""
+    """What a server looks at: the beats and commits of all, and whether the tables are still those of its start."""
 
     goes_on = True
 
-    def __init__(self, presence: PostgresPresence, revision: Callable[[], str], title: str) -> None:
-        self._presence, self._find_revision, self._title = presence, revision, title
+    def __init__(self, presence: PostgresPresence, title: str) -> None:
+        self._presence, self._title = presence, title
         lock = presence.hold()
         assert lock is not None
         self._held = lock
-        self._revision = ""
+        self._news: int | None = None
         self._look_at = self._busy_until = 0.0
         presence.begin_watch()
 
@@ -339,16 +366,21 @@ class PostgresWatch(Watch):
             raise HistoryError(self._title, REPLACED)
 
     def has_news(self, *, at_once: bool = False) -> bool:
-        """Looks once a second, and five times a second for a while after there was something."""
-        now = clock.ticks()
-        if now < self._look_at and clock.source is None and not at_once:
+        """Looks once a second, and five times a second for a while after a claim. A failed look is news, too."""
+        now, at_once = clock.ticks(), at_once or clock.source is not None  # virtual time takes no time
+        if now < self._look_at and not at_once:
             return False
-        revision = self._find_revision()
-        is_new, self._revision = revision != self._revision, revision
-        self._busy_until = now + BUSY if is_new else self._busy_until
+        before, self._news = self._news, None
+        with contextlib.suppress(PostgresFailed):  # what is asked next says why, and is tried again
+            self._presence.look(0.0 if at_once else OFTEN / 2)
+            self._news = self._presence.news
         pause = SELDOM if now >= self._busy_until else OFTEN
         self._look_at = now + pause * random.uniform(1 - JITTER, 1 + JITTER)
-        return is_new
+        return self._news is None or self._news != before
+
+    def hurry(self) -> None:
+        self._busy_until = clock.ticks() + BUSY
+        self._look_at = 0.0
 
     def renew(self) -> None:
         """Does nothing: a thread does."""

@@ -148,9 +148,8 @@ class Presence(ABC):
         """
         return {}
 
-    @abstractmethod
-    def bury(self, connection: Connection, lock: int) -> None:
-        """Removes what is left of a dead process, once none of its runs is Running."""
+    def bury(self) -> None:  # noqa: B027 (optional)
+        """Removes what is left of dead processes of which no run is Running."""
 
     def may_claim(self, connection: Connection) -> bool:
         """Returns whether this process is still known to live, until the transaction ends."""
@@ -199,8 +198,12 @@ class Watch(ABC):
     def has_news(self, *, at_once: bool = False) -> bool:
         """Returns whether another connection may have written since the last call, quickly.
 
-        One that is far away is asked seldom, unless *at_once* is given.
+        One that is far away is asked seldom, unless *at_once* is given. Where the server `goes_on`, it is also news
+        that a process may be dead, or that the clock was set.
         """
+
+    def hurry(self) -> None:  # noqa: B027 (optional)
+        """Called after a claim: others may follow. For a while, has_news asks more often."""
 
     @abstractmethod
     def renew(self) -> None:

@@ -76,6 +76,7 @@ T = TypeVar("T")
 
 MAX_LEFT: Final = 100
 MAX_CANDIDATES: Final = 1000  # rows that a claim reads at once
+REST: Final = 30.0  # seconds without news after which a server looks all the same
 
 BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
     WHERE wanted.workflow = ? AND key = ?"""
@@ -654,6 +655,12 @@ class SQLQueueServer(QueueServer):
     def has_news(self, *, at_once: bool = False) -> bool:
         return self._watch.has_news(at_once=at_once)
 
+    def rest(self) -> float:
+        if not self._watch.goes_on:
+            return 0.0
+        due = self.next_due()
+        return REST if due is None else max(0.0, min(REST, (due - self._queue.now()).total_seconds()))
+
     def next_due(self) -> datetime | None:
         now = self._database.now()
         moments = [due for workflow in self._workflows for (due,) in self._database.run(NEXT_DUE, (workflow, now))]
@@ -766,6 +773,7 @@ class SQLQueueServer(QueueServer):
         taken = [self._queue.transact(partial(self._take_over, run), name) for run, name in dead]
         if held is not None:
             taken += self._reconcile(held)
+        self._presence.bury()
         return [one for one in taken if one is not None]
 
     def _reconcile(self, held: Callable[[], Collection[str]]) -> list[TakenOver]:
@@ -786,7 +794,6 @@ class SQLQueueServer(QueueServer):
         for server, lock in connection.execute(SERVERS, (self._server,)).fetchall():
             if server in gone and self._presence.is_dead(connection, lock):
                 connection.execute(REMOVE_SERVER, (server,))
-                self._presence.bury(connection, lock)
 
     def _fail_strays(self) -> None:
         def work(connection: Connection) -> None:
@@ -801,9 +808,7 @@ class SQLQueueServer(QueueServer):
         """Takes a run over, unless another server has been faster."""
         for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
             if self._presence.is_dead(connection, lock):
-                taken = _take_over(connection, run)
-                self._presence.bury(connection, lock)
-                return taken._replace(silence=self._presence.silence(lock))
+                return _take_over(connection, run)._replace(silence=self._presence.silence(lock))
         return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
@@ -850,7 +855,10 @@ class SQLQueueServer(QueueServer):
                     rooms[claim.workflow] -= 1
 
         # Nothing of them begins before `begin`. Where the answer is lost, the server takes them over from itself.
-        return self._database.transact(work, durable=False) if due else ()
+        claims = self._database.transact(work, durable=False) if due else ()
+        if claims:
+            self._watch.hurry()
+        return claims
 
     def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
         pauses, left = self._queue.pauses(), list[LeftRun]()

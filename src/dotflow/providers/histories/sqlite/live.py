@@ -16,7 +16,7 @@ from typing import Final
 
 from dotflow.atomic_file import FILES, Files, close, open_plain
 from dotflow.own_descriptor import FileId, file_of
-from dotflow.providers.histories.sql.database import Connection, Presence
+from dotflow.providers.histories.sql.database import Presence
 from dotflow.worker.interrupts import in_forked_child
 
 try:
@@ -107,9 +107,6 @@ class Live(Presence):
             return _id_of(self._path.stat())
         except OSError:
             return None
-
-    def bury(self, connection: Connection, lock: int) -> None:
-        """Does nothing: the lock has ended with its process."""
 
     def note_end(self, lock: int) -> None:
         with contextlib.suppress(OSError):
