@@ -565,9 +565,9 @@ class TestForget:
             2,
             f"dotflow: Can't forget the run {newest[:8]}: it is queued. Cancel it first.\n",
         )
-        assert command("forget", "--all", "--yes").out == "0 runs deleted.\n"
+        assert command("forget", "--all", "--yes").out.startswith("0 runs deleted.")
         command("cancel", run)
-        assert command("forget", run).out == "2 runs deleted.\n"
+        assert command("forget", run).out.startswith("2 runs deleted.")
         assert history.runs() == []
 
     def test_a_paused_run_is_not_forgotten(self, command: Command, history: HistorySQLite) -> None:
@@ -576,6 +576,6 @@ class TestForget:
         command("pause", run)
 
         assert "it is paused. Cancel it first" in command("forget", run).err
-        assert command("forget", "--older-than", "0s", "--yes").out == "0 runs deleted.\n"
+        assert command("forget", "--older-than", "0s", "--yes").out.startswith("0 runs deleted.")
         command("cancel", run)
-        assert command("forget", "--older-than", "0s", "--yes").out == "1 run deleted.\n"
+        assert command("forget", "--older-than", "0s", "--yes").out.startswith("1 run deleted.")
