@@ -29,6 +29,8 @@ from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers import HistoryPostgres, HistorySQLite
 from dotflow.providers.histories.default import history_at
 from dotflow.providers.histories.postgres import link
+from dotflow.providers.histories.sql.output_rows import SAVE_OUTPUT
+from dotflow.providers.histories.sql.writer import SAVE_ERROR
 from tests.clouds.postgres import PASSWORD, PostgresProcess
 from tests.histories import nightly, quick
 
@@ -388,6 +390,27 @@ class TestFaults:
 
         (error,) = history.load(run_id).steps[0].attempts[0].errors
         assert error.message == "a\0b\uffffc\\ud800é"
+
+    def test_many_rows_go_in_few_statements(self, history: HistoryPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hundred each, with any text and bytes; of two rows with one key the later one counts."""
+        begin(history)
+        end(history)
+        texts = ["a\0b", "\uffffc", "\ufffd", '"', "\\", "{a,b}", ",", "", "NULL", " c ", "d\n", "é", None]
+        errors = [(7, task, -1, 1, 0, "Error", texts[task % 12], "", None, texts[task % 13]) for task in range(250)]
+        chunks = [(7, task, -1, 1, 0, 5, 1, data, 0) for task, data in enumerate((b"", b'\0\xff"\\{},NULL', b"x"))]
+        sent: list[int] = []
+        send = link._execute
+        monkeypatch.setattr(link, "_execute", lambda raw, waiting: sent.append(len(waiting)) or send(raw, waiting))
+
+        def work(connection: Any) -> list[list[Any]]:
+            connection.executemany(SAVE_ERROR, [(*errors[0][:-1], "older"), *errors])
+            connection.executemany(SAVE_OUTPUT, chunks)
+            connection.executemany(SAVE_OUTPUT, [])
+            found = [connection.execute(f"SELECT * FROM {table} ORDER BY task") for table in ("errors", "output")]
+            return [[*rows.fetchall()] for rows in found]
+
+        assert history.database.events.transact(work, None, durable=False) == [errors, chunks]
+        assert sum(sent) == 3 + 1 + 2 + 1  # those of errors, of output, the two that read, and the commit
 
     def test_the_clock_of_the_database_says_what_is_old(
         self, postgres_history: str, monkeypatch: pytest.MonkeyPatch

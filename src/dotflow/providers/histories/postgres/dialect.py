@@ -2,8 +2,9 @@
 
 import functools
 import re
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import InvalidArgument
@@ -40,6 +41,13 @@ PART: Final = re.compile(
     rf"'(?:[^']|'')*'|\?|(?<!:):(?P<name>[A-Za-z_]\w*)|%|\b(?P<verb>FROM|JOIN|INTO|UPDATE)\s+(?P<table>{_TABLE})\b"
     r"(?!\.)|\bINSTR\b"
 )
+#: Tables whose rows may have many megabytes: an array of them could be longer than the gigabyte that a value may have.
+LARGE: Final = frozenset({"copies", "environments"})
+#: An insert of one row, which may take the place of another one.
+INSERT: Final = re.compile(
+    rf"INSERT INTO (?P<table>{_TABLE}) \((?P<columns>[\w, ]+)\)\s+VALUES \((?P<values>\?(?:, \?)*)\)"
+    r"(?P<conflict> ON CONFLICT \((?P<key>[\w, ]+)\) DO UPDATE SET (?P<changes>.+))?"
+)
 
 
 @functools.lru_cache(MAX_TEXTS)
@@ -55,6 +63,50 @@ def translate(statement: str, schema: str) -> bytes:
         return {"?": "%s", "INSTR": "STRPOS"}.get(text) or text.replace("%", "%%")
 
     return PART.sub(replace, statement).encode()
+
+
+class Batch(NamedTuple):
+    """A statement that inserts any number of rows, each column of them an array.
+
+    One of a hundred rows takes a fifth of the time of a hundred statements: the server plans one.
+
+    Attributes:
+        text: The statement, as psycopg takes it.
+        key: Which columns tell two rows apart: the later one counts. Empty where none is there before.
+    """
+
+    text: bytes
+    key: Sequence[int]
+
+    def columns_of(self, rows: Iterable[Any]) -> list[list[Any]]:
+        """Returns the arrays of rows. An upsert can't change a row twice, so of equal keys it has the last one."""
+        if self.key:
+            rows = {tuple(row[index] for index in self.key): row for row in rows}.values()
+        return [[*column] for column in zip(*rows, strict=True)]
+
+
+@functools.lru_cache(MAX_TEXTS)
+def as_batch(statement: str, schema: str) -> Batch | None:
+    """Returns the same for any number of rows; None where it is no insert of a row of which several fit in an array."""
+    match = INSERT.fullmatch(statement)
+    if match is None or match["table"] in LARGE:
+        return None
+    columns = match["columns"].split(", ")
+    key = match["key"].split(", ") if match["key"] else []
+    others = re.findall(r"(\w+) = excluded\.\1(?=, |$)", match["changes"] or "")
+    if len(match["values"].split(", ")) != len(columns) or (key and {*key, *others} != {*columns}):
+        return None
+    types = _types_of(match["table"])
+    arrays = ", ".join(f"?::{types[column]}[]" for column in columns)
+    text = f"INSERT INTO {match['table']} ({match['columns']}) SELECT * FROM unnest({arrays}){match['conflict'] or ''}"
+    return Batch(translate(text, schema), [columns.index(column) for column in key])
+
+
+@functools.cache
+def _types_of(table: str) -> dict[str, str]:
+    """Returns the types of the columns of a table."""
+    made = next(as_table(text) for text in TABLES if re.match(rf"CREATE TABLE {table}\b", text))
+    return dict(re.findall(r"(\w+) (BIGINT|BOOLEAN|BYTEA|TEXT)\b", made))
 
 
 def as_table(statement: str, schema: str = "") -> str:

@@ -13,6 +13,7 @@ from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.dialect import (
     FORMAT,
     READ_FROM,
+    as_batch,
     lock_key,
     schema_statements,
     translate,
@@ -53,7 +54,7 @@ IDENTITY: Final = 'SELECT id, format, read_from, write_from FROM "{}".meta'
 HAS_META: Final = "SELECT to_regclass(%s) IS NOT NULL"
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
 
-#: Statements that wait for others, so that a call takes a short time.
+#: Statements that wait for others, and rows of one, so that a call takes a short time.
 MAX_WAITING: Final = 100
 
 REPLACED: Final = "it is another history than at the start. Start the program again"
@@ -135,8 +136,16 @@ class PostgresConnection:
         return self._later(translate(statement, self._link.schema.name), values)
 
     def executemany(self, statement: str, rows: Iterable[Values], /) -> None:
-        for row in rows:
-            self.execute(statement, row)
+        batch, rows = as_batch(statement, self._link.schema.name), [*rows]
+        if batch is None:
+            for row in rows:
+                self.execute(statement, row)
+            return
+        for start in range(0, len(rows), MAX_WAITING):
+            part = rows[start : start + MAX_WAITING]
+            self._later(batch.text, batch.columns_of(part))
+            if len(part) == MAX_WAITING:
+                self._send()
 
     def _later(self, text: bytes, values: Any) -> Cursor:
         """Returns the rows of a statement. In a transaction it is sent when they are asked for, with those before."""

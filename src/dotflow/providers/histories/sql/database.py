@@ -68,7 +68,7 @@ class Connection(Statements, Protocol):
         """Takes the lock of a name until the transaction ends. Its row has False where another transaction has it."""
 
     def executemany(self, statement: str, rows: Iterable[Values], /) -> object:
-        """Executes a statement for each of several rows."""
+        """Executes a statement for each of several rows. A database that is far away inserts many at once."""
 
 
 class SQLiteConnection(sqlite3.Connection):
