@@ -121,20 +121,6 @@ class Each(NamedTuple):
     part: Part | None = None
     carried: Bind | None = None
 
-    def moved(self, new_id: Callable[[int], int], deeper: int = 0) -> "Each":
-        """Returns it for tasks with other ids, in so many more workflows."""
-        carried = self.carried and self.carried._replace(source=_moved(self.carried.source, new_id, deeper))
-        return self._replace(source=_moved(self.source, new_id, deeper), carried=carried)
-
-
-def _moved(source: Any, new_id: Callable[[int], int], deeper: int) -> Any:
-    """Returns a source for tasks with other ids, in so many more workflows."""
-    if type(source) is Carried:
-        return Carried(new_id(source.task), source.level + deeper)
-    if type(source) is Entry:
-        return Entry(source.parameter, source.level + deeper)
-    return new_id(source) if isinstance(source, int) else source
-
 
 class Condition(NamedTuple):
     """A condition of a task.
@@ -199,12 +185,6 @@ class Nest(NamedTuple):
     def has(self, source: object) -> bool:
         """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
         return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
-
-    def moved(self, new_id: Callable[[int], int], deeper: int = 0) -> "Nest":
-        """Returns it for tasks with other ids, in so many more workflows."""
-        until = None if self.until is None else new_id(self.until)
-        each = tuple(link.moved(new_id, deeper) for link in self.each)
-        return self._replace(tasks=tuple(map(new_id, self.tasks)), result=new_id(self.result), until=until, each=each)
 
 
 class Links(NamedTuple):
@@ -298,7 +278,8 @@ class Links(NamedTuple):
         if nest is None:
             return links
         # All conditions on what goes by item are decided for each item.
-        return links.only(lambda source: not nest.has(source))
+        needs, after = (tuple(one for one in groups if not nest.has(one[-1])) for groups in (self.needs, self.after))
+        return links.mapped(lambda link: () if nest.has(link.source) else (link,))._replace(needs=needs, after=after)
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
@@ -327,41 +308,41 @@ class Links(NamedTuple):
         """Yields the ids of the tasks of `needs` and `after`."""
         return chain.from_iterable((*self.needs, *self.after))
 
-    def only(self, is_kept: Callable[[Any], bool]) -> "Links":
-        """Returns the links without those whose source is not kept.
+    def mapped(self, change: Callable[[Any], Iterable[Any]]) -> "Links":
+        """Returns the links with what *change* returns for each argument, list and condition: none, one or several."""
 
-        Args:
-            is_kept: Returns whether a source is kept: a task's id, the name of a run parameter, a list or a Constant.
-        """
+        def changed(links: Iterable[Any]) -> tuple[Any, ...]:
+            return tuple(chain.from_iterable(map(change, links)))
+
+        nests = tuple(nest._replace(each=changed(nest.each)) for nest in self.nests)
         return self._replace(
-            binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
-            fallback_binds=tuple(bind for bind in self.fallback_binds if is_kept(bind.source)),
-            needs=tuple(group for group in self.needs if is_kept(group[-1])),
-            after=tuple(group for group in self.after if is_kept(group[-1])),
-            each=tuple(link for link in self.each if is_kept(link.source)),
-            conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
+            binds=changed(self.binds),
+            each=changed(self.each),
+            nest=nests[0] if nests else None,
+            inner=nests[1:],
+            conditions=changed(self.conditions),
+            fallback_binds=changed(self.fallback_binds),
         )
 
-    def moved(self, new_id: Callable[[int], int], name: str | None = None, deeper: int = 0) -> "Links":
-        """Returns the links for tasks with other ids.
+    def moved(self, first: int, within: str) -> "Links":
+        """Returns the links of a task of a workflow that is added, but for the sources of values.
 
         Args:
-            new_id: Returns a task's new id.
-            name: The new name; None for the same.
-            deeper: The number of further workflows, for each item or in rounds, in which the task stands.
+            first: The id of its first task.
+            within: Its name.
         """
 
-        def moved(source: Any) -> Any:
-            return _moved(source, new_id, deeper)
+        def moved(group: Group) -> Group:
+            return tuple(first + task_id for task_id in group)
 
-        return self._replace(
-            name=self.name if name is None else name,
-            binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
-            needs=tuple(tuple(map(new_id, group)) for group in self.needs),
-            after=tuple(tuple(map(new_id, group)) for group in self.after),
-            each=tuple(link.moved(new_id, deeper) for link in self.each),
-            nest=self.nest and self.nest.moved(new_id, deeper),
-            inner=tuple(nest.moved(new_id, deeper) for nest in self.inner),
-            conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
-            fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
+        nests = tuple(
+            nest._replace(
+                name=f"{within}.{nest.name}",
+                tasks=moved(nest.tasks),
+                result=first + nest.result,
+                until=None if nest.until is None else first + nest.until,
+            )
+            for nest in self.nests
         )
+        needs, after = (tuple(map(moved, groups)) for groups in (self.needs, self.after))
+        return self._replace(needs=needs, after=after, nest=nests[0] if nests else None, inner=nests[1:])

@@ -15,6 +15,7 @@ from dotflow.core.links import (
     VALUE,
     Bind,
     Carried,
+    Condition,
     Constant,
     Each,
     Entry,
@@ -270,7 +271,9 @@ def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple
     copies = []
     for index, (action, one) in enumerate(tasks):
         _check_round(action, one, first + index, nest, taken, options)
-        copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
+        if not index:
+            one = one.mapped(lambda link: _with_carried(link, taken.get(getattr(link, "parameter", ""))))
+        copies.append((action, one._replace(nest=nest)))
     for parameter, (_, part) in taken.items():
         _check_carried(step, parameter, _as_task(step), part, options.cure_of_carry)
     return copies
@@ -333,30 +336,13 @@ def _carry_of(options: LinkOptions, known: Collection[str], like_tasks: Collecti
     return dict(carry)
 
 
-def _carried(taker: Bind | Each, source: tuple[int, Part | None], required: bool = True) -> Bind:
-    """Returns what a parameter, or a list, takes of the round before, from the second round on."""
-    task_id, part = source
-    return Bind(taker.parameter, VALUE, Carried(task_id), required, part)
-
-
-def _carrying(links: Links, taken: Carry) -> Links:
-    """Returns links, which have the sources of the first round, with what is carried from the second round on."""
-
-    def with_carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
-        more = (_carried(bind, taken[bind.parameter], bind.required) for bind in binds if bind.parameter in taken)
-        return (*binds, *more)
-
-    def with_list(link: Each) -> Each:
-        name = link.parameter
-        return link._replace(carried=_carried(link, taken[name])) if name in taken else link
-
-    if not taken:
-        return links
-    return links._replace(
-        each=tuple(map(with_list, links.each)),
-        binds=with_carried(links.binds),
-        fallback_binds=with_carried(links.fallback_binds),
-    )
+def _with_carried(link: Any, source: tuple[int, Part | None] | None) -> tuple[Any, ...]:
+    """Returns a link, which has the source of the first round, with what is carried from the second round on."""
+    if source is None or isinstance(link, Condition):
+        return (link,)
+    is_list = isinstance(link, Each)
+    carried = Bind(link.parameter, VALUE, Carried(source[0]), is_list or link.required, source[1])
+    return (link._replace(carried=carried),) if is_list else (link, carried)
 
 
 def _check_round(
@@ -550,7 +536,6 @@ def copy_tasks(
     lists, is_cross = _lists_of_nest(declared, filled, options, scope), options.cross is not None
     each = tuple(lists.values())
     conditions = make_conditions(options.when, options.unless, () if is_cross else each, options.name, scope)
-    fill = _filler(declared, needs, params, lists, scope)
     nest = None
     ids = tuple(range(first, first + len(tasks)))
     carry: Carry = {}
@@ -560,6 +545,7 @@ def copy_tasks(
         nest = Nest(options.name, ids, limit, first + ends[-1], each=each, is_cross=is_cross)
     elif options.repeat is not None:
         nest, carry = _rounds_of(tasks, declared, options, scope)
+    fill = _filler(declared, needs, params, lists, scope, carry, nest)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
@@ -568,18 +554,16 @@ def copy_tasks(
         name = f"{options.name}.{name_of(task)}"
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
-        links = own_links.moved(lambda task_id: first + task_id, name, int(nest is not None))
-        if links.nest is not None:
-            outer, *inner = (_renamed(one, f"{options.name}.{one.name}", fill, carry) for one in links.nests)
-            links = links._replace(nest=outer, inner=tuple(inner))
         if nest is not None:
             if nest.repeat:
-                _check_round(task.step, links, first + task.task_id, nest, carry, options, task.group_name)
-                _check_carried_conditions(links, carry, options)
+                _check_round(task.step, own_links, first + task.task_id, nest, carry, options, task.group_name)
+                _check_carried_conditions(own_links, carry, options)
             else:
-                _check_inside(task.step, task.name, links, task.group_name, "each")
-            links = _by_item(links, nest, lists, first + task.task_id)
-        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *own_links.each)
+                _check_inside(task.step, task.name, own_links, task.group_name, "each")
+        links = own_links.moved(first, options.name).mapped(fill)
+        if nest is not None:
+            links = _by_item(links, nest, first + task.task_id)
+        takers: tuple[Bind | Each, ...] = (*own_links.binds, *own_links.fallback_binds, *own_links.each)
         by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
         carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
         in_lists = {link.parameter for link in links.innermost}
@@ -589,17 +573,14 @@ def copy_tasks(
             elif parameter in task.step.named_params:
                 _check_carried(task.step, parameter, tasks[source - first], part, options.cure_of_carry)
         links = links._replace(
-            binds=tuple(map(fill, links.binds)),
-            each=tuple(map(fill, links.each)),
+            name=name,
             is_cross=links.is_cross if own_links.innermost else is_cross,
-            fallback_binds=tuple(map(fill, links.fallback_binds)),
-            conditions=(*map(fill, links.conditions), *conditions),
+            conditions=(*links.conditions, *conditions),
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
             after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
-        links = _carrying(links, carried)
         _check_conditions(links, scope)
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
@@ -623,17 +604,6 @@ def copy_tasks(
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
         copies.append((task, links, own if group_name == "default" else group_name))
     return copies
-
-
-def _renamed(nest: Nest, name: str, fill: Callable[[Any], Any], carry: Carry) -> Nest:
-    """Returns a workflow in an added one, with another name, and the sources of its lists in this one."""
-
-    def filled(link: Each) -> Each:
-        new: Each = fill(link)
-        source = carry.get(link.source) if isinstance(link.source, str) else None
-        return new if source is None else new._replace(carried=_carried(link, source))
-
-    return nest._replace(name=name, each=tuple(map(filled, nest.each)))
 
 
 def _check_declared(option: str, names: Iterable[str], declared: Params) -> None:
@@ -766,17 +736,13 @@ def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: 
     raise InvalidLink(f"Task '{name}' has {what}, and its workflow is added with {how}. {hint}.")
 
 
-def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> Links:
+def _by_item(links: Links, nest: Nest, task_id: int) -> Links:
     """Returns the links of a task of another workflow that runs for each item of lists."""
     after = links.after
     if links.always:  # after all tasks before it, beside those that it names: what has run of the item is known then
         after = tuple(dict.fromkeys((*after, *((other,) for other in nest.tasks if other < task_id))))
     limit = links.max_parallel if links.innermost else nest.limit  # of a map in rounds
-    conditions = [
-        link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link
-        for link in links.conditions
-    ]
-    return links._replace(nest=nest, inner=links.nests, max_parallel=limit, conditions=tuple(conditions), after=after)
+    return links._replace(nest=nest, inner=links.nests, max_parallel=limit, after=after)
 
 
 def _filler(
@@ -785,8 +751,11 @@ def _filler(
     params: Params,
     lists: Collection[str],
     scope: Scope,
-) -> Callable[[Any], Any]:
-    """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
+    carry: Carry,
+    nest: Nest | None,
+) -> Callable[[Any], tuple[Any, ...]]:
+    """Returns a function that gives the links of the other workflow their sources in this one."""
+    first, deeper = len(scope.tasks), int(nest is not None)
 
     def source_of(name: str) -> tuple[int | str | Constant, str]:
         if name in params:
@@ -801,13 +770,7 @@ def _filler(
             raise MissingParam((name,), "added workflow")
         return Constant(declared[name], name in settings_of(declared)), PARAM
 
-    def fill(link: Any) -> Any:
-        if getattr(link, "kind", None) == PARAMS:
-            raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
-        if not isinstance(link.source, str):
-            return link
-        if link.source in lists:
-            return link._replace(source=Entry(link.source))
+    def filled(link: Any) -> Any:
         source, kind = source_of(link.source)
         part = scope.part(needs.get(link.source, link.source)) if kind == VALUE else None
         if isinstance(link, Each):
@@ -816,9 +779,28 @@ def _filler(
             value = source.value if isinstance(source, Constant) else scope.params[source]
             if is_setting(source):
                 raise InvalidLink(f"'{source}' is a Setting, which is no input. Declare a parameter without it.")
-            check_list(link.source, value, is_open=isinstance(source, str))
+            check_list(str(link.source), value, is_open=isinstance(source, str))
             return link._replace(source=source if isinstance(source, str) else tuple(value))
         link = link._replace(source=source, part=part)
         return link._replace(kind=kind) if isinstance(link, Bind) else link
+
+    def fill(link: Any) -> tuple[Any, ...]:
+        source = link.source
+        if getattr(link, "kind", None) == PARAMS:
+            raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
+        if nest is not None and isinstance(link, Condition) and (isinstance(source, int) or source in lists):
+            link = link._replace(by_item=True)
+        if isinstance(link, Each) and link.carried is not None:
+            link = link._replace(carried=fill(link.carried)[0])
+        if isinstance(source, str):
+            link = link._replace(source=Entry(source)) if source in lists else filled(link)
+            return _with_carried(link, carry.get(source))
+        if isinstance(source, int):
+            source = first + source
+        elif type(source) is Carried:
+            source = Carried(first + source.task, source.level + deeper)
+        elif type(source) is Entry:
+            source = Entry(source.parameter, source.level + deeper)
+        return (link._replace(source=source),)
 
     return fill
