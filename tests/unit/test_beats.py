@@ -192,9 +192,8 @@ class TestNews:
     def test_the_first_look_is_news(self) -> None:
         assert not self.follows("", "7:7:", 10, 20)
 
-    def test_a_late_beat_of_another_process_is_doubtful(self) -> None:
+    def test_a_beat_that_stands_still_is_late(self) -> None:
         watcher = Watcher()
         for second in range(17):
             watcher = watcher.look({1: 10, 2: 20}, float(second), float(second))
-        assert watcher.doubtful({1})
-        assert not watcher.doubtful({1, 2})
+        assert watcher.late() == {1: 16.0, 2: 16.0}

@@ -553,7 +553,7 @@ class QueueServer(ABC):
         return True
 
     def rest(self) -> float:
-        """Returns for how many seconds a server that has looked at everything needs no look, as long as has no news.
+        """Returns for how many seconds a server that has looked at everything needs no look, unless there is news.
 
         By default none: processes may end without news.
         """

@@ -1,11 +1,11 @@
 """The duties of a server: each is an object whose `look` its loop calls."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import MAX_TRIES, Operations, QueueServer, TakenOver, WorkflowPause
+from dotflow.abc.operations import MAX_TRIES, Claim, Operations, QueueServer, TakenOver, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
@@ -157,13 +157,15 @@ class Claims:
         """Names what was submitted without a name, and takes what may begin."""
         self._name()
         most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
-        is_last = False
+        is_last, self.rest_until = False, 0.0  # after a claim there is more to look at
+        claims: Sequence[Claim] = ()
         while not is_last and (room := self._max_runs - len(self._runs.active)) > 0 and not self._runs.stops:
             claims = self._server.claim(most, self._runs.names(), room, self._names)
             for claim in claims:
                 self._runs.begin(ClaimedRun(self._server, claim))
             is_last = len(claims) < room
-        self.rest_until = clock.monotonic() + self._server.rest()
+        if not claims:
+            self.rest_until = clock.monotonic() + self._server.rest()
 
     def _name(self) -> None:
         for run, wanted in self._server.unnamed():

@@ -2,10 +2,11 @@
 
 import atexit
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+from dotflow.worker.interrupts import in_forked_child
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -22,7 +23,7 @@ class _Connection:
     def __init__(self, client: "Client", options: Mapping[str, Any]) -> None:
         self.client = client
         self.options = options
-        self.users = 0
+        self.users = 1
         self._comm = client.scheduler_comm
 
     @property
@@ -32,8 +33,8 @@ class _Connection:
 
 
 _kept: Final[dict[str, _Connection]] = {}  # by address: those that further runs may use
-_used: Final[set[_Connection]] = set()
-os.register_at_fork(after_in_child=_kept.clear)  # the threads of its clients do not exist there
+_open: Final[set[_Connection]] = set()  # those, and others that runs still use
+in_forked_child(_kept.clear)  # the threads of its clients do not exist there
 
 
 def connect(address: str, options: Mapping[str, Any], make: "Callable[[], Client]") -> "Client":
@@ -57,23 +58,21 @@ def connect(address: str, options: Mapping[str, Any], make: "Callable[[], Client
             _close(unused, EXIT_TIMEOUT)
         made = _Connection(make(), options)
         with _lock:
-            made.users += 1
             _kept[address] = made
-            _used.add(made)
+            _open.add(made)
         return made.client
 
 
 def disconnect(client: "Client", timeout: float) -> None:
     """Ends a run's use of a client that `connect` returned. It stays open for further runs, unless it was lost."""
     with _lock:
-        connection = next((each for each in _used if each.client is client), None)
+        connection = next((each for each in _open if each.client is client), None)
         if connection is None:  # a client of the user's own
             return
         connection.users -= 1
         address = next((address for address, kept in _kept.items() if kept is connection), None)
         if connection.users or (address is not None and connection.is_whole):
             return
-        _used.discard(connection)
         if address is not None:
             del _kept[address]
     _close(connection, timeout)
@@ -81,7 +80,7 @@ def disconnect(client: "Client", timeout: float) -> None:
 
 def _close(connection: _Connection, timeout: float) -> None:
     with _lock:
-        _used.discard(connection)
+        _open.discard(connection)
     with contextlib.suppress(TimeoutError):  # it must not hide what ended the run
         connection.client.close(timeout=timeout)
 

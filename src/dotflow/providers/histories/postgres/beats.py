@@ -6,7 +6,7 @@ is cut off; it begins no step since 15 s then. No clock is compared with one of 
 The times are those of `clock.elapsed`: they count the time that the machine sleeps.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
@@ -188,10 +188,10 @@ class Watcher(NamedTuple):
         (_, begun, unended), (_, last, open_now) = old.split(":"), new.split(":")
         return not (unended or open_now) and int(last) - int(begun) == changed
 
-    def doubtful(self, own: Collection[int]) -> bool:
-        """Returns whether a beat of another process is late."""
-        late = self.rhythm.beat + self.rhythm.delay
-        return any(still.seconds > late for lock, still in self.beats.items() if lock not in own)
+    def late(self) -> dict[int, float]:
+        """Returns the locks whose beats are late, and the seconds for which they stood still."""
+        most = self.rhythm.beat + self.rhythm.delay
+        return {lock: still.seconds for lock, still in self.beats.items() if still.seconds > most}
 
     def dead(self) -> dict[int, int]:
         """Returns the locks whose beats stood still too long, and these beats: a take-over has to find them again."""

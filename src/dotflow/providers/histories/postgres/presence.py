@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 JITTER: Final = 0.1  # of the time between two beats
 UNUSUAL: Final = 20  # seconds without a beat, by the clock of the database, after which that is said
-BETWEEN_LOOKS: Final = 0.5  # seconds; several servers of a process share what they see
+BETWEEN_LOOKS: Final = 0.1  # seconds, less than OFTEN; several servers of a process share what they see
 
 SELDOM: Final = 1.0  # seconds between two looks for news
 OFTEN: Final = 0.2  # the same for BUSY seconds after a claim
@@ -164,38 +164,36 @@ class PostgresPresence(Presence):
         heart, watcher = self._heart, self._watcher
         if heart is None or not heart.may_take_over(clock.elapsed()):
             return [], {}
-        silent, dead, doubtful = watcher.dead(), list[T](), dict[T, float]()
+        silent, late, dead, doubtful = watcher.dead(), watcher.late(), list[T](), dict[T, float]()
         for holder, lock in holders:
-            still = watcher.beats.get(lock)
             if lock == heart.lock:
                 continue
-            if still is None or lock in silent:
+            if lock not in watcher.beats or lock in silent:
                 dead.append(holder)
-            elif still.seconds > self.rhythm.beat + self.rhythm.delay:
-                doubtful[holder] = still.seconds
+            elif lock in late:
+                doubtful[holder] = late[lock]
         return dead, doubtful
 
-    def look(self, pause: float = BETWEEN_LOOKS) -> None:
-        """Looks for the others, unless it did less than a pause ago: several servers of a process share what they see.
+    def look(self, *, at_once: bool = False) -> None:
+        """Looks for the others, unless it did just before, or *at_once*.
 
         Raises:
             HistoryError: The database has another history than at the start.
         """
         before, sent = self._watcher, clock.elapsed()
-        if before.looked is not None and sent - before.looked[0] < pause:
+        if before.looked is not None and sent - before.looked[0] < BETWEEN_LOOKS and not at_once:
             return
         rows = self._queue.use(
             lambda connection: connection.native(LOOK.format(schema=self._name), ()).fetchall(), is_repeated=True
         )
-        history_id, snapshot, now = rows[0][:3] if rows else (None, "", 0)
-        self._schema.check_same(history_id)
-        ahead = self._schema.ahead
+        self._schema.check_same(rows[0][0] if rows else None)
+        (_, snapshot, now, *_), ahead = rows[0], self._schema.ahead
         self._schema.note_clock(now)
         beats = {lock: beat for *_, lock, beat in rows if lock is not None}
         self._watcher = before.look(beats, sent, clock.elapsed())
         has_jumped = ahead is None or self._schema.ahead is None or abs(self._schema.ahead - ahead) > JUMP
-        is_quiet = self._watcher.follows(before, self._snapshot, snapshot) and not self._watcher.doubtful(self._own)
-        self.news += has_jumped or not is_quiet
+        is_unchanged = self._watcher.follows(before, self._snapshot, snapshot)
+        self.news += has_jumped or not is_unchanged or not self._own.issuperset(self._watcher.late())
         self._snapshot = snapshot
 
     def is_dead(self, connection: Connection, lock: int) -> bool:
@@ -372,7 +370,7 @@ class PostgresWatch(Watch):
             return False
         before, self._news = self._news, None
         with contextlib.suppress(PostgresFailed):  # what is asked next says why, and is tried again
-            self._presence.look(0.0 if at_once else OFTEN / 2)
+            self._presence.look(at_once=at_once)
             self._news = self._presence.news
         pause = SELDOM if now >= self._busy_until else OFTEN
         self._look_at = now + pause * random.uniform(1 - JITTER, 1 + JITTER)
