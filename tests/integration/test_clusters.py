@@ -28,6 +28,7 @@ from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorDask, HistorySQLite, StorageDefault, StorageFile
 from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyPack
 from dotflow.providers.executors.ray import connection as ray_connection
+from tests.clouds.tcp_proxy import TcpProxy
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
@@ -614,7 +615,8 @@ class TestPacks:
         for done in (100, 500, 900):
             wait_for(lambda done=done: completed_items(run) > done, "items", 40)
             with contextlib.suppress(psutil.NoSuchProcess):
-                newest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+                written = [path for path in tmp_path.iterdir() if path.stat().st_size]
+                newest = max(written, key=lambda path: path.stat().st_mtime_ns)
                 parent_of(int(newest.read_text().split()[-1])).kill()
                 kills += 1
         assert run.wait(60)
@@ -723,8 +725,87 @@ def clients_of(cluster: DaskProcesses) -> set[str]:
 
 
 class TestLostSchedulers:
+    def test_runs_go_on_with_one_that_is_back(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """As after the loss of all workers: what has come back is not made again, what has begun counts, and steps that
+        ran have ended at once. Of two runs that share a connection, the one without a retry fails."""
+        pid, effects = tmp_path / "pid", tmp_path / "effects"
+        effects.mkdir()
+
+        @action(retry=5, retry_delay=0)
+        def step(number: int) -> int:
+            descriptor = os.open(effects / f"{number}", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+            os.write(descriptor, b"x")
+            os.close(descriptor)
+            time.sleep(0.01)
+            return number
+
+        @action
+        def slow() -> None:
+            pid.with_suffix(".tmp").write_text(str(os.getpid()))
+            pid.with_suffix(".tmp").rename(pid)
+            time.sleep(60)
+
+        log, executor = LogList(), ExecutorDask(own_dask.address)
+        without_retry, workflow = make_workflow(executor=executor), make_workflow(executor=executor, log=log)
+        without_retry.task.add(slow)
+        workflow.task.add(step, each=list(range(600)))
+        failing = without_retry.launch(lambda: None)
+        wait_for(pid.exists, "the slow step", 60)
+        run = workflow.launch(lambda: None, mode="parallel")
+        wait_for(lambda: completed_items(run) > 100, "items", 60)
+        completed = {item.item for item in run.tasks[0].items if item.status is COMPLETED}
+        own_dask.scheduler.kill()
+        wait_for(lambda: not psutil.pid_exists(int(pid.read_text())), "the end of the slow step", 15)
+        own_dask.restart_scheduler()
+        assert run.wait(100)
+        assert failing.wait(60)
+
+        counted = {item.item: item.attempt for item in run.tasks[0].items}
+        made = {int(path.name): len(path.read_text()) for path in effects.iterdir()}
+        assert run.value("step") == list(range(600))
+        assert {number: made[number] for number in completed} == dict.fromkeys(completed, 1)
+        assert all(made[number] <= counted[number] for number in counted), "an effect that is no attempt"
+        assert sum(counted.values()) - 600 <= 4, "one for each thread of the workers"
+        errors = [error for item in run.tasks[0].items for error in item.errors]
+        assert {error.exception for error in errors} <= {"WorkerDied"}
+        assert [error.exception for error in failing.tasks[0].errors] == ["WorkerDied"]
+        assert "lost the worker of step" in failing.tasks[0].errors[0].message
+        said = [line for line in log.told if "scheduler" in line and "waited" not in line]
+        assert [line.rpartition("scheduler at ")[2].partition(" ")[2] for line in said] == [
+            "is lost. The run waits up to 30 s for it to come back.",
+            "is back.",
+        ]
+
+    def test_runs_go_on_after_an_outage_of_the_network(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """The scheduler ends what ran, so each step that had begun counts, and is repeated by its policy."""
+        tries = tmp_path / "tries"
+
+        @action(retry=2, retry_delay=0)
+        def step() -> str:
+            with tries.open("a") as file:
+                file.write("x")
+            time.sleep(60 if tries.read_text() == "x" else 0)
+            return "survived"
+
+        with TcpProxy(int(own_dask.address.rpartition(":")[2])) as proxy:
+            workflow = make_workflow(executor=ExecutorDask(f"tcp://127.0.0.1:{proxy.port}"))
+            workflow.task.add([action(lambda: "before"), step])
+            run = workflow.start(mode="background")
+            wait_for(tries.exists, "the step", 60)
+            time.sleep(REPORTED)
+            proxy.cut()
+            assert run.wait(60)
+
+        assert workflow.result_storage() == ["before", "survived"]
+        assert [error.exception for error in run.tasks[1].errors] == ["WorkerDied"]
+        assert tries.read_text() == "xx"
+
     @pytest.mark.exhaustive
-    def test_dasks_scheduler_ends_the_run_and_keeps_the_checkpoints(
+    def test_one_that_stays_away_ends_the_run_and_keeps_the_checkpoints(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
         """The error says what is gone and what to do; a later run takes up what was finished."""
@@ -742,7 +823,7 @@ class TestLostSchedulers:
             workflow.task.add([action(lambda: "first"), slow])
             return workflow
 
-        workflow = make(ExecutorDask(own_dask.address))
+        workflow = make(ExecutorDask(own_dask.address, timeout=3))
         run = workflow.start(mode="background")
         wait_for(begun.exists, "the second step")
         own_dask.scheduler.kill()

@@ -16,7 +16,9 @@ def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: p
     from dotflow.providers.executors.dask import remote as dask_remote  # imports Dask
 
     tasks = {} if state is None else {"key": SimpleNamespace(state=state, annotations=None)}
-    worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
+    worker = SimpleNamespace(
+        state=SimpleNamespace(tasks=tasks), address="tcp://here", status=SimpleNamespace(name="running")
+    )
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
     assert PackReply.unpack(dask_remote.run_remote_pack("run", "key", "name", PACKED, {})).kind == STOPPED

@@ -4,7 +4,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from dotflow.providers.executors.dask.connection import Link
 from dotflow.providers.executors.dask.dask_session import subscribe, unsubscribe
+
+
+class Comm:
+    """A connection."""
 
 
 class Client:
@@ -18,6 +23,7 @@ class Client:
 
     def __init__(self, on_unsubscribe: Callable[[], object] = lambda: None) -> None:
         self.on_unsubscribe = on_unsubscribe
+        self.scheduler_comm = Comm()
         self.handler: Callable[[Any], object] | None = None
 
     def subscribe_topic(self, topic: str, handler: Callable[[Any], object]) -> None:
@@ -33,13 +39,14 @@ class Client:
 def test_each_run_hears_its_own() -> None:
     """One subscription serves them all, and ends with the last of them."""
     client, first, second = Client(), list[Any](), list[Any]()
-    subscribe(client, "first", first.append)
-    subscribe(client, "second", second.append)
+    link = Link(client)
+    subscribe(link, "first", first.append)
+    subscribe(link, "second", second.append)
     assert client.handler is not None
     client.handler((0.0, {"run": "second"}))
-    unsubscribe(client, "first")
+    unsubscribe(link, "first")
     assert client.handler is not None
-    unsubscribe(client, "second")
+    unsubscribe(link, "second")
 
     assert (first, second) == ([], [{"run": "second"}])
     assert client.handler is None
@@ -53,9 +60,10 @@ def test_one_that_begins_while_the_last_one_ends() -> None:
         other.join(0.1)  # it is held up by whoever ends, or is done at once
 
     client = Client(begins)
-    other = threading.Thread(target=subscribe, args=(client, "second", lambda event: None))
-    subscribe(client, "first", lambda event: None)
-    unsubscribe(client, "first")
+    link = Link(client)
+    other = threading.Thread(target=subscribe, args=(link, "second", lambda event: None))
+    subscribe(link, "first", lambda event: None)
+    unsubscribe(link, "first")
     other.join()
 
     assert client.handler is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dotflow.providers.executors.cluster.journal import Journal, delete_journals, take_journal
+from dotflow.providers.executors.cluster.journal import Journal, delete_journals, take_journal, take_journals
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -98,6 +98,14 @@ class TestJournal:
         """A worker that was only out of reach must not begin what others begin."""
         journal = Journal("run-2")
         take_journal("run-2")
+
+        assert not journal.begin(0)
+        journal.close()
+
+    def test_a_pack_of_which_it_was_taken_before_does_not_begin(self, folder: Path) -> None:
+        """A worker that was only out of reach may have it in its queue."""
+        assert take_journals(["run-2"]) == {}
+        journal = Journal("run-2")
 
         assert not journal.begin(0)
         journal.close()

@@ -377,9 +377,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
         return failures.not_started(call, f"{reply.detail} (on {worker})")
 
     def lost(self, call: Call, place: str) -> Outcome:
-        """Returns the outcome of a call whose worker the cluster has lost."""
+        """Returns the outcome of a call whose worker the cluster has lost; *place* is "" if it is not known which."""
         self.lanes.pop(call.lane, None)
-        return failures.died(call, None, place)
+        return failures.died(call, None, place or f"a worker of {self.cluster}")
 
     def mark_begun(self, sent: SentPack) -> None:
         """Records that a pack has begun."""

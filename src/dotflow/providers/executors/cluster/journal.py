@@ -10,7 +10,7 @@ import math
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,11 @@ from dotflow.providers.executors.cluster.protocol import PackReply, Reply
 
 MAX_KEPT: Final = 1 << 17  # bytes of an outcome
 MAX_AGE: Final = 86_400.0  # seconds since the last attempt of a pack has begun or ended
+TAKEN: Final = ".taken"  # the end of the name of an empty file: the journal was taken
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
 
 
 def _path_of(name: str) -> Path:
@@ -37,10 +42,13 @@ class Journal:
         self.name = name
         self._descriptor: int | None = None
         with contextlib.suppress(OSError):  # a full disk keeps no journal, and hinders no step
-            self._descriptor = os.open(_path_of(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            self._descriptor = _create(_path_of(name))
+        self._is_late = _path_of(name + TAKEN).exists()
 
     def begin(self, place: int) -> bool:
         """Notes that a call begins. Returns False if it must not, since the journal was taken: this worker is lost."""
+        if self._is_late:
+            return False
         if self._descriptor is None:
             return True
         self._write((place, None))
@@ -85,11 +93,23 @@ def _delete(pattern: Path, before: float = math.inf) -> None:
                 path.unlink()
 
 
+def take_journals(names: Sequence[str]) -> dict[str, list[Any]]:
+    """Takes the journals of packs; returns the packed replies of those that are here, by name."""
+    return {name: packed for name in names if (packed := take_journal(name)) is not None}
+
+
 def take_journal(name: str) -> list[Any] | None:
     """Takes the journal of a pack whose worker is lost; returns its packed reply, or None if there is none here.
 
-    It is deleted before it is read. So a worker that was only out of reach begins no call that is not in it.
+    It is deleted before it is read, and the pack can't begin here later. So a worker that was only out of reach begins
+    no call that is not in it.
     """
+    try:
+        os.close(_create(_path_of(name + TAKEN)))
+    except FileExistsError:
+        return None
+    except OSError:  # a full disk
+        pass
     try:
         descriptor = os.open(_path_of(name), os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

@@ -17,6 +17,29 @@ _making: Final = threading.Lock()  # held while a connection is made, so that ru
 _lock: Final = threading.Lock()
 
 
+class Link:
+    """A client's connection to its scheduler, until that is lost.
+
+    A client that has connected again has none of the tasks, data and subscriptions of before: that is another link.
+
+    Args:
+        client: The client.
+
+    Attributes:
+        client: The client.
+        comm: What Dask has of the connection; None if there is none.
+    """
+
+    def __init__(self, client: "Client") -> None:
+        self.client = client
+        self.comm = client.scheduler_comm
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was never lost."""
+        return self.client.status == "running" and self.client.scheduler_comm is self.comm
+
+
 class _Connection:
     """A client and the number of runs that use it."""
 
@@ -24,12 +47,12 @@ class _Connection:
         self.client = client
         self.options = options
         self.users = 1
-        self._comm = client.scheduler_comm
+        self._link = Link(client)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it was never lost: a client that has connected again has lost its futures and subscriptions."""
-        return self.client.status == "running" and self.client.scheduler_comm is self._comm
+        """Whether further runs may use it."""
+        return self._link.is_whole
 
 
 _kept: Final[dict[str, _Connection]] = {}  # by address: those that further runs may use

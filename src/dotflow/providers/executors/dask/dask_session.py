@@ -9,7 +9,7 @@ import contextlib
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from concurrent import futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -34,10 +34,11 @@ from dotflow.providers.executors.cluster.cluster_session import (
     SentPack,
     describe_error,
 )
-from dotflow.providers.executors.cluster.journal import take_journal
+from dotflow.providers.executors.cluster.journal import take_journals
 from dotflow.providers.executors.cluster.protocol import MIN_KEPT_SIZE, PackReply
 from dotflow.providers.executors.dask import connection as dask_connection
 from dotflow.providers.executors.dask import remote as dask_remote
+from dotflow.providers.executors.dask.connection import Link
 from dotflow.worker.deadline import GRACE
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a pack is sent as data: Dask expects small tasks
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
 JOURNAL_TIMEOUT: Final = 5.0  # seconds to wait for another worker on the machine of a lost one
+RETURN_TIMEOUT: Final = 30.0  # seconds, as Dask waits for a scheduler; after its return, for workers on each machine
+RETURN_POLL: Final = 0.1  # seconds between two looks whether it is
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 EXTRA_PACKS: Final = 1  # packs beyond the free threads, so that Dask sees that some wait
 EXTRA_PACKS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
@@ -59,8 +62,8 @@ REFRESH_INTERVAL: Final = 1.0  # seconds between two refreshes, while calls wait
 INSTALL_HINT: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
 
 
-def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
-    """Checks that the cluster can run the steps, and logs the versions that differ.
+def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> str:
+    """Checks that the cluster can run the steps, logs the versions that differ, and returns the id of the scheduler.
 
     Args:
         client: The client.
@@ -102,6 +105,7 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
         of_scheduler = {**of_scheduler, "dotflow": here["dotflow"]}
     for sentence in protocol.differences(here, {"the scheduler": of_scheduler, **places}):
         say(sentence)
+    return str(scheduler)
 
 
 @atexit.register
@@ -121,27 +125,31 @@ _lock: Final = threading.Lock()
 _versions: Final[dict[str, Mapping[str, protocol.Versions]]] = {}
 #: The ends of runs that no run waits for any more.
 _ending: Final[set[futures.Future[Any]]] = set()
-#: By client, which subscribes once for all of its runs: by run, what takes the events that workers log.
-_listeners: "Final[WeakKeyDictionary[Client, dict[str, Listener]]]" = WeakKeyDictionary()
+#: By connection, which has one subscription for all of its runs: by run, what takes the events that workers log.
+_listeners: "Final[WeakKeyDictionary[Any, dict[str, Listener]]]" = WeakKeyDictionary()
 
 
-def subscribe(client: "Client", run: str, listener: Listener) -> None:
+def subscribe(link: Link, run: str, listener: Listener) -> None:
     """Calls *listener* with each event of a run, in a thread of Dask's."""
     with _lock:
-        listeners = _listeners.setdefault(client, {})
+        listeners = _listeners.setdefault(link.comm, {})
         is_first = not listeners
         listeners[run] = listener
         if is_first:
-            client.subscribe_topic(dask_remote.TOPIC, lambda event: _dispatch(listeners, event))
+            link.client.subscribe_topic(dask_remote.TOPIC, lambda event: _dispatch(listeners, event))
 
 
-def unsubscribe(client: "Client", run: str) -> None:
+def unsubscribe(link: Link, run: str) -> None:
     """Ends the subscription of a run, if there is one."""
     with _lock:
-        listeners = _listeners.get(client, {})
+        listeners = {} if link.comm is None else _listeners.get(link.comm, {})
         was_last = listeners.pop(run, None) is not None and not listeners
-        if was_last and client.status == "running":  # under the lock: another run may be about to subscribe
-            client.unsubscribe_topic(dask_remote.TOPIC)
+        if was_last and link.is_whole:  # under the lock: another run may be about to subscribe
+            link.client.unsubscribe_topic(dask_remote.TOPIC)
+
+
+def _machine_of(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
@@ -167,37 +175,64 @@ class _Task(NamedTuple):
     size: int
 
 
+class _LostPack(NamedTuple):
+    """A pack that has not come back, and will not.
+
+    Attributes:
+        sent: The pack.
+        address: The worker that is lost with it; "" if that is not known.
+        has_begun: Whether it has begun there, or may have.
+    """
+
+    sent: SentPack
+    address: str
+    has_begun: bool
+
+
 class DaskSession(ClusterSession):
     """The tasks that one run has with Dask.
 
     Futures end in a thread of Dask's, and results are fetched, many at once, in the client's event loop.
+
+    When the scheduler is lost, the client tries to connect again, and the session waits until it has, or gives up. Then
+    it is with the tasks as after the loss of all workers.
     """
 
     def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
         super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report)
+        self._link = Link(client)
         self._client = client
         self._is_ours = is_ours
+        self._scheduler_id = ""
+        self._lost_until: float | None = None  # when a lost scheduler should be back, in ticks; None while it is there
         self._make: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
         self._pending: dict[str, _Task] = {}  # by key
         self._scattered_size = 0  # of all that are pending
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
+        self._lost_packs: dict[str, _LostPack] = {}  # by name: those of which it is asked what has begun
         self._workers: dict[str, str] = {}  # by key: the worker that began its pack; set by a thread of Dask's
         self._has_begun = False  # whether a worker has begun a pack
         self._shared: dict[int, Future[Any]] = {}  # by number: shared arguments on the workers
         self._ended: set[str] = set()  # keys of tasks whose results are not fetched yet
-        self._running_workers: list[Mapping[str, Any]] = []  # with their threads and resources
+        self._known_workers: Mapping[str, Mapping[str, Any]] = {}  # by address: with their threads and resources
         self._refresh_at = 0.0  # when they are requested again
         try:
-            self._refresh()
-            check_cluster(client, self.cluster, self.report_once)
-            subscribe(client, self.run, self._on_event)
+            self._join()
         except BaseException:  # there is no runner yet that would close it
             self.close()
             raise
 
+    def _join(self) -> None:
+        """Prepares the cluster for the run. Raises ClusterError."""
+        if not self._link.is_whole:
+            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
+        self._refresh()
+        self._scheduler_id = check_cluster(self._client, self.cluster, self.report_once)
+        subscribe(self._link, self.run, self._on_event)
+
     def has_free_worker(self, pool: Hashable) -> bool:
         """On a shared cluster, a call may still wait for its worker."""
-        return self._scattered_size < MAX_SCATTERED and self.room_left(pool) > 0
+        return self._link.is_whole and self._scattered_size < MAX_SCATTERED and self.room_left(pool) > 0
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
@@ -207,7 +242,7 @@ class DaskSession(ClusterSession):
         """Returns how many packs that need these resources the cluster can run at once."""
         of_each = (
             [worker["nthreads"], *(worker["resources"].get(name, 0) // want for name, want in resources.items())]
-            for worker in self._running_workers
+            for worker in self._running_workers()
         )
         return int(sum(map(min, of_each)))
 
@@ -219,15 +254,58 @@ class DaskSession(ClusterSession):
         return EXTRA_PACKS_ADAPTIVE * max(1, self._capacity({}))
 
     def prepare(self) -> float:
-        if not any(self.ready.values()):
+        if not self._link.is_whole:
+            self._await_scheduler()
+            return RETURN_POLL
+        if not any(self.ready.values()) and all(sent.begun_at is not None for sent in self.packs.values()):
             return math.inf
         if clock.ticks() >= self._refresh_at:
             self._refresh()
         return max(0.0, self._refresh_at - clock.ticks())
 
     def describe(self) -> str:
-        threads = self._client.nthreads()
-        return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
+        threads = [worker["nthreads"] for worker in self._running_workers()]
+        return f"{len(threads)} worker(s) with {sum(threads)} thread(s)"
+
+    def _await_scheduler(self) -> None:
+        """Takes up the tasks again if the client has connected again. Raises ClusterError if it has given up."""
+        client = self._client
+        if self._lost_until is None:
+            seconds = getattr(client, "_timeout", RETURN_TIMEOUT)  # Dask has no public attribute for it
+            self._lost_until = clock.ticks() + seconds
+            self.report(f"{self.cluster} is lost. The run waits up to {seconds:g} s for it to come back.")
+        # Dask ends its own waiting by itself, unless it fails in an unexpected way.
+        if client.status == "closed" or clock.ticks() > self._lost_until + REPLY_TIMEOUT:
+            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
+        if client.status == "running":
+            self._rejoin()
+
+    def _rejoin(self) -> None:
+        """Takes up the tasks with a scheduler that is back. It and its workers know none of them."""
+        before, machines = self._scheduler_id, set(map(_machine_of, self._known_workers))
+        link = self._link = Link(self._client)
+        try:
+            self._join()
+        except ClusterError:
+            if link.is_whole:
+                raise
+            self._lost_until = None  # it is lost again
+            return
+        self._lost_until = None
+        self.report(f"{self.cluster} is back.")
+        # The same scheduler has had the workers forget what has ended, and a second loss may have lost journals.
+        is_known = before != self._scheduler_id
+        packs = [lost._replace(has_begun=True) for lost in self._lost_packs.values()]
+        for key, task in self._pending.items():
+            address = self._workers.get(key, "")
+            packs.append(_LostPack(task.sent, address, has_begun=bool(address) or not is_known))
+            self.packs.pop(task.sent.name, None)
+        with contextlib.suppress(OSError):  # those that were sent at that moment may have arrived
+            self._client.cancel([task.future for task in self._pending.values()], force=True)
+        for forgotten in (self._pending, self._workers, self._ended, self._shared, self.lanes):
+            forgotten.clear()
+        self._scattered_size = 0
+        self._ask_journals(packs, machines or {""}, RETURN_TIMEOUT)
 
     def _refresh(self) -> None:
         """Requests the workers from the scheduler, in Dask's event loop."""
@@ -235,11 +313,14 @@ class DaskSession(ClusterSession):
         asyncio.run_coroutine_threadsafe(self._request_workers(), self._client.loop.asyncio_loop)
 
     async def _request_workers(self) -> None:
-        identity = await self._client.scheduler.identity()  # if it is lost, the run's futures fail
+        identity = await self._client.scheduler.identity()
         self.events.put(partial(self._set_workers, identity["workers"]))
 
     def _set_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        self._running_workers = [worker for worker in workers.values() if worker["status"] == "running"]
+        self._known_workers = workers
+
+    def _running_workers(self) -> list[Mapping[str, Any]]:
+        return [worker for worker in self._known_workers.values() if worker["status"] == "running"]
 
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """The results of all tasks that have ended are fetched together."""
@@ -256,7 +337,7 @@ class DaskSession(ClusterSession):
         pending, self._pending = self._pending, {}
         client, timeout = self._client, REPLY_TIMEOUT  # cancelling thousands of tasks takes seconds
         try:
-            unsubscribe(client, self.run)
+            unsubscribe(self._link, self.run)
             if client.status == "running":
                 if pending:
                     client.cancel([task.future for task in pending.values()], force=True)
@@ -293,7 +374,13 @@ class DaskSession(ClusterSession):
         try:
             task = self._pending[key] = self._submit_task(key, pack, sent)
         except Exception as error:  # Dask raises many types when its scheduler is lost
-            raise self._connection_lost(error) from error
+            if self._link.is_whole:
+                reason = f"can't continue: {describe_error(error)}"
+                raise ClusterError(self.cluster, reason, RESUME_HINT) from error
+            del self.packs[pack.name]
+            for call in sent.calls.values():
+                self.answer(call, NotBegun())
+            return
         self._scattered_size += task.size
         task.future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
@@ -323,17 +410,17 @@ class DaskSession(ClusterSession):
 
     async def _take(self, sent: SentPack, worker: str) -> None:
         """Takes what has ended of a pack. If that does not arrive, the reply of the task has it, too."""
-        for packed in await self._run_there(dask_remote.take_part, self.run, sent.name, workers=[worker]):
+        found = await self._run_there(dask_remote.take_part, self.run, sent.name, workers=[worker])
+        for packed in filter(None, found.values()):
             self.events.put(partial(self.receive, sent, PackReply.unpack(packed)))
 
-    async def _run_there(self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]) -> list[Any]:
-        """Returns what a function returns on workers, but None."""
+    async def _run_there(self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]) -> dict[str, Any]:
+        """Returns what a function returns on workers, by address."""
         asked = self._client.run(function, *arguments, workers=workers, on_error="ignore", asynchronous=True)
         try:
-            found = await asyncio.wait_for(asked, REPLY_TIMEOUT)
+            return dict(await asyncio.wait_for(asked, REPLY_TIMEOUT))
         except Exception:  # of many types, where a worker or the scheduler has just been lost
-            return []
-        return [value for value in found.values() if value is not None]
+            return {}
 
     def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
         """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
@@ -344,7 +431,7 @@ class DaskSession(ClusterSession):
         try:
             return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
         except (OSError, TimeoutError, KeyError):  # the worker has just been lost
-            if self._client.status != "running":
+            if not self._link.is_whole:
                 raise
             return None
 
@@ -360,11 +447,6 @@ class DaskSession(ClusterSession):
             keep_shared(self._shared, shared.number, future)
         return future
 
-    def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
-        if error is None or self._client.status != "running":
-            return ClusterError(self.cluster, "is lost", RESUME_HINT)
-        return ClusterError(self.cluster, f"can't continue: {describe_error(error)}", RESUME_HINT)
-
     async def _gather(self, finished: "dict[str, Future[Any]]") -> None:
         found: dict[str, Any] = {}
         try:
@@ -375,6 +457,8 @@ class DaskSession(ClusterSession):
 
     def _handle_end(self, key: str, packed: Sequence[Any] | None) -> None:
         """Handles the end of a task, with or without a reply."""
+        if packed is None and not self._link.is_whole:  # all that is pending is taken up when the scheduler is back
+            return
         task = self._pending.pop(key, None)
         if task is None:
             return
@@ -388,53 +472,68 @@ class DaskSession(ClusterSession):
         elif not reply.kind:
             self.receive(sent, reply)
         elif address:  # the worker that began it is lost, and another one refuses it
-            self._ask_journal(sent, address, is_begun=True)
+            self._ask_journals([_LostPack(sent, address, has_begun=True)])
         else:  # no worker began it
             self._resend(sent, is_lost=False)
 
     def _handle_lost(self, sent: SentPack, future: "Future[Any]", address: str) -> None:
-        if self._client.status != "running":
-            raise self._connection_lost()
         error = future.exception() if future.status == "error" else None
         if error is None or isinstance(error, KilledWorker):
             worker = address or getattr(getattr(error, "last_worker", None), "address", "")
-            self._ask_journal(sent, worker, is_begun=bool(address))
+            self._ask_journals([_LostPack(sent, worker, has_begun=bool(address))])
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
             raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", INSTALL_HINT)
         else:
             for call in sent.calls.values():
                 self.answer(call, Died(Failure.of(error)))
 
-    def _ask_journal(self, sent: SentPack, address: str, *, is_begun: bool) -> None:
-        """Asks the machine of a lost worker which calls of its pack have begun, and what came of them."""
-        asyncio.run_coroutine_threadsafe(self._take_journal(sent, address, is_begun), self._client.loop.asyncio_loop)
+    def _ask_journals(
+        self, packs: Sequence[_LostPack], machines: Set[str] = frozenset(), timeout: float = JOURNAL_TIMEOUT
+    ) -> None:
+        """Asks which calls of lost packs have begun, and what came of them.
 
-    async def _take_journal(self, sent: SentPack, address: str, is_begun: bool) -> None:
-        machine, until = address.rpartition(":")[0], clock.ticks() + JOURNAL_TIMEOUT
-        found: list[Any] = []
+        Args:
+            packs: The packs.
+            machines: The machines that may have the packs whose worker is not known; none if these have not begun.
+            timeout: Seconds to wait for workers on these machines, and on those of the workers that are known.
+        """
+        self._lost_packs |= {lost.sent.name: lost for lost in packs}
+        taking = self._take_journals(self._link, packs, machines, timeout)
+        asyncio.run_coroutine_threadsafe(taking, self._client.loop.asyncio_loop)
+
+    async def _take_journals(self, link: Link, packs: Sequence[_LostPack], machines: Set[str], timeout: float) -> None:
+        machines = machines | {_machine_of(lost.address) for lost in packs if lost.address}
+        until, there = clock.ticks() + timeout, list[str]()
+        found: dict[str, dict[str, list[Any]]] = {}
         try:
-            while machine and clock.ticks() < until:
+            while machines and link.is_whole:
                 identity = await self._client.scheduler.identity()
-                there = [worker for worker in identity["workers"] if worker.rpartition(":")[0] == machine]
-                there = [worker for worker in there if worker != address]
-                if there:
-                    found = await self._run_there(take_journal, sent.name, workers=there)
+                there = [address for address in identity["workers"] if _machine_of(address) in machines]
+                if machines == set(map(_machine_of, there)) or clock.ticks() >= until:
                     break
                 await asyncio.sleep(0.1)  # a nanny starts another one
-        finally:  # if the scheduler is lost, the run's other futures fail, or the next call does
-            self.events.put(partial(self._handle_journal, sent, address, is_begun, found))
+            names = [lost.sent.name for lost in packs]
+            found = await self._run_there(take_journals, names, workers=there) if there else {}
+        finally:  # if the scheduler is lost, they are asked again when it is back
+            missing = machines - set(map(_machine_of, found))
+            known = {name: packed for taken in found.values() for name, packed in taken.items()}
+            self.events.put(partial(self._handle_journals, link, packs, known, missing))
 
-    def _handle_journal(self, sent: SentPack, address: str, is_begun: bool, found: Sequence[Any]) -> None:
-        """Ends the calls that have begun, by the journal; without one, each may have begun."""
-        if self._client.status != "running":
-            raise self._connection_lost()
-        if found:
-            self.receive(sent, PackReply.unpack(found[0])._replace(worker=address))
-        elif is_begun:
-            for call in sent.calls.values():
-                self.answer(call, self.lost(call, address))
+    def _handle_journals(
+        self, link: Link, packs: Sequence[_LostPack], found: Mapping[str, Sequence[Any]], missing: Set[str]
+    ) -> None:
+        """Ends the calls of lost packs that have begun, by the journals; without one, each may have begun."""
+        if not self._link.is_whole or link is not self._link:
             return
-        self._resend(sent, is_lost=not is_begun)
+        for lost in packs:
+            del self._lost_packs[lost.sent.name]
+            if lost.sent.name in found:
+                self.receive(lost.sent, PackReply.unpack(found[lost.sent.name])._replace(worker=lost.address))
+            elif lost.has_begun or (missing and not lost.address):
+                for call in lost.sent.calls.values():
+                    self.answer(call, self.lost(call, lost.address))
+                continue
+            self._resend(lost.sent, is_lost=not lost.has_begun)
 
     def answer(self, call: Call, outcome: Outcome | NotBegun) -> None:
         super().answer(call, outcome)

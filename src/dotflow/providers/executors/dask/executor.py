@@ -32,8 +32,10 @@ class ExecutorDask(Executor):
         ImportError: Dask's distributed is not installed.
         InvalidArgument: The argument is no address, or a client that can't be used here.
 
-    `open` raises ClusterError if the scheduler can't be reached. A lost scheduler ends the run with a ClusterError;
-    finished tasks keep their checkpoints. A lost worker fails its attempts with WorkerDied.
+    `open` raises ClusterError if the scheduler can't be reached. A lost worker fails its attempts with WorkerDied. If a
+    lost scheduler is back within the client's `timeout` (30 s, Dask's setting `distributed.comm.timeouts.connect`),
+    that is like the loss of all workers. If it stays away, the run ends with a ClusterError, and finished tasks keep
+    their checkpoints.
     """
 
     shares_memory = False

@@ -19,6 +19,7 @@ TOPIC: Final = "dotflow"  # of the events that workers log when a pack begins
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
 REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
 ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
+CLOSED: Final = ("closing", "closed", "failed")  # statuses of a worker
 IDLE_TIMEOUT: Final = 60.0  # seconds after which an idle process is ended
 
 _lock: Final = threading.Lock()
@@ -87,7 +88,7 @@ def make_once_plugin() -> SchedulerPlugin:
 
 
 class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
-    """Ends the attempts of a run that was cancelled, or whose process is gone."""
+    """Ends the attempts of a run that was cancelled, or whose process is gone, and all when the worker closes."""
 
     name = "dotflow-released"
     idempotent = True
@@ -101,6 +102,15 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
                     wakeup.set()
             if forget is not None:
                 forget()
+
+    def teardown(self, worker: Worker) -> None:
+        """Ends what runs on a worker that retires, or has lost its scheduler.
+
+        Dask would wait 30 s for it, and somewhere else it may be repeated already.
+        """
+        with _lock:
+            for key in _wakeups.keys() & worker.state.tasks.keys():
+                _wakeups[key].set()
 
 
 def run_remote_pack(
@@ -146,7 +156,7 @@ def take_part(run: str, name: str) -> list[Any] | None:
 def _refusal(key: str, worker: Worker) -> str:
     """Returns why a task must not run here, as in PackReply; "" if it may."""
     task = worker.state.tasks.get(key)
-    if task is None or task.state in ENDED_STATES:
+    if task is None or task.state in ENDED_STATES or worker.status.name in CLOSED:
         return STOPPED
     return REPEATED if (task.annotations or {}).get(REPEATED_ANNOTATION) else ""
 
