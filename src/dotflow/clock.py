@@ -10,7 +10,7 @@ is in real time: a worker's deadline, the grace of a notification, a busy file. 
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -20,7 +20,8 @@ T = TypeVar("T")
 now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 _system_now: Final = now
-_system_time: Final = partial(time.time)  # as `now`, a partial: libraries that freeze time replace bare functions
+#: Seconds since 1970, always in real time.
+real_time: Final = partial(time.time)  # as `now`, a partial: libraries that freeze time replace bare functions
 
 #: Nanoseconds since 1970, always in real time; to compare with the times of files.
 real_time_ns: Final = partial(time.time_ns)
@@ -81,7 +82,13 @@ _NO_PARTICIPANT: Final = contextlib.nullcontext()
 
 def moment() -> Moment:
     """Returns the moment that `now` returns, to be kept."""
-    return _system_time() if now is _system_now else now()
+    return real_time() if now is _system_now else now()
+
+
+def moment_at(tick: float) -> Moment:
+    """Returns the moment at a time of `monotonic`, to be kept."""
+    seconds, current = tick - monotonic(), moment()
+    return current + seconds if isinstance(current, float) else current + timedelta(seconds=seconds)
 
 
 def as_datetime(moment: Moment) -> datetime:

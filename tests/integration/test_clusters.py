@@ -19,8 +19,10 @@ import pytest
 
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
+from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.core.call import Call
+from dotflow.core.events import AttemptRuns, Event
 from dotflow.core.outcome import Died
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
@@ -523,6 +525,67 @@ class TestPacks:
         assert sizes[0] == 1
         assert len(sizes) < 300, "half as many tasks as items"
         assert sum(sizes) >= 606
+
+    def test_each_begins_and_ends_when_it_does(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """In the history and in its record; it follows the call before it in the pack."""
+
+        @action
+        def step(number: int) -> tuple[int, float, float]:
+            began = time.time()
+            time.sleep(0.003)
+            return os.getpid(), began, time.time()
+
+        history = HistorySQLite(tmp_path / "runs.db")
+        workflow = make_workflow(executor=executor, history=history)
+        workflow.task.add(step, each=list(range(100)))
+        run = workflow.start(mode="parallel")
+
+        attempts = history.load(run.run_id).steps[0].items
+        calls = sorted((*value, number) for number, value in enumerate(run.value("step")))
+        assert len(calls) == len(attempts) == 100
+        for (process, _, previous_ended, _), (other, began, ended, number) in itertools.pairwise(calls):
+            (attempt,), item = attempts[number], run.tasks[0].items[number]
+            assert attempt.began is not None
+            assert attempt.duration is not None
+            assert attempt.began == item.started_at
+            assert attempt.duration == pytest.approx(item.duration, abs=1e-5)
+            seen = attempt.began.timestamp()
+            assert seen < began < ended < seen + attempt.duration
+            assert process != other or previous_ended < seen, "else the process has begun within the attempt"
+
+    def test_a_slow_item_is_seen_to_begin_while_it_runs(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """Also one that was not the first in its pack."""
+        began: dict[int | None, float] = {}
+
+        class Follower(History):
+            def record(self, run_id: str, event: Event) -> None:
+                if isinstance(event, AttemptRuns):
+                    began[event.item] = event.at.timestamp()
+
+        @action
+        def step(number: int) -> float:
+            at = time.time()
+            if number == 150:
+                until = time.monotonic() + 60
+                while not (tmp_path / "go").exists():
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+            return at
+
+        workflow = make_workflow(executor=executor, history=Follower())
+        workflow.task.add(step, each=list(range(300)))
+        run = workflow.launch(lambda: None, mode="parallel")
+        try:
+            wait_for(lambda: 150 in began, "the beginning of the slow item", 40)
+        finally:
+            (tmp_path / "go").touch()
+        assert run.wait(40)
+
+        assert began[150] < run.value("step")[150] < began[150] + 2
 
     def test_a_slow_item_holds_no_other_one_back(
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path

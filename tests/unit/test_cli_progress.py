@@ -14,6 +14,7 @@ from dotflow.cli.live.progress import Progress, TaskRow
 from dotflow.cli.live.view import _run_bar, render, window
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptRuns,
     AttemptStarted,
     AttemptWaits,
     Event,
@@ -205,6 +206,17 @@ class TestView:
         record(progress, begins(0, 2), AttemptWaits(0, 2, 1, "", NOW, 2.0))
         record(progress, TaskCompleted(0, Context(1), 3.0))
         assert "waits" not in "".join(view(progress, 76, 20))
+
+    def test_a_task_that_waited_for_its_worker_counts_from_its_run(self) -> None:
+        """An item that does is counted once."""
+        progress = progress_of("a", "b")
+        record(progress, begins(0), AttemptRuns(0, 1, NOW, 2.0))
+        record(progress, MapOpened(1, 1, NOW, 0.0), AttemptStarted(1, 1, Context(), NOW, 0.0, 0))
+        record(progress, AttemptRuns(1, 1, NOW, 2.0, 0))
+
+        assert progress.rows[0].seconds(5.0) == 3.0
+        assert progress.rows[1].items is not None
+        assert progress.rows[1].items.counts.total() == 1
 
     def test_of_a_wide_graph_the_running_tasks_are_shown(self) -> None:
         """Wherever they are, and a slow one at the beginning hides none of them."""

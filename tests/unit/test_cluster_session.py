@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dotflow import Context, action
+from dotflow import Context, action, clock
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, NotBegun, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Died, NotBegun, Outcome, Raised, Returned, Running, Timed, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import LAST_VALUE
@@ -20,6 +20,7 @@ from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
     LATE,
+    LOST,
     MIN_KEPT_SIZE,
     MISSING,
     NOT_STARTED,
@@ -261,6 +262,59 @@ class TestPacks:
 
         ended = [(given.number, outcome) for given, outcome in session.wait(0)]
         assert ended == [(0, Returned(1)), *((number, NotBegun()) for number in range(2, 8)), (1, Returned(2))]
+
+
+class TestTimes:
+    """Each call of a pack begins and ends when it did on its worker."""
+
+    @pytest.fixture
+    def sent(self, session: ExecutorSession, monkeypatch: pytest.MonkeyPatch) -> SentPack:
+        """Four calls, sent at 1000 s since 1970; it is 1010 now, and 50 in ticks."""
+        monkeypatch.setattr(clock, "real_time", lambda: 1000.0)
+        session._shares[0] = 0.01
+        session.make_room(session.pool_of(step), 0, 4)
+        for number in range(4):
+            session.submit(call(task_id=number))
+        session.wait(0)
+        monkeypatch.setattr(clock, "real_time", lambda: 1010.0)
+        monkeypatch.setattr(clock, "ticks", lambda: 50.0)
+        return sent_pack(session)
+
+    @pytest.mark.parametrize(
+        ("ahead", "first"),
+        [
+            (0.0, 43.0),
+            pytest.param(0.5, 43.5, id="as far as the clocks agree"),
+            pytest.param(3600.0, 44.0, id="the reply was made before it arrived"),
+            pytest.param(-3600.0, 40.0, id="the first call began after the pack was sent"),
+        ],
+    )
+    def test_they_are_those_of_the_worker(
+        self, session: ExecutorSession, sent: SentPack, ahead: float, first: float
+    ) -> None:
+        """Within the time from the sending to the arrival, whatever its clock says."""
+        began = 1003.0 + ahead
+        replies = {
+            place: answered(Returned(place))._replace(began=began + 2 * place, seconds=1.0) for place in range(2)
+        }
+        session.receive(sent, PackReply(replies, [], (2, began + 4), 1009.0 + ahead))
+        last = answered(Returned(2))._replace(began=began + 4, seconds=1.0)
+        session.receive(sent, PackReply({**replies, 2: last}, [], None, 1009.0 + ahead))
+
+        assert [arrived for _, arrived in session.wait(0)] == [
+            Timed(Returned(0), first, first + 1),
+            Timed(Returned(1), first + 2, first + 3),
+            Running(first + 4),
+            Timed(Returned(2), None, first + 5),
+        ]
+
+    def test_a_lost_call_ends_when_its_loss_is_known(self, session: ExecutorSession, sent: SentPack) -> None:
+        """It began when the journal says."""
+        session.receive(sent, PackReply({0: Reply(LOST, began=1001.0)}, made=1009.0))
+
+        ((_, arrived),) = session.wait(0)
+        assert isinstance(arrived, Timed)
+        assert (type(arrived.outcome), arrived.began, arrived.ended) == (Died, 41.0, 50.0)
 
 
 class TestPatience:

@@ -37,13 +37,13 @@ def test_a_pack_is_bytes_that_need_no_dotflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(ANSWERED, "holder", [(4, b"out"), (5, b"err")], parts=PARTS), Reply(DIED, detail=-9)]
+    "reply", [Reply(ANSWERED, "holder", [(4, b"out"), (5, b"err")], parts=PARTS, began=4.0), Reply(DIED, detail=-9)]
 )
 def test_so_does_a_reply(reply: Reply) -> None:
-    """With what was printed, in order, and the calls that have not begun."""
-    unpacked = PackReply.unpack(PackReply({2: reply}, [3, 4], "there").pack())
+    """With what was printed, in order, the calls that have not begun, and the one that runs."""
+    unpacked = PackReply.unpack(PackReply({2: reply}, [3, 4], (1, 5.0), 6.0, "there").pack())
 
-    assert (list(unpacked.left), unpacked.worker, unpacked.kind) == ([3, 4], "there", "")
+    assert unpacked._replace(replies={}) == ({}, [3, 4], (1, 5.0), 6.0, "there", "")
     found = unpacked.replies[2]
     assert list(map(bytes, found.parts)) == list(map(bytes, reply.parts))
     assert found._replace(parts=()) == reply._replace(parts=())

@@ -10,6 +10,7 @@ from dotflow import Context, DotFlow, Task, action
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
+    AttemptRuns,
     AttemptStarted,
     TaskCompleted,
     TaskEvent,
@@ -186,6 +187,15 @@ def test_the_first_attempt_starts_the_clock() -> None:
     assert task.finished_at == START + timedelta(seconds=7)
     assert task.duration == 7
     assert task.attempt == 2
+
+
+def test_an_attempt_that_waited_for_its_worker_counts_from_its_run() -> None:
+    """Of the first attempt, since later ones lie within the task's time."""
+    task = record_after(started(1, seconds=0), AttemptRuns(0, 1, *at(3)), completed(7))
+    again = record_after(started(), AttemptFailed(0, 1, failure("a"), 0.0), started(2), AttemptRuns(0, 2, *at(3)))
+
+    assert (task.started_at, task.duration) == (START + timedelta(seconds=3), 4)
+    assert (again.started_at, again.status) == (START, TypeStatus.IN_PROGRESS)
 
 
 def test_the_duration_is_measured_on_the_monotonic_clock() -> None:

@@ -14,6 +14,7 @@ from dotflow import Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
+    AttemptRuns,
     AttemptStarted,
     Event,
     MapEnded,
@@ -61,6 +62,9 @@ class Driver:
     def begin(self, task_id: int = 0, attempt: int = 1, item: int | None = None, fallback: str | None = None) -> None:
         at = self.time.now(), self.time.monotonic()
         self.tell(AttemptStarted(task_id, attempt, Context(), *at, item, fallback))
+
+    def runs(self, task_id: int = 0, attempt: int = 1, item: int | None = None) -> None:
+        self.tell(AttemptRuns(task_id, attempt, self.time.now(), self.time.monotonic(), item))
 
     def complete(self, task_id: int = 0, item: int | None = None) -> None:
         self.tell(TaskCompleted(task_id, Context("value", task_id=task_id), self.time.monotonic(), item))
@@ -215,6 +219,22 @@ class TestSpans:
         assert (facts(second)["dotflow.attempt"], facts(second)["dotflow.retry.count"]) == (2, 1)
         assert [(link.context.trace_id, link.context.span_id) for link in second.links] == [place(first)]
         assert telemetry.run().status.status_code is StatusCode.UNSET
+
+    def test_an_attempt_that_waited_for_its_worker(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Its span has the moment from which it ran."""
+        driver.start("extract")
+        driver.begin()
+        driver.time.move(2)
+        driver.runs()
+        driver.time.move(1)
+        driver.complete()
+        driver.end()
+
+        attempt = telemetry.attempt()
+        (event,) = attempt.events
+        assert event.name == "dotflow.attempt.runs"
+        start, end = attempt.start_time or 0, attempt.end_time or 0
+        assert (event.timestamp - start, end - event.timestamp) == (2 * SECOND, SECOND)
 
     def test_a_repeated_action_of_a_class(self, telemetry: Telemetry, driver: Driver) -> None:
         """It is an event of its attempt, which may still succeed."""

@@ -5,12 +5,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
-from dotflow.core.outcome import NotBegun, Outcome
+from dotflow.core.outcome import NotBegun, Outcome, Running, Timed
 from dotflow.core.task import Task
 
 Report = Callable[[str], None]
 CompletedCall = tuple[Call, Outcome]
-EndedCall = tuple[Call, Outcome | NotBegun]
+ArrivedCall = tuple[Call, Outcome | Timed | Running | NotBegun]
 
 
 class ExecutorSession(ABC):
@@ -60,10 +60,11 @@ class ExecutorSession(ABC):
         """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""
 
     @abstractmethod
-    def wait(self, timeout: float | None) -> Sequence[EndedCall]:
+    def wait(self, timeout: float | None) -> Sequence[ArrivedCall]:
         """Waits for outcomes and returns them; at least one, unless it was woken or *timeout* seconds have passed.
 
-        NotBegun gives a call back that waits behind others for too long: it is submitted again.
+        NotBegun gives a call back that waits behind others for too long: it is submitted again. Where calls wait behind
+        others, Running brings the beginning of one that goes on for long, and Timed an outcome with its own times.
         """
 
     @abstractmethod

@@ -40,6 +40,19 @@ class AttemptStarted(NamedTuple):
     call: Call | None = None
 
 
+class AttemptRuns(NamedTuple):
+    """The attempt runs since this moment: after its AttemptStarted it waited for its worker, in a pack on a cluster.
+
+    Of an attempt that was short, it comes together with its end.
+    """
+
+    task_id: int
+    attempt: int
+    at: datetime
+    tick: float
+    item: int | None = None
+
+
 class AttemptRepeated(NamedTuple):
     """One of the actions of a class failed and is tried again, within the same attempt."""
 
@@ -65,7 +78,10 @@ class AttemptWaits(NamedTuple):
 
 
 class AttemptFailed(NamedTuple):
-    """An attempt failed, and there will be another one in `retry_in` seconds."""
+    """An attempt failed, and there will be another one in `retry_in` seconds.
+
+    `tick` is the time of its end on the monotonic clock; None for the time of the event.
+    """
 
     task_id: int
     attempt: int
@@ -73,6 +89,7 @@ class AttemptFailed(NamedTuple):
     retry_in: float
     item: int | None = None
     usage: Usage | None = None
+    tick: float | None = None
 
 
 class TaskCompleted(NamedTuple):
@@ -290,6 +307,7 @@ class RunEnded(NamedTuple):
 
 TaskEvent = (
     AttemptStarted
+    | AttemptRuns
     | AttemptRepeated
     | AttemptWaits
     | AttemptFailed

@@ -83,6 +83,26 @@ class NotBegun(NamedTuple):
     """The attempt has not begun: the session gives its call back, to be submitted again when there is room."""
 
 
+class Running(NamedTuple):
+    """The attempt, which was submitted before it could begin, runs since this time of the monotonic clock."""
+
+    began: float
+
+
+class Timed(NamedTuple):
+    """An outcome that arrives later than its attempt has ended.
+
+    Attributes:
+        outcome: The outcome.
+        began: The time of the beginning, on the monotonic clock; None if a Running has brought it, or unknown.
+        ended: The time of the end.
+    """
+
+    outcome: "Outcome"
+    began: float | None
+    ended: float
+
+
 class Interrupted(NamedTuple):
     """A KeyboardInterrupt, which stops the run.
 

@@ -11,6 +11,7 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
+    AttemptRuns,
     AttemptStarted,
     AttemptWaits,
     MapEnded,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     AttemptStarted: TypeStatus.IN_PROGRESS,
+    AttemptRuns: TypeStatus.IN_PROGRESS,
     AttemptRepeated: TypeStatus.RETRY,
     AttemptWaits: TypeStatus.IN_PROGRESS,
     AttemptFailed: TypeStatus.RETRY,
@@ -342,6 +344,8 @@ class Task:
                 self.reason = ""  # of a pause or a wait before
                 if isinstance(event, TaskFailed):
                     self._end(event.at, event.tick)
+            case AttemptRuns():
+                self._begin_later(event.at, event.tick)
             case AttemptWaits():
                 self.reason = waiting(event.asked, event.note)
             case TaskSkipped() | TaskPaused():

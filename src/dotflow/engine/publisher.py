@@ -17,6 +17,7 @@ from dotflow.core.call import Call, Carrier, Watch, plain_carrier
 from dotflow.core.capture import Capture
 from dotflow.core.context import Context
 from dotflow.core.events import (
+    AttemptRuns,
     AttemptStarted,
     Detail,
     Event,
@@ -180,9 +181,20 @@ class Publisher:
         if self._run_log is not None:
             self._run_log.follow_attempt(task, tick, AttemptStarted)
 
-    def complete(self, task: Task, context: Context, usage: Usage | None) -> None:
-        """Publishes that a task or an item completed. Raises what `save` raises, before anything else."""
-        tick = clock.monotonic()
+    def run(self, task: Task, tick: float) -> None:
+        """Publishes since when an attempt runs that began later than it was submitted."""
+        at = clock.moment_at(tick)
+        task._begin_later(at, tick)
+        if self._listeners:
+            fields = (task.task_id, task.attempt, clock.as_datetime(at), tick, task.item)
+            self._follow(new(AttemptRuns, fields), self._listeners)
+
+    def complete(self, task: Task, context: Context, usage: Usage | None, ended: float | None = None) -> None:
+        """Publishes that a task or an item completed. Raises what `save` raises, before anything else.
+
+        *ended* is the time of its end on the monotonic clock; None for now.
+        """
+        tick = clock.monotonic() if ended is None else ended
         self._save(task, context)
         task._complete(context, tick)
         if self._listeners:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.executor import EndedCall, ExecutorSession
+from dotflow.abc.executor import ArrivedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, TimedOut, Usage
+from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, Running, Timed, TimedOut, Usage
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
 from dotflow.engine.node_inputs import Ended, StopNew
@@ -76,7 +76,7 @@ class Runner:
         self._arrivals: deque[Ready] = deque()  # newly ready
         self._waiting = ReadyTasks()  # for room
         self._in_flight: dict[int, tuple[Ready, Call]] = {}  # by number, those that wait for an outcome
-        self._completed: deque[EndedCall] = deque()  # that `wait` has returned and that are not handled yet
+        self._completed: deque[ArrivedCall] = deque()  # that `wait` has returned and that are not handled yet
         self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
         self._timers: list[tuple[float, int, Ready]] = []
         self._polls: dict[int, Poll] = {}  # by number, the attempts that wait, or may have to
@@ -155,7 +155,8 @@ class Runner:
 
     def _keep_returned(self) -> None:
         """Saves what steps had returned when the run was stopped, though their files were still being read."""
-        for call, outcome in (*self._completed, *self.session.last_outcomes()):
+        for call, arrived in (*self._completed, *self.session.last_outcomes()):
+            outcome = arrived.outcome if isinstance(arrived, Timed) else arrived
             returned = outcome.returned if isinstance(outcome, Interrupted) else outcome
             if isinstance(returned, Returned) and call.number in self._in_flight:
                 self._go_on(*self._in_flight.pop(call.number), returned)
@@ -300,8 +301,15 @@ class Runner:
             return False
         return True
 
-    def _go_on(self, ready: Ready, call: Call, outcome: Any) -> None:  # Any: as in _carry_out
-        """Ends a task after an attempt, or makes it ready for its next one."""
+    def _go_on(self, ready: Ready, call: Call, outcome: Any, ended: float | None = None) -> None:
+        """Ends a task after an attempt, or makes it ready for its next one.
+
+        Args:
+            ready: The task, as it was ready for the attempt.
+            call: The call of the attempt.
+            outcome: Its outcome.
+            ended: The time of its end on the monotonic clock; None for now.
+        """
         task = ready.task
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
@@ -316,15 +324,16 @@ class Runner:
             value, repeated, usage, files = outcome
             if repeated:
                 self._publish_repeated(task, repeated)
-            context = Context._of(value, task.task_id, task.workflow_id, clock.moment(), call.step.identity)
+            moment = clock.moment() if ended is None else clock.moment_at(ended)
+            context = Context._of(value, task.task_id, task.workflow_id, moment, call.step.identity)
             if files is not None:
                 context._origin = Origin(None, files=files)
             try:
-                self._publisher.complete(task, context, usage)
+                self._publisher.complete(task, context, usage, ended)
             except NOT_SAVED as error:
                 if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
                     self._stop_new(at_once=True)
-                self._fail(task, Failure.of(error), usage)
+                self._fail(task, Failure.of(error), usage, ended)
             else:
                 self._carry_out(self._graph.end(task, context))
             return
@@ -336,10 +345,10 @@ class Runner:
             self._publish_repeated(task, outcome.repeated)
         following = next_attempt(ready, call, outcome)
         if following is None:
-            self._fail(task, outcome.failure, outcome.usage)
+            self._fail(task, outcome.failure, outcome.usage, ended)
             return
         delay, again = following
-        fields = (task.task_id, task.attempt, outcome.failure, delay, task.item, outcome.usage)
+        fields = (task.task_id, task.attempt, outcome.failure, delay, task.item, outcome.usage, ended)
         self._publish(new(AttemptFailed, fields))
         if delay:
             heapq.heappush(self._timers, (clock.monotonic() + delay, next(self._tie_breaker), again))
@@ -381,9 +390,11 @@ class Runner:
         for failure in repeated:
             self._publish(AttemptRepeated(task.task_id, task.attempt, failure, task.item))
 
-    def _fail(self, task: Task, failure: Failure, usage: Usage | None) -> None:
+    def _fail(self, task: Task, failure: Failure, usage: Usage | None, ended: float | None = None) -> None:
         """Ends a task whose last attempt has failed, or whose value can't be saved."""
-        self._publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item, usage))
+        tick = clock.monotonic() if ended is None else ended
+        at = clock.as_datetime(clock.moment_at(tick))
+        self._publish(TaskFailed(task.task_id, task.attempt, failure, at, tick, task.item, usage))
         self._carry_out(self._graph.end(task, None))
 
     def _wait(self) -> None:
@@ -392,8 +403,15 @@ class Runner:
         # Outcomes that arrive together with an interrupt are recorded before it ends the run.
         self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
         while self._completed:
+            outcome: Any  # as in _carry_out
             call, outcome = self._completed[0]
-            if outcome.__class__ is NotBegun:
+            kind = outcome.__class__
+            if kind is Timed:
+                self._run(call, outcome.began)
+                self._go_on(*self._in_flight.pop(call.number), outcome.outcome, outcome.ended)
+            elif kind is Running:
+                self._run(call, outcome.began)
+            elif kind is NotBegun:
                 self._take_back(*self._in_flight.pop(call.number))
             else:
                 self._go_on(*self._in_flight.pop(call.number), outcome)
@@ -405,6 +423,12 @@ class Runner:
         if self._graph.asked and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
             self._ask_at = ticks + ASK_INTERVAL
             self._carry_out(self._graph.answered())
+
+    def _run(self, call: Call, began: float | None) -> None:
+        """Publishes since when an attempt runs that began later than it was submitted."""
+        poll = self._polls.get(call.number)
+        if began is not None and not (poll and poll.asked):
+            self._publisher.run(self._in_flight[call.number][0].task, began)
 
     def _until_due(self) -> float | None:
         """Returns the seconds until the next timer or the deadline, or until the history has to be asked again.
@@ -479,7 +503,8 @@ class Runner:
         ready = [*self._waiting.by_pool(), *((pool_of(ready.step), ready) for ready in self._arrivals)]
         places = {self._limit_of(pool): self.session.room_left(pool) for pool, _ in ready}
         taken = [pool for pool, task in ready if task.call is not None]
-        taken += [pool_of(call.step) for call, _ in self._completed]  # the failed one, and those that ended after it
+        ended = [call for call, outcome in self._completed if not isinstance(outcome, Running)]
+        taken += [pool_of(call.step) for call in ended]  # the failed one, and those that ended after it
         for limit in map(self._limit_of, taken):
             if limit in places:
                 places[limit] -= 1

@@ -39,6 +39,8 @@ class Items:
 
     def apply(self, event: events.Event) -> None:
         """Counts an event of an item."""
+        if isinstance(event, events.AttemptRuns):
+            return
         self.counts[STATUS_AFTER[type(event)]] += 1
         self.restored += isinstance(event, events.TaskRestored)
 
@@ -95,6 +97,8 @@ class TaskRow:
             case events.AttemptStarted():
                 self.attempt = event.attempt
                 self.started = event.tick if self.started is None else self.started
+            case events.AttemptRuns() if event.attempt == 1:
+                self.started = event.tick
             case events.AttemptWaits():
                 self.reason = one_line(waiting(event.asked, event.note))
             case events.AttemptFailed():

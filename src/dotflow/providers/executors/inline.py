@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
-from dotflow.abc.executor import CompletedCall, EndedCall, Executor, ExecutorSession, Report
+from dotflow.abc.executor import ArrivedCall, CompletedCall, Executor, ExecutorSession, Report
 from dotflow.capture.capturing_session import CapturingSession, capture_here
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -103,7 +103,7 @@ class InlineSession(ExecutorSession, CapturingSession):
                 session.capture_output(self._capture)
         return self._others[isolated]
 
-    def wait(self, timeout: float | None) -> Sequence[EndedCall]:
+    def wait(self, timeout: float | None) -> Sequence[ArrivedCall]:
         if self._busy is None:
             self._wakeup.wait(timeout)
             return ()

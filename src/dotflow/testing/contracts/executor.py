@@ -12,7 +12,18 @@ from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
 from dotflow.core.links import Links
-from dotflow.core.outcome import Died, Interrupted, NotBegun, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import (
+    Died,
+    Interrupted,
+    NotBegun,
+    NotReady,
+    Outcome,
+    Raised,
+    Returned,
+    Running,
+    Timed,
+    TimedOut,
+)
 from dotflow.core.secret import Secret
 from dotflow.errors import NotYet
 from dotflow.graph.linked_task import LinkedTask
@@ -124,8 +135,8 @@ def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Ou
             assert call.number not in outcomes, f"the session returned the outcome of call {call.number} twice. {HINT}"
             if isinstance(ended, NotBegun):
                 left.append(call)
-            else:
-                outcomes[call.number] = ended
+            elif not isinstance(ended, Running):
+                outcomes[call.number] = ended.outcome if isinstance(ended, Timed) else ended
     return outcomes
 
 

@@ -182,6 +182,22 @@ class HistoryContract:
         (attempt,) = driver.end().steps[0].attempts
         assert (attempt.state, attempt.asked, attempt.glimpse) == ("Completed", 2, "5")
 
+    def test_an_attempt_that_waited_for_its_worker(self, driver: Driver) -> None:
+        """It begins when it runs, while it runs and afterwards, and its duration counts from then."""
+        driver.begin(0)
+        began = driver.now
+        driver.send(events.AttemptRuns(0, 1, began, driver.seconds))
+        driver.history.settle(driver.run_id, True)
+
+        run = driver.load(lambda run: run.steps[0].attempts and run.steps[0].attempts[0].began == began)
+        assert (run.steps[0].attempts[0].state, run.steps[0].attempts[0].began) == ("Running", began)
+        driver.complete(0)
+        driver.begin(1)
+        driver.send(events.AttemptFailed(1, 1, AWAY, 60.0, tick=driver.seconds - 0.5))
+        done, failed = (step.attempts[0] for step in driver.end("Failed").steps)
+        assert (done.state, done.began, done.duration) == ("Completed", began, 1.0)
+        assert (failed.state, failed.duration) == ("Retry", 0.5), "`tick` is the end of a failed attempt"
+
     def test_tasks_that_fail_between_attempts(self, driver: Driver) -> None:
         """A run that was stopped during a delay, and a map over what is no list."""
         driver.begin(0)

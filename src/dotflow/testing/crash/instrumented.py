@@ -21,6 +21,7 @@ from dotflow.worker import atomic_path
 BOUNDARIES: Final[Mapping[type, str]] = {
     events.RunStarted: "the start of the run",
     events.AttemptStarted: "the start of attempt {event.attempt} of {task}",
+    events.AttemptRuns: "the run of attempt {event.attempt} of {task}",
     events.AttemptRepeated: "a failure inside of attempt {event.attempt} of {task}",
     events.AttemptWaits: "the first wait of attempt {event.attempt} of {task}",
     events.AttemptFailed: "the failure of attempt {event.attempt} of {task}",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.executor import EndedCall, ExecutorSession, Report
+from dotflow.abc.executor import ArrivedCall, ExecutorSession, Report
 from dotflow.capture.capturing_session import CapturingSession
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
@@ -22,7 +22,7 @@ from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
-from dotflow.core.outcome import NotBegun, Outcome, Raised, Returned, Usage
+from dotflow.core.outcome import Interrupted, NotBegun, Outcome, Raised, Returned, Running, Timed, Usage
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
@@ -119,7 +119,9 @@ class SentPack:
         pool: The pool of workers that it needs.
         calls: The calls without an outcome, by their places in the pack.
         count: How many calls were sent.
+        sent_at: When it was sent, in seconds since 1970.
         begun_at: When it has begun, in ticks; None before that.
+        seen: The places of the calls that the run knows to run.
         is_taken: Whether the run has taken what had ended of it.
     """
 
@@ -128,7 +130,9 @@ class SentPack:
         self.pool = pack.pool
         self.calls = {place: ready.call for place, ready in enumerate(pack.calls)}
         self.count = len(pack.calls)
+        self.sent_at = clock.real_time()
         self.begun_at: float | None = None
+        self.seen: set[int] = set()
         self.is_taken = False
 
     def until_take(self) -> float:
@@ -136,6 +140,33 @@ class SentPack:
         if self.begun_at is None or self.is_taken or self.count == 1:
             return math.inf
         return max(0.0, self.begun_at + TAKE_DELAY - clock.ticks())
+
+
+class WorkerTimes:
+    """The times of a worker in those of this machine.
+
+    They are right on one machine, and elsewhere as far as the clocks agree. Where they don't, the calls of the pack did
+    not begin before it was sent, and its reply was not made later than it arrived.
+    """
+
+    def __init__(self, sent: SentPack, reply: PackReply) -> None:
+        began = [of_call.began for of_call in reply.replies.values() if of_call.began]
+        began += [] if reply.running is None else [reply.running[1]]
+        now, self._tick = clock.real_time(), clock.ticks()
+        shift = min(max(0.0, sent.sent_at - min(began, default=now)), now - reply.made if reply.made else math.inf)
+        self._offset = self._tick - now + shift
+
+    def tick(self, moment: float) -> float:
+        """Returns a moment of the worker, in seconds since 1970, in ticks."""
+        return min(moment + self._offset, self._tick)
+
+    def timed(self, outcome: Outcome | NotBegun, reply: Reply, *, is_seen: bool) -> Outcome | Timed | NotBegun:
+        """Returns an outcome with its times; as it is, if the attempt did not begin, or time is virtual."""
+        if not reply.began or isinstance(outcome, NotBegun | Interrupted) or clock.source is not None:
+            return outcome
+        began = self.tick(reply.began)
+        ended = self._tick if reply.kind == protocol.LOST else min(began + reply.seconds, self._tick)
+        return Timed(outcome, None if is_seen else began, ended)
 
 
 class ClusterSession(ExecutorSession, CapturingSession):
@@ -162,7 +193,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
         self.events: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self.answers: list[EndedCall] = []
+        self.answers: list[ArrivedCall] = []
         self.packs: dict[str, SentPack] = {}  # by name: those that take room on the cluster
         self._open: dict[Hashable, ReadyPack] = {}  # by pool: those that take further calls
         self._waiting: dict[Hashable, int] = {}  # by pool: calls that were ready when `make_room` was called last
@@ -244,7 +275,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
             if event is not None:
                 event()
 
-    def wait(self, timeout: float | None) -> Sequence[EndedCall]:
+    def wait(self, timeout: float | None) -> Sequence[ArrivedCall]:
         for pool in tuple(self._open):
             self._send(pool)
         end = math.inf if timeout is None else clock.ticks() + timeout
@@ -287,7 +318,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 due = min(due, seconds)
         return due
 
-    def answer(self, call: Call, outcome: Outcome | NotBegun) -> None:
+    def answer(self, call: Call, outcome: Outcome | Timed | NotBegun) -> None:
         """Ends a call; `wait` returns its outcome."""
         self._idle_since = clock.ticks()
         self.answers.append((call, outcome))
@@ -321,12 +352,17 @@ class ClusterSession(ExecutorSession, CapturingSession):
         return ReadyCall(call, PackedCall(placement, parts), pickled, shared, share)
 
     def receive(self, sent: SentPack, reply: PackReply) -> None:
-        """Ends the calls of which there are replies, and gives back those that have not begun."""
+        """Ends the calls of which there are replies, gives back those that have not begun, and notes which one runs."""
+        times = WorkerTimes(sent, reply)
         for place, of_call in reply.replies.items():
             call = sent.calls.pop(place, None)
             if call is not None:
                 self._measure(call, of_call)
-                self.answer(call, self.outcome(call, of_call, reply.worker))
+                outcome = self.outcome(call, of_call, reply.worker)
+                self.answer(call, times.timed(outcome, of_call, is_seen=place in sent.seen))
+        if reply.running is not None:
+            place, began = reply.running
+            self.note_running(sent, place, times.tick(began))
         for place in reply.left:
             call = sent.calls.pop(place, None)
             if call is not None:
@@ -380,6 +416,12 @@ class ClusterSession(ExecutorSession, CapturingSession):
         """Returns the outcome of a call whose worker the cluster has lost; *place* is "" if it is not known which."""
         self.lanes.pop(call.lane, None)
         return failures.died(call, None, place or f"a worker of {self.cluster}")
+
+    def note_running(self, sent: SentPack, place: int, began: float) -> None:
+        """Lets the run know which call of a pack runs since when, in ticks."""
+        if place in sent.calls and place not in sent.seen and clock.source is None:
+            sent.seen.add(place)
+            self.answers.append((sent.calls[place], Running(began)))
 
     def mark_begun(self, sent: SentPack) -> None:
         """Records that a pack has begun."""

@@ -51,7 +51,7 @@ class Journal:
             return False
         if self._descriptor is None:
             return True
-        self._write((place, None))
+        self._write((place, clock.real_time()))
         return os.fstat(self._descriptor).st_nlink > 0
 
     def end(self, place: int, reply: Reply) -> None:
@@ -59,7 +59,7 @@ class Journal:
         if self._descriptor is not None and protocol.size_of(reply.parts) <= MAX_KEPT:
             self._write((place, reply.plain()))
 
-    def _write(self, record: tuple[int, Any]) -> None:
+    def _write(self, record: tuple[int, float | tuple[Any, ...]]) -> None:
         assert self._descriptor is not None
         with contextlib.suppress(OSError):
             os.write(self._descriptor, pickle.dumps(record, protocol=5))
@@ -118,11 +118,14 @@ def take_journal(name: str) -> list[Any] | None:
         if os.fstat(descriptor).st_uid != os.getuid():
             return None
         delete_journal(name)
-        replies = {place: Reply(protocol.LOST) if reply is None else Reply(*reply) for place, reply in _records(file)}
-    return [bytes(part) for part in PackReply(replies).pack()]
+        replies = {
+            place: Reply(protocol.LOST, began=record) if isinstance(record, float) else Reply(*record)
+            for place, record in _records(file)
+        }
+    return [bytes(part) for part in PackReply(replies, made=clock.real_time()).pack()]
 
 
-def _records(file: Any) -> Iterator[tuple[int, Any]]:
+def _records(file: Any) -> Iterator[tuple[int, float | tuple[Any, ...]]]:
     """Yields the records that are whole."""
     with contextlib.suppress(EOFError, pickle.UnpicklingError):
         while True:

@@ -86,6 +86,7 @@ class Reply(NamedTuple):
         last_lines: The last lines that it has written to stderr.
         parts: The pickled outcome and its buffers.
         seconds: How long the attempt took on the worker.
+        began: When it began, in seconds since 1970 by the worker's clock; 0 if it did not.
     """
 
     kind: str
@@ -96,10 +97,11 @@ class Reply(NamedTuple):
     last_lines: str = ""
     parts: Sequence[Any] = ()
     seconds: float = 0.0
+    began: float = 0.0
 
     def plain(self) -> tuple[Any, ...]:
         """Returns it as plain data, with large parts that travel beside a pickle."""
-        return (*self[:6], list(map(_beside, self.parts)), self.seconds)
+        return (*self[:6], list(map(_beside, self.parts)), *self[7:])
 
 
 class PackReply(NamedTuple):
@@ -108,19 +110,23 @@ class PackReply(NamedTuple):
     Attributes:
         replies: The replies, by the calls' places in the pack.
         left: The places of the calls that do not begin there.
+        running: The place of the call that runs, and when it began, as `Reply.began`; None if none does.
+        made: When this was made, in seconds since 1970 by the worker's clock.
         worker: The name of the cluster's worker.
         kind: STOPPED or REPEATED, where the worker refuses the pack; "" otherwise.
     """
 
     replies: Mapping[int, Reply]
     left: Sequence[int] = ()
+    running: tuple[int, float] | None = None
+    made: float = 0.0
     worker: str = ""
     kind: str = ""
 
     def pack(self) -> list[Any]:
         """Returns the list of bytes-like objects to send."""
         replies = {place: reply.plain() for place, reply in self.replies.items()}
-        return dump_beside((replies, list(self.left), self.worker, self.kind))
+        return dump_beside((replies, list(self.left), *self[2:]))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:

@@ -37,9 +37,13 @@ class RunningPack:
 
     Args:
         count: How many calls it has.
+
+    Attributes:
+        began: When the last call began, as `Reply.began`.
     """
 
     def __init__(self, count: int) -> None:
+        self.began = 0.0
         self._lock = threading.Lock()
         self._count = count
         self._next = 0  # the place of the next call
@@ -54,6 +58,7 @@ class RunningPack:
             if self._is_over or (place and (clock.ticks() > self._until or self._size > MAX_PACK_SIZE)):
                 return False
             self._next = place + 1
+            self.began = clock.real_time()
             return True
 
     def end(self, place: int, reply: Reply) -> None:
@@ -66,7 +71,9 @@ class RunningPack:
         """Returns all that has ended, and gives back the calls that have not begun: they no longer do."""
         with self._lock:
             self._is_over = True
-            return PackReply(dict(self._replies), range(self._next, self._count))
+            last = self._next - 1
+            running = None if last < 0 or last in self._replies else (last, self.began)
+            return PackReply(dict(self._replies), range(self._next, self._count), running, clock.real_time())
 
 
 class StepProcess:
@@ -199,7 +206,7 @@ class WorkerHost:
                     break
                 began = clock.ticks()
                 process, reply = self._attempt(call, pack.steps, shared, stop, process, partial(journal.begin, place))
-                reply = reply._replace(seconds=clock.ticks() - began)
+                reply = reply._replace(seconds=clock.ticks() - began, began=running.began)
                 journal.end(place, reply)
                 running.end(place, reply)
                 if reply.kind == protocol.STOPPED:

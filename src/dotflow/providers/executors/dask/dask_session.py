@@ -21,7 +21,7 @@ from dotflow import clock
 from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, NotBegun, Outcome
+from dotflow.core.outcome import Died, NotBegun, Outcome, Timed
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.encoding import SharedArguments
@@ -363,11 +363,13 @@ class DaskSession(ClusterSession):
         """Notes which worker has begun a pack, before the events that depend on it are handled."""
         self._has_begun = True
         self._workers[event["key"]] = event["worker"]
-        self.events.put(partial(self._mark_begun, event["key"]))
+        self.events.put(partial(self._mark_begun, event["key"], event["at"]))
 
-    def _mark_begun(self, key: str) -> None:
+    def _mark_begun(self, key: str, began: float) -> None:
         if key in self._pending:
-            self.mark_begun(self._pending[key].sent)
+            sent = self._pending[key].sent
+            self.mark_begun(sent)
+            self.receive(sent, PackReply({}, running=(0, began)))
 
     def send(self, pack: ReadyPack, sent: SentPack) -> None:
         key = f"{dask_remote.PREFIX}{pack.calls[0].call.step.name.replace('-', '_')}-{pack.name}"
@@ -535,7 +537,7 @@ class DaskSession(ClusterSession):
                 continue
             self._resend(lost.sent, is_lost=not lost.has_begun)
 
-    def answer(self, call: Call, outcome: Outcome | NotBegun) -> None:
+    def answer(self, call: Call, outcome: Outcome | Timed | NotBegun) -> None:
         super().answer(call, outcome)
         if not isinstance(outcome, NotBegun):
             self._lost_workers.pop(call.number, None)

@@ -134,7 +134,7 @@ def run_remote_pack(
         kind = _refusal(key, worker)
         worker_host = None if kind else _worker_host_of(run, worker)
         if worker_host is not None:
-            worker.log_event(TOPIC, {"run": run, "key": key, "worker": worker.address})
+            worker.log_event(TOPIC, {"run": run, "key": key, "worker": worker.address, "at": clock.real_time()})
             reply = worker_host.make(packed, wakeup, shared)
             with _lock:
                 _forget[key] = partial(worker_host.forget, name)

@@ -8,6 +8,7 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptOutput,
     AttemptRepeated,
+    AttemptRuns,
     AttemptStarted,
     AttemptWaits,
     MapEnded,
@@ -60,7 +61,7 @@ from dotflow.providers.histories.sql.values import Values
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item
-OfAttempt = AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced
+OfAttempt = AttemptRuns | AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
@@ -157,6 +158,13 @@ class RunRows:
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
+    def _run(self, event: AttemptRuns) -> None:
+        if opened := self._opened(event):
+            row = opened.row
+            row[BEGAN] = micro(event.at)
+            self.attempts[id(row)] = row
+            self._open[row[TASK], row[ITEM]] = opened._replace(tick=event.tick)
+
     def _complete(self, event: TaskCompleted) -> None:
         task, context, tick, item, usage = event
         opened = self._open.pop((task, NO_ITEM if item is None else item), None)
@@ -206,7 +214,8 @@ class RunRows:
         row = opened.row
         row[STATE] = RETRY
         row[GLIMPSE] = None  # of a wait
-        row[TOOK] = int((clock.monotonic() - opened.tick) * MICRO)
+        ended = clock.monotonic() if event.tick is None else event.tick
+        row[TOOK] = int((ended - opened.tick) * MICRO)
         if event.usage is not None:
             self._measure(row, event.usage)
         self._add_error(row, event.failure, event.retry_in)
@@ -367,6 +376,7 @@ def widened(row: Row) -> Row:
 #: The methods that add the rows of an event.
 HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptStarted: RunRows._start,
+    AttemptRuns: RunRows._run,
     AttemptRepeated: RunRows._repeat,
     AttemptWaits: RunRows._wait,
     AttemptFailed: RunRows._retry,

@@ -227,6 +227,11 @@ class RunSpans:
         name = f"dotflow.{kind} {attributes[STEP]}"
         return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
 
+    def _run_attempt(self, event: events.AttemptRuns) -> None:
+        """Records when an attempt ran that had to wait for its worker: the start of its span was sent along by then."""
+        attempt = self._attempts[event.task_id, event.item]
+        attempt.span.add_event("dotflow.attempt.runs", timestamp=attempt.at(event.tick))
+
     def _repeat_action(self, event: events.AttemptRepeated) -> None:
         """Records a repeated action of a class. Its time is unknown, since it is reported at the attempt's end."""
         attempt = self._attempts[event.task_id, event.item]
@@ -243,7 +248,8 @@ class RunSpans:
         attempt = self._attempts[key]
         attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
         self._failed_attempts[key] = attempt.span.get_span_context()
-        self._end_attempt(key, TypeStatus.RETRY, clock.monotonic(), event.failure)
+        ended = clock.monotonic() if event.tick is None else event.tick
+        self._end_attempt(key, TypeStatus.RETRY, ended, event.failure)
         self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
     def _complete(self, event: events.TaskCompleted) -> None:
@@ -372,6 +378,7 @@ class RunSpans:
 
 _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     events.AttemptStarted: RunSpans._start_attempt,
+    events.AttemptRuns: RunSpans._run_attempt,
     events.AttemptRepeated: RunSpans._repeat_action,
     events.AttemptWaits: RunSpans._wait,
     events.AttemptFailed: RunSpans._fail_attempt,
