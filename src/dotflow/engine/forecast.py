@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
@@ -84,9 +84,11 @@ class PlanRows:
         self._void: dict[int, Void] = {}
         for task, reason in found.void:
             self._void.setdefault(task.task_id, reason)
-        for task_id, indices in found.not_needed_items.items():
-            for index in indices:
-                record_skipped(self._tasks[task_id].items[index], NOT_NEEDED)
+        for task_id, keys in found.not_needed_items.items():
+            items: Sequence[Any] = self._tasks[task_id].items
+            for item in items:
+                if item.key_suffix in keys:
+                    record_skipped(item, NOT_NEEDED)
         for task_id, why in found.not_needed.items():
             record_skipped(self._tasks[task_id], why)
         self._runs: dict[int, TypeDecision] = {}  # the tasks that run, or may: RUN or OPEN

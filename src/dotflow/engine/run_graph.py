@@ -325,7 +325,6 @@ class RunGraph:
             return [*stop_after(error), failed(first, error), *(skipped(owner, why) for owner in owners[1:])]
         limit = first.links.max_parallel if nest is None else nest.limit
         fan = Fan(self._unit(owners), owners, limit if self._plan.is_parallel else 1, previous)
-        fan.whole = restored.whole_scopes
         if nest is None:
             fan.direct = self.inputs.direct(first, fan.unit.inputs[first.task_id])
         decisions: list[Decision] = []
@@ -349,11 +348,11 @@ class RunGraph:
             if len(found) + len(not_needed) < len(owner.items):
                 left.append(owner)
             for item in owner.items if found or not_needed else ():
-                context = found.get(item.item)
+                context = found.get(item.key_suffix)
                 if context is not None:
                     restoring: TaskEvent = new(TaskRestored, (task_id, context, Context(), item.item, "checkpoint"))
                     decisions.append(new(Ended, (restoring, item, context)))
-                elif item.item in not_needed:
+                elif item.key_suffix in not_needed:
                     decisions.append(skipped(item, NOT_NEEDED))
         for owner in owners:
             following = self._in_step.get(owner.task_id, ()) if scope.outer is None else ()

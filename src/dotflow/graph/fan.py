@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dotflow.core.context import Context
@@ -84,7 +84,6 @@ class Fan:
             others.
         lanes: The lanes of nodes that have begun, and those that pending children continue, side by side.
         answered: What goes on of a child that waits for a place since its question has its answer.
-        whole: The indices of the scopes of whose own map all items are restored, by the id of its task.
         begun: The number of rounds that have begun.
         failure: Why the rounds have ended without what they were repeated for.
         is_open: Whether children may begin. What is restored is published first.
@@ -111,7 +110,6 @@ class Fan:
         "shared",
         "unit",
         "waiting",
-        "whole",
     )
 
     def __init__(self, unit: Unit, owners: Sequence[LinkedTask], limit: int, previous: Context) -> None:
@@ -130,7 +128,6 @@ class Fan:
         self.direct: str | None = None
         self.lanes: dict[ItemOrMap | Scope, int] = {}
         self.answered: dict[int, list[Any]] = {}
-        self.whole: Mapping[int, Collection[int]] = {}
         self.begun = 0
         self.failure: Failure | None = None
         self.is_open = self.is_closed = False

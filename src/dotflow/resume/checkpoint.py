@@ -23,12 +23,12 @@ from dotflow.errors import (
     ValueNotStorable,
     WorkflowBusy,
 )
-from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linked_task import InnerMap, Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
-from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
+from dotflow.resume.earlier_runs import NO_ITEMS, EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
@@ -147,7 +147,7 @@ class Checkpoints:
         self.not_needed: Mapping[int, str] = {}
         self._left_out: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
-        self.undecided: Mapping[int, int] = {}
+        self.undecided: Collection[int] = ()
         self.outdated: set[str] = set()
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
@@ -534,11 +534,11 @@ class Checkpoints:
         try:
             with usable(self._storage), self._turn.lock:
                 if self._is_void:  # the items there are those of the newer run
-                    return RestoredItems()
+                    return NO_ITEMS
                 for task in tasks:
                     self._keys.add_items(task)
             if self._earlier is None:
-                return RestoredItems()
+                return NO_ITEMS
             restored = self._earlier.restore_items(tasks)
             self._void(restored.void)
             if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
@@ -553,6 +553,10 @@ class Checkpoints:
         for note in self._changes.notes([task_id for task_id, values in restored.values.items() if values]):
             self._log_line(note)
         return restored
+
+    def is_whole(self, node: InnerMap) -> bool:
+        """Returns whether all items of a map in a scope are restored, as far as is known."""
+        return self._earlier is not None and self._earlier.is_whole(node)
 
     def restored_with_other_code(self) -> list[str]:
         """Returns the names of restored tasks whose code has changed since their values were made."""

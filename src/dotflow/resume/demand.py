@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from dotflow.core.links import Links
 from dotflow.core.task import Task
@@ -71,6 +71,11 @@ class Demand:
             if indices is ALL or indices:
                 self._demand(task, () if _skips_all(task) else indices)
         return found
+
+    def left(self, task: Task) -> set[str]:
+        """Returns the ends of the keys of its items without checkpoints that don't run, and forgets them."""
+        items: Sequence[Any] = task.items
+        return {items[index].key_suffix for index in self.items.pop(task.task_id, ())}
 
     def _running(self, task: Task) -> Collection[int] | None:
         """Returns the indices of the items that run; ALL for a task as a whole, and none where nothing runs."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.core.attempt_id import ID_LENGTH
@@ -48,13 +48,20 @@ class Restoration:
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks that don't run, with the reason: they have no checkpoint and no task that runs needs them,
             or were not asked for.
-        not_needed_items: The items of other tasks that don't run, since no item that runs needs them.
+        not_needed_items: The items of other tasks that don't run, since no item that runs needs them: the ends of their
+            keys, by the id of their task.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
         edited: The tasks that are given a file that has changed since a run was cut off, and counts as its work.
-        undecided: The tasks with a checkpoint that take what only the run knows, with the first of these sources.
+        undecided: The checkpoints of tasks that take what only the run knows, by task id.
         verdicts: Of a plan, those on the tasks that are neither restored nor a map that is, by task id.
+        items: The valid contexts of items by the ends of their keys, by the id of their task.
+        maps: The maps whose items are decided on, by the id of their task and the key of the scope in which they stand.
+        unsure: The tasks that run, of which all may be restored in the run.
+        may_lack: The tasks that may be skipped.
+        may_lack_items: The maps of which items may be.
+        outdated: Of the tasks that were not asked for, those made from a value that the run makes anew.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -62,30 +69,38 @@ class Restoration:
     missing: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     not_needed: dict[int, str] = field(default_factory=dict)
-    not_needed_items: Mapping[int, Collection[int]] = field(default_factory=dict)
+    not_needed_items: dict[int, Collection[str]] = field(default_factory=dict)
     whole_maps: dict[int, int] = field(default_factory=dict)
     left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     edited: dict[int, str] = field(default_factory=dict)
-    undecided: dict[int, int] = field(default_factory=dict)
+    undecided: dict[int, Context] = field(default_factory=dict)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    items: dict[int, dict[str, Context]] = field(default_factory=dict)
+    maps: dict[int, dict[str, LinkedTask]] = field(default_factory=dict)
+    unsure: set[int] = field(default_factory=set)
+    may_lack: set[int] = field(default_factory=set)
+    may_lack_items: set[int] = field(default_factory=set)
+    outdated: set[int] = field(default_factory=set)
 
 
-@dataclass
-class RestoredItems:
-    """The decisions on the items of open maps.
+class RestoredItems(NamedTuple):
+    """The decisions on the items of maps that have opened in the run.
 
     Attributes:
-        values: The valid contexts by index, by the id of their task.
+        values: The valid contexts by the ends of their keys, by the id of their task.
         void: The items whose checkpoint is void, with the reason, in the order of `add`.
-        not_needed: The items without checkpoints that don't run, by the id of their task.
-        whole_scopes: The scopes of whose map all items are restored, by the id of its task.
+        not_needed: The ends of the keys of items without checkpoints that don't run, by the id of their task.
     """
 
-    values: dict[int, dict[int, Context]] = field(default_factory=dict)
-    void: list[tuple[Task, Void]] = field(default_factory=list)
-    not_needed: dict[int, set[int]] = field(default_factory=dict)
-    whole_scopes: dict[int, set[int]] = field(default_factory=dict)
+    values: Mapping[int, Mapping[str, Context]]
+    void: Sequence[tuple[Task, Void]]
+    not_needed: Mapping[int, Collection[str]]
+
+
+#: Checkpoints of items, with their records, by the ends of their keys.
+Saved = dict[str, tuple[Item, Context]]
+NO_ITEMS: Final = RestoredItems({}, (), {})
 
 
 class EarlierRuns:
@@ -106,6 +121,7 @@ class EarlierRuns:
 
     Attributes:
         look: What they have left.
+        found: The decisions.
         is_new: Whether none of them counts, in a plan.
     """
 
@@ -125,11 +141,10 @@ class EarlierRuns:
         left_out: Collection[int] = (),
     ) -> None:
         self.look = Look(storage, journal, tokens, changes, digest_limit=digest_limit, is_plan=cache is not None)
+        self.found = Restoration()
+        self.is_new = False  # whether no earlier run counts
         self._cache = None if cache is None else ForeseenCache(cache)
         self._masks = masks
-        self.is_new = False  # whether no earlier run counts
-        self._may_lack: set[int] = set()  # the tasks that may be skipped
-        self._may_lack_items: set[int] = set()  # the maps of which items may be
         self._storage = storage
         self._tokens = tokens
         self._changes = changes
@@ -137,12 +152,6 @@ class EarlierRuns:
         self._resume = resume
         self._may_ask = asks and any(task.step.valid for task in tokens.tasks)
         self._left_out = left_out
-        self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
-        self._decided = RestoredItems()  # of the maps that decide() could open
-        self._listed: dict[int, dict[str, InnerMap]] = {}  # by task with maps in scopes, those whose items are decided
-        self._known: dict[int, dict[str, Context]] = {}  # by such a task, what is restored of these, by their keys
-        self._unsure: set[int] = set()  # the tasks that run, of which all may be restored in the run
-        self._undecided: dict[int, Context] = {}  # of those among these without items, by task id
         self._demand: Demand | None = None  # of unsaved values; None where all are saved
 
     def decide(self) -> Restoration | None:
@@ -159,93 +168,85 @@ class EarlierRuns:
                 look.files.read()
         if self._resume == "unfinished" and not self._is_unfinished():
             return None
-        result = self._decide_values()
+        self._decide_values()
         while True:
-            if look.files is None or not self._makes_void(look.files, result):
+            if look.files is None or not self._makes_void(look.files):
                 if look.asks or not self._may_ask:
                     break
                 look.asks = True
             self._begin_again()
-            result = self._decide_values()
-        result.unknown = look.unknown
-        has_links = self._tokens.has_links  # without links nothing is judged in the run, and there are no items
-        look.again = {*self._made(range(len(self._tokens.tasks)))} - self._unsure if has_links else ()
+            self._decide_values()
+        found, has_links = self.found, self._tokens.has_links
+        found.unknown = look.unknown
+        # Without links nothing is judged in the run, and there are no items.
+        look.again = {*self._made(range(len(self._tokens.tasks)))} - found.unsure if has_links else ()
         look.raise_mismatches()
-        tasks, left_open = self._tokens.tasks, result.left_open
+        tasks, left_open = self._tokens.tasks, found.left_open
         for task_id, run_id in left_open.items():
             if tasks[task_id].status is not TypeStatus.SKIPPED:
                 note = f"did not complete in run {run_id[:ID_LENGTH]}: it runs again."
-                result.notes.append(f"Task {task_id} {tasks[task_id].name} {note}")
+                found.notes.append(f"Task {task_id} {tasks[task_id].name} {note}")
         mapped = [task for task in tasks if task.items] if has_links else []
         partly = [task.task_id for task in mapped if any(item.restored_from for item in task.items)]
-        restored = {*result.restored, *partly}
-        result.notes += self._changes.notes(restored)
+        found.notes += self._changes.notes({*found.restored, *partly})
         if look.files is not None:
-            lines, result.edited = look.files.notes()
-            result.notes += lines
-        return result
+            lines, found.edited = look.files.notes()
+            found.notes += lines
+        return found
 
     def plan(self) -> Restoration:
         """Returns what a run would do with all tasks. Raises the errors of `decide`."""
-        result = self.decide() if self._resume else None
-        if result is None:
+        found = self.decide() if self._resume else None
+        if found is None:
             self.is_new = True
             self._begin_again()
-            result = self._decide_values()
-        return result
+            found = self._decide_values()
+        return found
 
     def _begin_again(self) -> None:
         """Forgets the decisions, and takes new records for the next ones."""
         self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
-        self._may_lack.clear()
-        self._may_lack_items.clear()
+        self.found = Restoration()
         if self._cache is not None:
             self._cache = ForeseenCache(self._cache.cache)
-        self._unsure.clear()
-        self._undecided.clear()
-        self._listed.clear()
-        self._known.clear()
-        self._outdated.clear()
 
     def _decide_values(self) -> Restoration:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
-        tasks, has_links = self._tokens.tasks, self._tokens.has_links
-        left_open = self.look.left_open(self._left_out) if has_links and not self.is_new else {}
-        result = Restoration(left_open=left_open)
-        self._decided = RestoredItems(void=result.void)
+        tasks, found = self._tokens.tasks, self.found
+        found.left_open = self.look.left_open(self._left_out) if self._tokens.has_links and not self.is_new else {}
         # Read first: in turns with the decisions it takes a fifth longer.
-        found = [
+        saved = [
             self.look.saved(task)
             if self._is_saved(task) and not task.is_mapped and task.task_id not in self._left_out
             else None
             for task in tasks
         ]
-        for task, context in zip(tasks, found, strict=True):
+        for task, context in zip(tasks, saved, strict=True):
             if task.task_id in self._left_out:
-                self._leave_out(task, result)
+                self._leave_out(task)
             elif isinstance(task, LinkedTask) and task.is_mapped:
-                self._restore_map(task, result)
+                self._restore_map(task)
             else:
-                self._restore_task(task, context, result)
-        result.not_needed = dict.fromkeys(self._left_out, NOT_ASKED_FOR)
+                self._restore_task(task, context)
+        found.not_needed = dict.fromkeys(self._left_out, NOT_ASKED_FOR)
         if not self.is_new and not all(task.step.checkpoint for task in tasks):
-            self._demand = Demand(self._tokens, self._changes, self._left_out, left_open)
-            result.not_needed |= dict.fromkeys(self._demand.not_needed(tasks), NOT_NEEDED)
-            result.not_needed_items = self._decided.not_needed = self._demand.items
-        return result
+            self._demand = Demand(self._tokens, self._changes, self._left_out, found.left_open)
+            found.not_needed |= dict.fromkeys(self._demand.not_needed(tasks), NOT_NEEDED)
+            found.not_needed_items = {task_id: self._demand.left(tasks[task_id]) for task_id in [*self._demand.items]}
+        return found
 
-    def _makes_void(self, files: ChangedFiles, result: Restoration) -> bool:
-        """Returns whether files make more checkpoints void than *result* knows of."""
+    def _makes_void(self, files: ChangedFiles) -> bool:
+        """Returns whether files make more checkpoints void than is known by now."""
         if not files.look():
             return False
-        tasks = self._tokens.tasks
-        unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - result.not_needed.keys()
+        tasks, found = self._tokens.tasks, self.found
+        unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - found.not_needed.keys()
         running = {
             task.task_id
             for task in tasks
             if not task.is_cleanup and (task.task_id in unsaved or self._is_made_anew(task))
         }
-        return files.find_void(running - result.not_needed.keys(), running & {*result.missing, *unsaved})
+        return files.find_void(running - found.not_needed.keys(), running & {*found.missing, *unsaved})
 
     def _is_unfinished(self) -> bool:
         """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete.
@@ -253,10 +254,10 @@ class EarlierRuns:
         Of the last run all checkpoints count: what has changed since then does not show what its conditions skipped.
         """
         self.look.counts_all, self.look.is_mixed = True, False
-        result = self._decide_values()
+        found = self._decide_values()
         self.look.counts_all = False
         self._begin_again()
-        if result.left_open or self.look.is_mixed:
+        if found.left_open or self.look.is_mixed:
             return True
         if self.look.lacks_inputs:
             self._log_line(
@@ -264,164 +265,61 @@ class EarlierRuns:
                 "finished: all tasks run."
             )
             return False
-        if not result.missing:
+        if not found.missing:
             return False
         with usable(self._storage):
             excused = self.look.journal.fact("left_out")
-        missing = [task_id for task_id in result.missing if self._tokens.tasks[task_id].key_name not in excused]
+        missing = [task_id for task_id in found.missing if self._tokens.tasks[task_id].key_name not in excused]
         return bool(missing) and missing[0] < self.look.task_count
 
-    def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
-        """Returns the decisions on the items of open maps: one, or those of a workflow for each item together.
+    # Tasks
 
-        Those on the items of a map in a scope are asked for there.
-        """
-        result = RestoredItems()
-        inner = [task for task in tasks if isinstance(task, InnerMap)]
-        if inner:
-            self._restore_in_scope(inner, result)
-            self.look.raise_mismatches()
-        for task in tasks:
-            key, level = (task.scope.key, task.level + 1) if isinstance(task, InnerMap) else ("", 1)
-            nodes = [node for node in self._listed.get(task.task_id, {}).values() if node.level == level]
-            whole = {node.item for node in nodes if node.status in OVER and _is_within(node.scope.key, key)}
-            result.whole_scopes[task.task_id] = whole
-        if inner:
-            return result
-        open_tasks: list[LinkedTask] = []
-        for task in tasks:
-            if task.has_maps and (task.is_repeated or task.task_id in self._decided.values):
-                continue
-            if task.task_id in self._decided.values:
-                result.values[task.task_id] = self._decided.values.pop(task.task_id)
-                result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
-            else:
-                open_tasks.append(task)
-        if open_tasks and open_tasks[0].links.nest is not None:
-            self._judge_together(open_tasks, result)
-        elif open_tasks and tasks[0].step.checkpoint:
-            if unsaved := self._unsaved_before(tasks[0]):
-                self._judge_together([*unsaved, tasks[0]], result)
-            else:
-                void = self._why_failed(self._tasks_of(tasks[0].links.whole_value_sources()))
-                self._note_items(tasks[0], self._judge_items(tasks[0], void=void), result, has_records=False)
-        self.look.raise_mismatches()
-        return result
-
-    def _restore_in_scope(self, nodes: Sequence[InnerMap], result: RestoredItems) -> None:
-        """Notes which items of maps in one scope are restored, which have opened in the run."""
-        left = [node for node in nodes if node.scope.key not in self._listed.get(node.task_id, {})]
-        if left and nodes[0].nest is None:
-            judged_items = self._judge_items(nodes[0], void=self._why_failed(self._taken_by(nodes[0])))
-            self._note_items(nodes[0], judged_items, result, has_records=False)
-            return
-        if left:  # in records of their own, since each one depends on those before it
-            own = nodes[0].scope
-            scope = Scope([*own.nodes], own.outer, own.first, own.index, own.key, own.entry, own.before)
-            scope.own_key, scope.level = own.own_key, own.level
-            records: list[tuple[LinkedTask, InnerMap, Void | None]] = []
-            for node in nodes:
-                task = self._tokens.tasks[node.task_id]
-                assert isinstance(task, LinkedTask)
-                known_node = self._listed.get(node.task_id, {}).get(own.key)
-                if known_node is None:
-                    records.append((task, task.begin_in(scope), self._why_failed(self._taken_by(node))))
-                else:
-                    scope.nodes[node.task_id - scope.first] = known_node
-                    for inside in known_node.scopes:  # what these take around them is what the run has made
-                        inside.outer = scope
-            judging = RestoredItems(void=result.void)
-            around = [owner.items for _, judged, _ in records for owner in judged.owners]
-            counts = [len(items) for items in around]
-            for task, judged, void in records:
-                open_map(judged, self._tokens.root, self._tokens.params)
-                saved = self._read_map(task).get(scope_of(scope, 1).key, {}) if leaves_checkpoint(task) else {}
-                self._restore_opened(judged, saved, judging, void)
-            for items, count in zip(around, counts, strict=True):  # the run adds its own
-                del items[count:]
-        for node in nodes:  # the scopes may open in another order than they were judged in
-            known = self._known.get(node.task_id, {})
-            found = {one.item: known[one.key_suffix] for one in node.items if one.key_suffix in known}
-            result.values[node.task_id] = found
-
-    def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
-        """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
-        found: dict[int, LinkedTask] = {}
-        for source in map(self._tokens.tasks.__getitem__, () if task.links.is_cross else task.links.list_sources()):
-            if not isinstance(source, LinkedTask) or source.step.checkpoint:
-                continue
-            if any(item.status in NOT_ENDED for item in source.items):
-                found |= {one.task_id: one for one in (*self._unsaved_before(source), source)}
-        return [found[task_id] for task_id in sorted(found)]
-
-    def _judge_together(self, tasks: Sequence[LinkedTask], result: RestoredItems) -> None:
-        """Judges the items of several tasks, in new records, since each one depends on those before it."""
-        records = self._tokens.tasks
-        judged = [*records]
-        for task in tasks:
-            judged[task.task_id] = task._new_record(task.workflow_id, task.run_id)
-        self._tokens.use(judged)
-        try:
-            for task in tasks:
-                record, failed = (
-                    judged[task.task_id],
-                    self._why_failed(self._tasks_of(task.links.whole_value_sources())),
-                )
-                assert isinstance(record, LinkedTask)
-                open_map(record, self._tokens.root, self._tokens.params)
-                if record.has_maps:
-                    self._restore_inner_maps(record, failed, result)
-                    self._decided.values[task.task_id] = result.values.get(task.task_id, {})
-                else:
-                    self._note_items(record, self._judge_items(record, void=failed), result)
-            nest = tasks[-1].links.nest
-            if self._demand is not None and nest is not None:
-                self._demand.not_needed([judged[task_id] for task_id in nest.tasks])
-                result.not_needed |= {task_id: self._demand.items.pop(task_id, set()) for task_id in nest.tasks}
-        finally:
-            self._tokens.use(records)
-
-    def _note_items(
-        self,
-        task: LinkedTask,
-        judged: Iterable[tuple[Item, Verdict]],
-        result: RestoredItems,
-        *,
-        has_records: bool = True,
-    ) -> None:
-        """Notes the verdicts on the items of a map; with *has_records* in their records, too."""
-        values, is_saved = result.values.setdefault(task.task_id, {}), leaves_checkpoint(task)
-        for item, verdict in judged:
-            if has_records:
-                _record(item, verdict)
-            if is_saved and verdict.void is not None:
-                result.void.append((item, verdict.void))
-            elif is_saved and verdict.saved is not None:
-                values[item.item] = verdict.saved
-
-    def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
-        got, unmet, is_saved = NOTHING_TAKEN, None, leaves_checkpoint(task)
+    def _restore_task(self, task: Task, context: Context | None) -> None:
+        found, got, unmet = self.found, NOTHING_TAKEN, None
         if task.links is not None:
             got, unmet = self.taken(task.links)
         if not (task.step.checkpoint or task.is_cleanup or self.is_new) and got.lack is None and got.made is None:
             context = self.look.stand_in(task)
-        elif context is not None and task.links is not None and self._is_undecided(task, got, context, result):
-            why = f"if the value of {self._tokens.tasks[result.undecided[task.task_id]].name} changes"
-            self._conclude(task, got, Verdict(TypeDecision.OPEN, "" if got.open else why, open=got.open), result)
+        elif context is not None and task.links is not None and (made := self._undecided_by(task, got, context)):
+            found.unsure.add(task.task_id)
+            found.undecided[task.task_id] = context
+            why = f"if the value of {self._tokens.tasks[min(made)].name} changes"
+            self._conclude(task, got, Verdict(TypeDecision.OPEN, "" if got.open else why, open=got.open))
             return
         verdict = judge(task, got, unmet, context, self.look)
         _record(task, verdict)
-        self._conclude(task, got, verdict, result)
-        if not is_saved:
+        self._conclude(task, got, verdict)
+        if not leaves_checkpoint(task):
             return
         if verdict.void is not None:
-            result.void.append((task, verdict.void))
+            found.void.append((task, verdict.void))
         elif context is not None:
             if note := self.look.note(task, context):
-                result.notes.append(note)
-            result.restored[task.task_id] = context
+                found.notes.append(note)
+            found.restored[task.task_id] = context
         elif verdict.kind is TypeDecision.RUN:
-            result.missing.append(task.task_id)
+            found.missing.append(task.task_id)
+
+    def _undecided_by(self, task: Task, got: Got, context: Context) -> list[int]:
+        """Returns the sources by which only the run shows that a checkpoint counts: all items of these maps may."""
+        made = self._made(self._needs_of_value(task, context))
+        is_known = got.lack is not None or not self.found.unsure.issuperset(made)
+        return [] if is_known or self._changes.why_void(task, context) else made
+
+    def restore_task(self, task: Task) -> tuple[Context | None, Void | None]:
+        """Returns the context of a task that was undecided before the run, or why it is void. Its sources have ended.
+
+        A source that has failed in this run is as one that was made anew.
+        """
+        context = self.found.undecided.pop(task.task_id, None)
+        if context is None or task.links is None:  # it has waited for an approval since
+            return None, None
+        for source in self._tasks_of(self._needs_of_value(task, context)):
+            if source.status is FAILED:
+                return None, Void(f"{TAKES} task {source.task_id} {source.name}, which failed", Cause.SOURCE)
+        verdict = judge(task, self.taken(task.links)[0], None, context, self.look)
+        self.look.raise_mismatches()
+        return (context if verdict.void is None else None), verdict.void
 
     def _is_saved(self, task: Task) -> bool:
         """Returns whether an earlier run may have left a value of it that counts."""
@@ -435,9 +333,12 @@ class EarlierRuns:
         """Returns whether the run makes the value of a record: what a plan finds in the cache counts so, too."""
         return record.status in NOT_ENDED or (self._cache is not None and record.restored_from == "cache")
 
+    def _made(self, sources: Iterable[int]) -> list[int]:
+        return [source for source in sources if self._is_made_anew(self._tokens.tasks[source])]
+
     def may_lack(self, record: Task) -> bool:
         """Returns whether such a record may end without a value."""
-        return record.task_id in self._may_lack
+        return record.task_id in self.found.may_lack
 
     def taken(self, links: Links, not_needed: Collection[int] = ()) -> tuple[Got, Skip | None]:
         """Returns what a task takes, as far as it is known; and a Skip if a task is skipped that must have completed.
@@ -451,37 +352,19 @@ class EarlierRuns:
             got = Got({}, void=f"its conditions raised {type(error).__name__}")
         if self._cache is not None and got.made is None and got.lack is None:
             got = got._replace(made=next(filter(self._is_made_anew, self._tasks_of(links.whole_value_sources())), None))
-        if self._may_lack and got.open is None:
+        if self.found.may_lack and got.open is None:
             got = got._replace(open=next(filter(self.may_lack, self._tasks_of(need[-1] for need in needs)), None))
         return got, unmet_need(needs, tasks.__getitem__, not_needed, ahead=self)
 
-    def _conclude(self, task: Task, got: Got, verdict: Verdict, result: Restoration) -> None:
+    def _conclude(self, task: Task, got: Got, verdict: Verdict) -> None:
         """Notes the verdict on a task that is neither restored nor a map that is."""
         if verdict.open is not None and not task.is_mapped:
-            self._may_lack.add(task.task_id)
+            self.found.may_lack.add(task.task_id)
         if self._cache is None:  # only a plan shows them
             return
         if isinstance(task, LinkedTask):
             verdict = self._cache.judge(task, got, verdict, self._tokens)
-        result.verdicts[task.task_id] = verdict
-
-    def _is_undecided(self, task: Task, got: Got, context: Context, result: Restoration) -> bool:
-        """Returns whether only the run shows that a checkpoint counts: all items of a map that it takes may."""
-        made = self._made(self._needs_of_value(task, context))
-        if (
-            not made
-            or got.lack is not None
-            or not self._unsure.issuperset(made)
-            or self._changes.why_void(task, context)
-        ):
-            return False
-        self._unsure.add(task.task_id)
-        self._undecided[task.task_id] = context
-        result.undecided[task.task_id] = min(made)
-        return True
-
-    def _made(self, sources: Iterable[int]) -> list[int]:
-        return [source for source in sources if self._is_made_anew(self._tokens.tasks[source])]
+        self.found.verdicts[task.task_id] = verdict
 
     def _needs_of_value(self, task: Task, context: Context) -> Sequence[int]:
         """Returns the ids of the tasks that the value of a task was made from, or depends on."""
@@ -489,38 +372,15 @@ class EarlierRuns:
         sources = () if task.links is None else task.links.value_sources()
         return [*sources, *([] if previous is None else [previous.task_id])]
 
-    def restore_task(self, task: Task) -> tuple[Context | None, Void | None]:
-        """Returns the context of a task that was undecided before the run, or why it is void. Its sources have ended.
-
-        A source that has failed in this run is as one that was made anew.
-        """
-        context = self._undecided.pop(task.task_id, None)
-        if context is None or task.links is None:  # it has waited for an approval since
-            return None, None
-        for source in self._tasks_of(self._needs_of_value(task, context)):
-            if source.status is FAILED:
-                return None, Void(f"{TAKES} task {source.task_id} {source.name}, which failed", Cause.SOURCE)
-        verdict = judge(task, self.taken(task.links)[0], None, context, self.look)
-        self.look.raise_mismatches()
-        return (context if verdict.void is None else None), verdict.void
-
     def _tasks_of(self, ids: Iterable[int]) -> Iterator[Task]:
         return map(self._tokens.tasks.__getitem__, ids)
 
-    def _why_failed(self, sources: Iterable[Task]) -> Void | None:
-        """Returns that a source of all items of a map has no value, since it failed in this run; None if none has.
+    # Tasks that were not asked for
 
-        Its token is the same as that of an earlier failure. That of a map shows the items that came.
-        """
-        for task in sources:
-            if task.status is FAILED and not task.has_value:
-                return Void(f"{TAKES} task {task.task_id} {task.name}, which failed", Cause.SOURCE)
-        return None
-
-    def _leave_out(self, task: Task, result: Restoration) -> None:
+    def _leave_out(self, task: Task) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
         record_skipped(task, NOT_ASKED_FOR)
-        tasks, outdated = self._tokens.tasks, self._outdated
+        tasks, outdated = self._tokens.tasks, self.found.outdated
         previous = self._previous_of_left_out(task) if always_takes_previous(task) else None
         sources = set[int]() if previous is None else {previous}
         kept: Collection[str] | None = ()
@@ -543,10 +403,10 @@ class EarlierRuns:
             is_kept = kept is None or (isinstance(record, Item) and record.key_suffix in kept)
             why = ("" if is_kept else reason) or (self.look.why_files(record) if has_files else "")
             if why:
-                result.void.append((record, Void(why)))
+                self.found.void.append((record, Void(why)))
                 made = task.task_id
         if made is not None:
-            self._outdated.add(task.task_id)
+            outdated.add(task.task_id)
 
     def _previous_of_left_out(self, task: Task) -> int | None:
         """Returns the task whose context the `previous_context` was, though it may not be asked for now either."""
@@ -580,251 +440,48 @@ class EarlierRuns:
                 kept = own if kept is None else {*kept} & {*own}
         return kept
 
-    def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
-        """Judges the rounds of an added workflow in turn: those that are known to begin, by what their tasks take."""
-        taken = {task.task_id: self.taken(task.links) for task in tasks}
-        lacks = {
-            task.task_id: taken[task.task_id][0].lack or (None if task.step.checkpoint else taken[task.task_id][1])
-            for task in tasks
-        }
-        needed = [lacks[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
-        lacking = next(filter(None, needed), None)
-        rounds = []
-        for task in tasks:
-            if (skip := lacking or lacks[task.task_id]) is not None:
-                record_skipped(task, skip.reason)
-                continue
-            open_map(task, self._tokens.root, self._tokens.params)
-            record_opened(task)
-            self._decided.values[task.task_id] = {}
-            rounds.append((task, self._void_as_whole(task, taken[task.task_id][0])))
-        last = self._restore_rounds(rounds, nest)
-        end = None if last is None else round_end(nest, rounds[0][0].scopes[last])
-        for task, void in rounds:
-            self._note_first(task, result)
-            is_decided = end is not None and not end.failure and void is None and not task.is_cleanup
-            if last is not None and not task.has_maps:
-                task.cut(last + 1)
-                is_decided = is_decided and task.items[last].status in OVER
-            if not is_decided:
-                got, unmet = taken[task.task_id]
-                self._go_on(task, unmet, result, is_missing=True)
-                first = [taken[one][0].open for one in (nest.result, nest.until, task.task_id) if one is not None]
-                why = next((one for one in first if one is not None), None) or self._open_by_item(task)
-                takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)
-                if why is None and last is None and takes and not task.is_cleanup:
-                    others = [one for one in tasks if not one.is_cleanup]
-                    maybe = next((one for one in others if _may_skip_rounds(one.links, *taken[one.task_id])), None)
-                    why = None if maybe is task else maybe
-                if why is not None:
-                    self._may_lack.add(task.task_id)
-                kind = TypeDecision.RUN if why is None else TypeDecision.OPEN
-                self._conclude(task, got, Verdict(kind, open=why), result)
-                continue
-            if leaves_checkpoint(task):
-                result.whole_maps[task.task_id] = len(task.items)
-            assert last is not None
-            task.cut(last + 1)
-            item = task.last
-            if item.status is COMPLETED:
-                record_ended(task, item.current_context)
-            else:
-                record_skipped(task, item.reason)
+    # Maps, of the run and in scopes, and rounds
 
-    def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Void | None]], nest: Nest) -> int | None:
-        """Notes which rounds are restored. Returns the number of the last one; None if they are not over.
-
-        If a task of one round fails, so do all, so what takes the value of the last round waits for them all.
-
-        Args:
-            tasks: The tasks that have rounds, each with the reason why none of them counts.
-            nest: The added workflow.
-        """
-        is_over, is_known = True, True  # the rounds up to here, and whether this one begins
-        inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
-        # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
-        saved = self._read_rounds([task for task, _ in tasks], nest)
-        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.has_maps and self._is_saved(task)}
-        count = max([len(saved), *(int(key[1:]) + 1 for of_map in maps.values() for key in of_map)])
-        for scope in tasks[0][0].scopes if tasks else ():
-            number = scope.index
-            if not is_over and number >= count:
-                break
-            found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
-            for (task, why), context in zip(tasks, found, strict=True):
-                void = why or (None if is_known else ROUND_AGAIN)
-                if task.has_maps:
-                    of_round = maps.get(task.task_id, {}).get(scope.key, {})
-                    self._restore_inner_map(task, inputs[task.task_id], scope, of_round, void, self._decided)
-                    continue
-                item = task.items[number]
-                judged = self._judge_item(inputs[task.task_id], item, context, void)
-                self._note_items(task, [(item, judged)], self._decided)
-            if not is_known:
-                continue
-            counted = [task for task, _ in tasks if leaves_checkpoint(task)]
-            counted = counted or [task for task, _ in tasks if not task.is_cleanup]
-            is_over = is_over and all(scope.node(task.task_id).status in OVER for task in counted)
-            is_known = is_over or ends_are_known(nest, scope)
-            if is_known and round_end(nest, scope).is_end:
-                return number if is_over else None
-        return None
-
-    def _restore_inner_maps(self, task: LinkedTask, void: Void | None, result: RestoredItems) -> None:
-        """Notes which items of the maps of a task are restored, in all scopes of a workflow for each item."""
-        saved, inputs = self._read_map(task) if self._is_saved(task) else {}, ByItem(task, self._tokens.tasks)
-        for scope in task.scopes:
-            self._restore_inner_map(task, inputs, scope, saved.get(scope.key, {}), void, result)
-
-    def _restore_inner_map(
-        self,
-        task: LinkedTask,
-        inputs: ByItem,
-        scope: Scope,
-        saved: Mapping[str, tuple[Item, Context]],
-        void: Void | None,
-        result: RestoredItems,
-    ) -> None:
-        """Notes which items of a map are restored in a scope, if its list is known.
-
-        Args:
-            task: The task.
-            inputs: What its nodes take.
-            scope: The scope.
-            saved: The checkpoints of the items there, by their keys.
-            void: Why none of them counts; None if some may.
-            result: Where that is noted.
-        """
-        if void is not None:
-            result.void += [(item, void) for item, _ in _within(saved, scope)]
-            return
-        node = task.begin_in(scope)
-        got = inputs.foresee(node)
-        skip = got.lack or inputs.unmet_need(node, BY_RECORD)
-        if skip is not None:
-            record_skipped(node, skip.reason)
-            result.void += [(item, Void(skip.reason)) for item, _ in _within(saved, scope)]
-        if skip is None and got.made is None and not got.void:
-            nest = () if node.nest is None else node.nest.tasks
-            taken = (scope.node(one) for one in task.links.value_sources() if one in nest)
-            waits = any(one.status is TypeStatus.NOT_STARTED for one in taken)
-            try:
-                open_map(node, self._tokens.root, self._tokens.params)
-            except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
-                return
-            if not waits or not node.scopes:
-                node.add_items()
-                self._restore_opened(node, saved, result, None)
-                return
-            task.begin_in(scope)  # judged in the run, as those are whose values its scopes take
-        if asked := self._changes.why_asked_for(task):  # see _void_ahead
-            result.void += [(item, asked) for item, _ in _within(saved, scope)]
-
-    def _taken_by(self, node: InnerMap) -> Iterator[Task]:
-        """Yields what a map takes of the scopes around it."""
-        scope = node.scope
-        while scope.outer is not None:
-            of = ByItem(scope.outer.node(node.task_id), self._tokens.tasks)
-            yield from (source for _, source, _ in of.taken(scope.node(node.task_id)))
-            scope = scope.outer
-
-    def _restore_opened(
-        self,
-        node: InnerMap,
-        saved: Mapping[str, tuple[Item, Context]],
-        result: RestoredItems,
-        void: Void | None,
-    ) -> None:
-        """Notes which items of a map in a scope are restored, whose list is known: its own, or those of its maps."""
-        task = self._tokens.tasks[node.task_id]
-        assert isinstance(task, LinkedTask)
-        self._listed.setdefault(node.task_id, {})[node.scope.key] = node
-        record_opened(node)
-        if node.has_maps:
-            inputs = ByItem(node, self._tokens.tasks)
-            for scope in node.scopes:
-                self._restore_inner_map(task, inputs, scope, saved, void, result)
-            records: Sequence[Task] = [scope.node(node.task_id) for scope in node.scopes]
-        else:
-            found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in node.items]
-            self._note_items(node, self._judge_items(node, found, void), result)
-            values, known = result.values[node.task_id], self._known.setdefault(node.task_id, {})
-            known.update((item.key_suffix, values[item.item]) for item in node.items if item.item in values)
-            records = node.items
-        if all(record.status in OVER for record in records):
-            record_ended(node)
-
-    def _read_map(self, task: LinkedTask) -> dict[str, dict[str, tuple[Item, Context]]]:
-        """Returns the checkpoints of maps in scopes, by the keys of the scope and the item. No list need be known."""
-        found: dict[str, dict[str, tuple[Item, Context]]] = {}
-        for item in self.look.records_of(task):
-            context = self.look.saved(item)
-            key = item.scope.key if isinstance(item, Item) else ""
-            if (
-                context is not None
-                and isinstance(item, Item)
-                and (key == f"{ROUND}{item.round}" or not task.is_repeated)
-            ):
-                found.setdefault(item.scope.key, {})[item.key_suffix] = item, context
-        return found
-
-    def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
-        """Returns the checkpoints of each round, up to the first one that has none."""
-        rounds = (self._read_round(tasks, number) for number in range(nest.repeat))
-        return list(takewhile(lambda found: any(context is not None for context in found), rounds))
-
-    def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
-        return [
-            self.look.saved(task.items[number]) if self._is_saved(task) and not task.has_maps else None
-            for task in tasks
-        ]
-
-    def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
-        nest = task.links.nest
+    def _restore_map(self, task: LinkedTask) -> None:
+        nest, found = task.links.nest, self.found
         if nest is not None and nest.repeat:
             if task.task_id == nest.tasks[0]:
-                tasks = [self._tokens.tasks[task_id] for task_id in nest.tasks]
-                self._restore_loop([one for one in tasks if isinstance(one, LinkedTask)], nest, result)
+                self._restore_loop([one for one in self._tasks_of(nest.tasks) if isinstance(one, LinkedTask)], nest)
             return
         got, unmet = self.taken(task.links)
         if got.lack is not None or (unmet is not None and not task.step.checkpoint):
             record_skipped(task, judge(task, got, unmet).reason)
             return
-        first = len(self._decided.void)
-        unknown, raised = self._open(task, result, unmet)
+        first = len(found.void)
+        unknown, raised = self._open(task, unmet)
         if unknown is None and not raised:
             void = self._void_as_whole(task, got)
-            if task.has_maps:
-                self._decided.values.setdefault(task.task_id, {})
-                self._restore_inner_maps(task, void, self._decided)
-            else:
-                self._note_items(task, self._judge_items(task, void=void), self._decided)
-            self._note_first(task, result)
+            is_decided = self._judge_below(task, void)
+            self._note_first(task)
             nodes = [scope.node(task.task_id) for scope in task.scopes] if task.has_maps else task.items
-            is_decided = all(node.status in OVER for node in nodes)
             # Without a checkpoint, it is judged when its needs are over.
             waits = bool(unmet) or not all(is_over(self._tokens.tasks[need[-1]]) for need in task.links.needs)
             if void is None and is_decided and not (waits and all(node.status is not COMPLETED for node in nodes)):
                 if leaves_checkpoint(task):
-                    result.whole_maps[task.task_id] = len(task.items)
+                    found.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
                 return
         elif not self._void_ahead(task):
             whole = self._made(task.links.whole_value_sources())
-            if task.links.nest is None and task.step.checkpoint and self._unsure.issuperset(whole):
-                self._unsure.add(task.task_id)
-        have_one = {item.item for item, _ in self._decided.void[first:]}  # though it does not count
+            if task.links.nest is None and task.step.checkpoint and found.unsure.issuperset(whole):
+                found.unsure.add(task.task_id)
+        have_one = {item.item for item, _ in found.void[first:]}  # though it does not count
         is_missing = any(one.status is TypeStatus.NOT_STARTED and one.item not in have_one for one in task.items)
         is_missing = is_missing or (task.has_maps and any(node.status not in OVER for node in task.nodes))
-        self._go_on(task, unmet, result, is_missing=is_missing)
+        self._go_on(task, unmet, is_missing=is_missing)
         why = got.open or self._open_by_item(task)
         if why is not None:
-            (self._may_lack_items if got.open is None else self._may_lack).add(task.task_id)
+            (found.may_lack_items if got.open is None else found.may_lack).add(task.task_id)
         verdict = Verdict(TypeDecision.RUN if why is None else TypeDecision.OPEN, got.void or raised, open=why)
         is_known = why is not None or unknown is None or self.is_new or self._changes.is_rerun(task)
         if unknown is not None and not is_known:  # what earlier runs have of items counts when they are known
             verdict = Verdict(TypeDecision.OPEN, items_of(unknown))
-        self._conclude(task, got, verdict, result)
+        self._conclude(task, got, verdict)
 
     def _open_by_item(self, task: LinkedTask) -> Condition | Task | None:
         """Returns what decides in the run whether items of a map run; None if it is known of each."""
@@ -839,15 +496,15 @@ class EarlierRuns:
                 return condition
         required = {*links.required_sources()} - links.whole_sources()
         required.update(() if task.is_cross else links.list_sources())
-        lacking = required & (self._may_lack | self._may_lack_items)
+        lacking = required & (self.found.may_lack | self.found.may_lack_items)
         return tasks[min(lacking)] if lacking else None
 
-    def _go_on(self, task: Task, unmet: Skip | None, result: Restoration, *, is_missing: bool) -> None:
+    def _go_on(self, task: Task, unmet: Skip | None, *, is_missing: bool) -> None:
         """Records that a map is not restored as a whole: it runs, unless a task that it needs is skipped."""
         if unmet is not None:
             record_skipped(task, unmet.reason)
         elif is_missing and leaves_checkpoint(task):
-            result.missing.append(task.task_id)
+            self.found.missing.append(task.task_id)
 
     def _void_as_whole(self, task: Task, got: Got) -> Void | None:
         """Returns why no item of a map counts, by what all of them take; None if some may."""
@@ -855,10 +512,10 @@ class EarlierRuns:
             return Void(got.void)
         return None if got.made is None else self.look.runs_again(task, got.made)
 
-    def _note_first(self, task: Task, result: Restoration) -> None:
+    def _note_first(self, task: Task) -> None:
         """Notes that items are restored without comparing their inputs."""
-        for context in self._decided.values[task.task_id].values():
-            result.notes += filter(None, [self.look.note(task, context)])
+        for context in self.found.items[task.task_id].values():
+            self.found.notes += filter(None, [self.look.note(task, context)])
             break
 
     def _void_ahead(self, task: LinkedTask) -> bool:
@@ -876,10 +533,10 @@ class EarlierRuns:
         )
         for item in self.look.records_of(task) if why or self._resume == "changed" else ():
             if reason := why or self.look.why_changed(item):
-                self._decided.void.append((item, reason))
+                self.found.void.append((item, reason))
         return why is not None
 
-    def _open(self, task: LinkedTask, result: Restoration, unmet: Skip | None) -> tuple[Task | None, str]:
+    def _open(self, task: LinkedTask, unmet: Skip | None) -> tuple[Task | None, str]:
         """Makes the items of a map. Returns the task whose list is not known yet, and why there are no lists.
 
         One whose lists can't be used fails in the run, unless it is skipped for what it needs.
@@ -892,43 +549,327 @@ class EarlierRuns:
         try:
             open_map(task, self._tokens.root, self._tokens.params)
         except Exception as error:  # NotAList, UnequalLists, or of a list type of the user
-            result.missing += [task.task_id] if unmet is None else []
+            self.found.missing += [task.task_id] if unmet is None else []
             return None, f"its lists raise {type(error).__name__}"
-        record_opened(task)
         return None, ""
 
-    def _judge_items(
-        self, task: LinkedTask, found: Sequence[Context | None] | None = None, void: Void | None = None
-    ) -> Iterator[tuple[Item, Verdict]]:
-        """Yields the verdict on each item.
+    def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest) -> None:
+        """Judges the rounds of an added workflow in turn: those that are known to begin, by what their tasks take."""
+        found = self.found
+        taken = {task.task_id: self.taken(task.links) for task in tasks}
+        lacks = {
+            task.task_id: taken[task.task_id][0].lack or (None if task.step.checkpoint else taken[task.task_id][1])
+            for task in tasks
+        }
+        needed = [lacks[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
+        lacking = next(filter(None, needed), None)
+        rounds = []
+        for task in tasks:
+            if (skip := lacking or lacks[task.task_id]) is not None:
+                record_skipped(task, skip.reason)
+                continue
+            open_map(task, self._tokens.root, self._tokens.params)
+            self._begin(task)
+            rounds.append((task, self._void_as_whole(task, taken[task.task_id][0])))
+        last = self._restore_rounds(rounds, nest)
+        end = None if last is None else round_end(nest, rounds[0][0].scopes[last])
+        for task, void in rounds:
+            self._note_first(task)
+            is_decided = end is not None and not end.failure and void is None and not task.is_cleanup
+            if last is not None and not task.has_maps:
+                task.cut(last + 1)
+                is_decided = is_decided and task.items[last].status in OVER
+            if not is_decided:
+                got, unmet = taken[task.task_id]
+                self._go_on(task, unmet, is_missing=True)
+                first = [taken[one][0].open for one in (nest.result, nest.until, task.task_id) if one is not None]
+                why = next((one for one in first if one is not None), None) or self._open_by_item(task)
+                takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)
+                if why is None and last is None and takes and not task.is_cleanup:
+                    others = [one for one in tasks if not one.is_cleanup]
+                    maybe = next((one for one in others if _may_skip_rounds(one.links, *taken[one.task_id])), None)
+                    why = None if maybe is task else maybe
+                if why is not None:
+                    found.may_lack.add(task.task_id)
+                kind = TypeDecision.RUN if why is None else TypeDecision.OPEN
+                self._conclude(task, got, Verdict(kind, open=why))
+                continue
+            if leaves_checkpoint(task):
+                found.whole_maps[task.task_id] = len(task.items)
+            assert last is not None
+            task.cut(last + 1)
+            item = task.last
+            if item.status is COMPLETED:
+                record_ended(task, item.current_context)
+            else:
+                record_skipped(task, item.reason)
+
+    def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Void | None]], nest: Nest) -> int | None:
+        """Judges rounds. Returns the number of the last one; None if they are not over.
+
+        If a task of one round fails, so do all, so what takes the value of the last round waits for them all.
 
         Args:
-            task: The map, or one round of it.
-            found: The checkpoints, if they have been read.
+            tasks: The tasks that have rounds, each with the reason why none of them counts.
+            nest: The added workflow.
+        """
+        is_over, is_known = True, True  # the rounds up to here, and whether this one begins
+        inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
+        # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
+        saved = self._read_rounds([task for task, _ in tasks], nest)
+        maps = {task.task_id: self._read(task) for task, _ in tasks if task.has_maps}
+        count = max([len(saved), *(int(key[1:]) + 1 for of_map in maps.values() for key in of_map)])
+        for scope in tasks[0][0].scopes if tasks else ():
+            number = scope.index
+            if not is_over and number >= count:
+                break
+            of_round = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
+            for (task, why), context in zip(tasks, of_round, strict=True):
+                void = why or (None if is_known else ROUND_AGAIN)
+                if task.has_maps:
+                    self._judge_map(task, inputs[task.task_id], scope, maps[task.task_id].get(scope.key, {}), void)
+                else:
+                    self._judge_item(inputs[task.task_id], task.items[number], context, void)
+            if not is_known:
+                continue
+            counted = [task for task, _ in tasks if leaves_checkpoint(task)]
+            counted = counted or [task for task, _ in tasks if not task.is_cleanup]
+            is_over = is_over and all(scope.node(task.task_id).status in OVER for task in counted)
+            is_known = is_over or ends_are_known(nest, scope)
+            if is_known and round_end(nest, scope).is_end:
+                return number if is_over else None
+        return None
+
+    def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
+        """Returns the checkpoints of each round, up to the first one that has none."""
+        rounds = (self._read_round(tasks, number) for number in range(nest.repeat))
+        return list(takewhile(lambda found: any(context is not None for context in found), rounds))
+
+    def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
+        return [
+            self.look.saved(task.items[number]) if self._is_saved(task) and not task.has_maps else None
+            for task in tasks
+        ]
+
+    def _begin(self, node: LinkedTask) -> None:
+        """Notes that the list of a map is known, and its items are decided on."""
+        record_opened(node)
+        self.found.maps.setdefault(node.task_id, {})[_place(node)] = node
+        self.found.items.setdefault(node.task_id, {})
+
+    def _judge_below(
+        self, node: LinkedTask, void: Void | None, saved: Saved | None = None, *, has_records: bool = True
+    ) -> bool:
+        """Judges what stands below a map whose list is known: its items, or its maps in scopes.
+
+        Args:
+            node: The map, of the run or in a scope.
+            void: Why no checkpoint there counts; None if some may.
+            saved: The checkpoints there, if they have been read.
+            has_records: Whether the verdicts are recorded.
+
+        Returns:
+            Whether all of it is over.
+        """
+        inputs = ByItem(node, self._tokens.tasks)
+        of_map = self._read(node) if saved is None else {}  # All are read first: several may have the same file.
+        if has_records:
+            self._begin(node)
+        if node.has_maps:
+            for scope in node.scopes:
+                self._judge_map(node, inputs, scope, of_map.get(scope.key, {}) if saved is None else saved, void)
+            return all(scope.node(node.task_id).status in OVER for scope in node.scopes)
+        for item in node.items:
+            own = of_map.get(item.scope.key, {}) if saved is None else saved
+            context = own[item.key_suffix][1] if item.key_suffix in own else None
+            self._judge_item(inputs, item, context, void, has_record=has_records)
+        return all(item.status in OVER for item in node.items)
+
+    def _judge_map(self, owner: LinkedTask, inputs: ByItem, scope: Scope, saved: Saved, void: Void | None) -> None:
+        """Judges a map in a scope, whose list may not be known yet.
+
+        Args:
+            owner: The map of which it is a node.
+            inputs: What its nodes take.
+            scope: The scope.
+            saved: The checkpoints of items there, and in other scopes.
             void: Why none of them counts; None if some may.
         """
-        if found is None:  # All are read first: several may have the same file.
-            found = [self.look.saved(item) if self._is_saved(task) else None for item in task.items]
-        inputs = ByItem(task, self._tokens.tasks)
-        for item, context in zip(task.items, found, strict=True):
-            yield item, self._judge_item(inputs, item, context, void)
+        if void is None:
+            node = owner.begin_in(scope)
+            got = inputs.foresee(node)
+            skip = got.lack or inputs.unmet_need(node, BY_RECORD)
+            void = self._changes.why_asked_for(node)  # see _void_ahead
+            if skip is not None:
+                record_skipped(node, skip.reason)
+                void = Void(skip.reason)
+            elif got.made is None and not got.void:
+                nest = () if node.nest is None else node.nest.tasks
+                taken = (scope.node(one) for one in node.links.value_sources() if one in nest)
+                waits = any(one.status is TypeStatus.NOT_STARTED for one in taken)
+                try:
+                    open_map(node, self._tokens.root, self._tokens.params)
+                except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
+                    return
+                if not waits or not node.scopes:
+                    node.add_items()
+                    if self._judge_below(node, None, saved):
+                        record_ended(node)
+                    return
+                owner.begin_in(scope)  # judged in the run, as those are whose values its scopes take
+        if void is not None:
+            self.found.void += [(item, void) for key, (item, _) in saved.items() if _is_within(key, scope.key)]
 
-    def _foresee_item(self, inputs: ByItem, item: Item) -> Got:
-        got = inputs.foresee(item)
-        if self._cache is None or got.made is not None or got.lack is not None:
-            return got
-        return got._replace(made=next(filter(self._is_made_anew, inputs.value_sources(item)), None))
+    def _read(self, node: LinkedTask) -> dict[str, Saved]:
+        """Returns the checkpoints below a map, by the keys of the scope of the run's map, and of the item.
 
-    def _judge_item(self, inputs: ByItem, item: Item, context: Context | None, void: Void | None) -> Verdict:
+        Of maps in scopes no list need be known.
+        """
+        found: dict[str, Saved] = {}
+        if not self._is_saved(node):
+            return found
+        for item in self.look.records_of(node) if node.has_maps else node.items:
+            context = self.look.saved(item)
+            if context is None or not isinstance(item, Item):
+                continue
+            key = item.scope.key
+            if not node.is_repeated or key == f"{ROUND}{item.round}":
+                found.setdefault(key, {})[item.key_suffix] = item, context
+        return found
+
+    def _judge_item(
+        self, inputs: ByItem, item: Item, context: Context | None, void: Void | None, *, has_record: bool = True
+    ) -> None:
+        """Judges an item, or a round.
+
+        Args:
+            inputs: What the items of its map take.
+            item: The item.
+            context: Its checkpoint; None without one.
+            void: Why that does not count; None if it may.
+            has_record: Whether the verdict is recorded.
+        """
         got, unmet = NOTHING_TAKEN, None
         if not inputs.is_plain or nodes_of_entry(item.entry):
-            got, unmet = self._foresee_item(inputs, item), inputs.unmet_need(item, BY_RECORD)
+            got, unmet = inputs.foresee(item), inputs.unmet_need(item, BY_RECORD)
+            if self._cache is not None and got.made is None and got.lack is None:
+                got = got._replace(made=next(filter(self._is_made_anew, inputs.value_sources(item)), None))
         if void is not None:
             verdict = judge(item, got, unmet)
-            return verdict if context is None else verdict._replace(saved=context, void=void)
-        if context is None and not (item.step.checkpoint or self.is_new) and got.lack is None and got.made is None:
-            context = self.look.stand_in(item)
-        return judge(item, got, unmet, context, self.look)
+            verdict = verdict if context is None else verdict._replace(saved=context, void=void)
+        else:
+            if context is None and not (item.step.checkpoint or self.is_new) and got.lack is None and got.made is None:
+                context = self.look.stand_in(item)
+            verdict = judge(item, got, unmet, context, self.look)
+        if has_record:
+            _record(item, verdict)
+        if leaves_checkpoint(self._tokens.tasks[item.task_id]):
+            if verdict.void is not None:
+                self.found.void.append((item, verdict.void))
+            elif verdict.saved is not None:
+                self.found.items[item.task_id][item.key_suffix] = verdict.saved
+
+    # In the run
+
+    def restore_items(self, nodes: Sequence[LinkedTask]) -> RestoredItems:
+        """Returns the decisions on the items of open maps: one, or those of an added workflow in one scope together.
+
+        Those on the items of a map in a scope are asked for there.
+        """
+        found, place = self.found, _place(nodes[0])
+        void = found.void = []
+        left = [node for node in nodes if place not in found.maps.get(node.task_id, ())]
+        if left and left[0].nest is not None:
+            self._judge_apart(nodes)
+        elif left and leaves_checkpoint(left[0]):
+            if unsaved := self._unsaved_before(left[0]):
+                self._judge_apart([*unsaved, *left])
+            else:
+                found.items.setdefault(left[0].task_id, {})
+                self._judge_below(left[0], self._why_failed(left[0]), has_records=False)
+        self.look.raise_mismatches()
+        values, not_needed = dict[int, Mapping[str, Context]](), dict[int, Collection[str]]()
+        for node in nodes:
+            if node.has_maps:
+                continue
+            of_task = found.items.get(node.task_id, {})
+            if isinstance(node, InnerMap):  # whose scopes may open in another order than they were judged in
+                of_task = {one.key_suffix: of_task[one.key_suffix] for one in node.items if one.key_suffix in of_task}
+            else:
+                found.items.pop(node.task_id, None)
+            values[node.task_id] = of_task
+            not_needed[node.task_id] = found.not_needed_items.get(node.task_id, ())
+        return RestoredItems(values, void, not_needed)
+
+    def is_whole(self, node: InnerMap) -> bool:
+        """Returns whether all items of a map in a scope are restored, as far as is known."""
+        known = self.found.maps.get(node.task_id, {}).get(node.scope.key)
+        return known is not None and known.status in OVER
+
+    def _judge_apart(self, nodes: Sequence[LinkedTask]) -> None:
+        """Judges maps of one scope in records of their own, since each one depends on those before it."""
+        tokens, first = self._tokens, nodes[0]
+        scope = first.scope if isinstance(first, InnerMap) else tokens.root
+        own, voids = scope.nodes[:], [self._why_failed(node) for node in nodes]
+        judged: list[tuple[Any, LinkedTask, Void | None]] = []
+        for node, void in zip(nodes, voids, strict=True):
+            task: Any = tokens.tasks[node.task_id]
+            record = self.found.maps.get(node.task_id, {}).get(scope.key) if node.nest is not None else None
+            if record is not None:
+                for inside in record.scopes:  # what these take around them is what the run has made
+                    inside.outer = scope
+            else:
+                record = task.begin_in(scope) if scope.outer else task._new_record(task.workflow_id, task.run_id)
+                judged.append((task, record, void))
+            scope.nodes[node.task_id - scope.first] = record
+        around = [owner.items for _, record, _ in judged if isinstance(record, InnerMap) for owner in record.owners]
+        counts = list(map(len, around))
+        try:
+            for task, record, void in judged:
+                open_map(record, tokens.root, tokens.params)
+                saved = self._read(task).get(scope_of(scope, 1).key, {}) if scope.outer else None
+                if self._judge_below(record, void, saved):
+                    record_ended(record)
+            nest = first.nest
+            if self._demand is not None and nest is not None and scope.outer is None:
+                records = [tokens.tasks[task_id] for task_id in nest.tasks]
+                self._demand.not_needed(records)
+                self.found.not_needed_items |= {record.task_id: self._demand.left(record) for record in records}
+        finally:
+            scope.nodes[:] = own
+            for items, count in zip(around, counts, strict=True):  # the run adds its own
+                del items[count:]
+
+    def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
+        """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
+        found: dict[int, LinkedTask] = {}
+        for source in map(self._tokens.tasks.__getitem__, () if task.links.is_cross else task.links.list_sources()):
+            if not isinstance(source, LinkedTask) or source.step.checkpoint:
+                continue
+            if any(item.status in NOT_ENDED for item in source.items):
+                found |= {one.task_id: one for one in (*self._unsaved_before(source), source)}
+        return [found[task_id] for task_id in sorted(found)]
+
+    def _why_failed(self, node: LinkedTask) -> Void | None:
+        """Returns that a source of all items of a map has no value, since it failed in this run; None if none has.
+
+        Its token is the same as that of an earlier failure. That of a map shows the items that came.
+        """
+        for task in self._taken_around(node):
+            if task.status is FAILED and not task.has_value:
+                return Void(f"{TAKES} task {task.task_id} {task.name}, which failed", Cause.SOURCE)
+        return None
+
+    def _taken_around(self, node: LinkedTask) -> Iterator[Task]:
+        """Yields what all items of a map take: of the run, or of the scopes around it."""
+        if not isinstance(node, InnerMap):
+            yield from self._tasks_of(node.links.whole_value_sources())
+            return
+        scope = node.scope
+        while scope.outer is not None:
+            of = ByItem(scope.outer.node(node.task_id), self._tokens.tasks)
+            yield from (source for _, source, _ in of.taken(scope.node(node.task_id)))
+            scope = scope.outer
 
 
 def items_of(source: Task) -> str:
@@ -946,9 +887,9 @@ def _is_within(key: str, around: str) -> bool:
     return not around or key == around or key.startswith(f"{around}-")
 
 
-def _within(saved: Mapping[str, tuple[Item, Context]], scope: Scope) -> list[tuple[Item, Context]]:
-    """Returns those of the checkpoints of the items of a map that stand in a scope."""
-    return [found for key, found in saved.items() if _is_within(key, scope.key)]
+def _place(node: LinkedTask) -> str:
+    """Returns the key of the scope in which a map stands; "" for the run."""
+    return node.scope.key if isinstance(node, InnerMap) else ""
 
 
 def _record(record: Task, verdict: Verdict) -> None:

@@ -48,7 +48,8 @@ class Tokens:
     """
 
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
-        self.tasks, self.root = tasks, Scope([*tasks])
+        self.root = Scope([*tasks])
+        self.tasks: Sequence[Task] = self.root.nodes
         self.previous = previous or (None,) * len(tasks)
         self.params = params
         self.has_links = LinkedTask in map(type, tasks)
@@ -72,7 +73,8 @@ class Tokens:
 
     def use(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks whose values count."""
-        self.tasks, self.root = tasks, Scope([*tasks])
+        self.root = Scope([*tasks])
+        self.tasks = self.root.nodes
         self._shared.clear()
         self._inputs.clear()
 
