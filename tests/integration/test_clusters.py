@@ -474,7 +474,7 @@ def open_ray_session(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
     """Of a run on the cluster that has no actors yet."""
     from dotflow.providers.executors.ray.ray_session import RaySession
 
-    session = RaySession(ray_connection.connect(None, {}), 1, lambda message: None)
+    session = RaySession(ray_connection.connect(None, {}), 1, 0.0, lambda message: None)
     yield session
     session.close()
 
@@ -773,6 +773,68 @@ class TestKeptConnections:
             workflow.task.add(action(lambda: 1))
             workflow.start()
             assert len(clients_of(own_dask)) == 1
+
+
+class TestKeptActors:
+    """What `keep` of ExecutorRay leaves for the next run."""
+
+    def test_the_next_run_has_the_connection_and_the_actors(self, ray_cluster: RayProcesses) -> None:
+        """For so long; by default both end with the run, and a connection of the program's own never does."""
+        script = KEPT.format(address=ray_cluster.address)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+
+        assert done.stdout.splitlines() == [
+            "the same actor, another process: True True",
+            "refused in a fork: True",
+            "ended: True",
+            "by default: False",
+            "the program's own: True",
+            "its actor ended: True",
+        ], done.stderr
+
+
+KEPT = """
+import os
+import time
+import psutil
+import ray
+from dotflow import Config, DotFlow, action
+from dotflow.errors import ClusterError
+from dotflow.providers import ExecutorRay, LogDefault
+
+
+def run(**keep):
+    workflow = DotFlow(Config(executor=ExecutorRay({address!r}, **keep), log=LogDefault(output="none")))
+    workflow.task.add(action(lambda: (psutil.Process().ppid(), psutil.Process().parent().ppid(), os.getpid())))
+    return workflow.start().tasks[0].value
+
+
+def has_ended(is_there):
+    until = time.monotonic() + 20
+    while is_there() and time.monotonic() < until:
+        time.sleep(0.02)
+    return not is_there()
+
+
+(_, actor, process), (_, again, other) = run(keep=3), run(keep=3)
+print("the same actor, another process:", actor == again, process != other)
+child = os.fork()
+if not child:
+    try:
+        run()
+    except ClusterError as error:
+        os._exit(7 if "forked" in str(error) else 8)
+    os._exit(9)
+print("refused in a fork:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7)
+print("ended:", has_ended(ray.is_initialized))
+run()
+print("by default:", ray.is_initialized())
+ray.init({address!r}, log_to_driver=False)
+_, actor, _ = run(keep=0.1)
+ended = has_ended(lambda: psutil.pid_exists(actor))
+print("the program's own:", ray.is_initialized())
+print("its actor ended:", ended)
+"""
 
 
 def clients_of(cluster: DaskProcesses) -> set[str]:

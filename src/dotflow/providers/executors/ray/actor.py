@@ -36,6 +36,11 @@ class WorkerActor:
         reply = self._worker_host.make(parts, self._wakeup, dict(zip(numbers, shared, strict=True)))
         return out_of_band(reply.pack())
 
+    def end_run(self) -> None:
+        """Ends the processes of a run, and its journals, and is ready for the next one."""
+        self._worker_host.close()
+        self._worker_host, self._last = WorkerHost(max_processes=1), ""
+
     def forget(self) -> None:
         """Deletes the journal of the last pack: the run has its reply."""
         if self._last:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import uuid
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
@@ -42,7 +42,7 @@ from dotflow.providers.executors.ray.actor import CONCURRENCY, WorkerActor, out_
 HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head
 MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head may restart in that time
 MAX_FAILED_STARTS: Final = 3  # in a row
-FORGET_TIMEOUT: Final = 0.5  # seconds
+END_TIMEOUT: Final = 0.5  # seconds
 IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
 
 #: The errors of a lost actor, or of a reply that was lost with its machine.
@@ -67,8 +67,9 @@ class ActorHandle:
 class _ActorPool:
     """The actors with the same resources."""
 
-    def __init__(self, resources: Mapping[str, float], max_actors: int) -> None:
-        given = {"CPU": 1.0, **resources}
+    def __init__(self, pool: Hashable, max_actors: int) -> None:
+        self.pool = pool
+        given = {"CPU": 1.0, **dict(pool)}  # type: ignore[call-overload]  # as pool_of makes it
         options: dict[str, Any] = {RAY_OPTIONS[name]: given.pop(name) for name in RAY_OPTIONS if name in given}
         self.options = {**options, "resources": given} if given else options
         self.max_actors = max_actors
@@ -80,9 +81,10 @@ class _ActorPool:
 class RaySession(ClusterSession):
     """The actors that one run has with Ray. There is room for a pack when an actor is up and free."""
 
-    def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
+    def __init__(self, job: str, max_workers: int | None, keep: float, report: Report) -> None:
         super().__init__("Ray", report)
         self._job = job
+        self._keep = keep
         self._checked_at = self._answered_at = clock.ticks()  # when the head was checked, and has answered
         self._versions = make_describe("ray")()
         self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -92,6 +94,11 @@ class RaySession(ClusterSession):
         self._failed_at = 0.0  # the time of the last failed start
         self._shared: dict[int, Any] = {}  # by number: shared arguments in Ray's object store
         self._is_open = True
+        for pool, actor in ray_connection.take_actors(job):  # all, since they take what others may need
+            if len(self._pool(pool).actors) < self._max_actors:
+                self._add_starting(self._pool(pool), actor)
+            else:
+                ray_connection.end_actor(actor)
 
     def has_free_worker(self, pool: Hashable) -> bool:
         return self._pool(pool).dispatcher.has_idle
@@ -167,30 +174,37 @@ class RaySession(ClusterSession):
             return
         try:
             if ray_connection.is_connected(self._job):
-                self._forget()
-                for actor_pool in self._actor_pools.values():
-                    for handle in actor_pool.actors:
-                        _end(handle)
+                handles = {handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors}
+                ready = self._end_run(handles)
+                for handle in handles:
+                    if self._keep and handle in ready:
+                        ray_connection.leave_actor(self._job, handle.actor_pool.pool, handle.actor)
+                    else:
+                        ray_connection.end_actor(handle.actor)
         finally:
             self._is_open = False
-            ray_connection.disconnect()
+            ray_connection.disconnect(self._keep)
 
-    def _forget(self) -> None:
-        """Has the idle actors delete their journals."""
-        handles = [handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors]
+    def _end_run(self, handles: Iterable[ActorHandle]) -> set[ActorHandle]:
+        """Has the idle actors end the run's processes and journals; returns those that have."""
         idle = [handle for handle in handles if handle.sent is None and handle not in handle.actor_pool.starting]
         with contextlib.suppress(Exception):  # Ray is lost, or an actor: old journals are deleted later
-            ray.wait([handle.actor.forget.remote() for handle in idle], num_returns=len(idle), timeout=FORGET_TIMEOUT)
+            ends = {handle.actor.end_run.remote(): handle for handle in idle}
+            done, _ = ray.wait(list(ends), num_returns=len(ends), timeout=END_TIMEOUT)
+            return {ends[end] for end in done}
+        return set()
 
     def _pool(self, pool: Hashable) -> _ActorPool:
         if pool not in self._actor_pools:
-            resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-            self._actor_pools[pool] = _ActorPool(resources, self._max_actors)
+            self._actor_pools[pool] = _ActorPool(pool, self._max_actors)
         return self._actor_pools[pool]
 
     def _start(self, actor_pool: _ActorPool) -> None:
         self._check_connection()
-        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote())
+        self._add_starting(actor_pool, self._actor.options(**actor_pool.options).remote())
+
+    def _add_starting(self, actor_pool: _ActorPool, actor: Any) -> None:
+        handle = ActorHandle(actor_pool, actor)
         actor_pool.actors.add(handle)
         actor_pool.starting[handle] = None
         future = handle.actor.describe.remote().future()
@@ -297,7 +311,7 @@ class RaySession(ClusterSession):
     def _remove_actor(self, handle: ActorHandle) -> None:
         handle.actor_pool.actors.discard(handle)
         handle.actor_pool.dispatcher.remove(handle)
-        _end(handle)
+        ray_connection.end_actor(handle.actor)
 
 
 def _connection_lost(error: BaseException | None = None) -> ClusterError:
@@ -309,8 +323,3 @@ def _connection_lost(error: BaseException | None = None) -> ClusterError:
 
 def _start_none() -> ActorHandle:
     raise AssertionError("actors join when they are up")
-
-
-def _end(handle: ActorHandle) -> None:
-    with contextlib.suppress(Exception):  # Ray is lost, and the actor with it
-        ray.kill(handle.actor, no_restart=True)
