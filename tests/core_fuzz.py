@@ -390,7 +390,7 @@ class Engine:
             return {"error": "CheckpointMismatch"}
         maker.calls.clear()
         maker.calls.alive, maker.calls.returned = True, self.returned
-        is_killed = False
+        is_killed, before = False, {*self.returned}
         try:
             workflow.start(mode=mode, keep_going=options.get("keep_going", True), **chosen)
         except KeyboardInterrupt:
@@ -400,6 +400,7 @@ class Engine:
         keys = [k.removeprefix("w/") for k in self.storage.list_keys("w/")]
         keys = [k for k in keys if "@" not in k and not k.endswith(("-cleanup", "-begun", "-items"))]
         out: dict[str, Any] = {"calls": Counter(maker.calls), "keys": sorted(keys), "plan": planned}
+        out["before"] = before
         out["goes_on"], self.has_completed = not self.has_completed, False
         if not is_killed:
             run = workflow.last
@@ -550,7 +551,8 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     more, less = theirs - ours, ours - theirs
     every = [t for t in all_tasks(maker.tasks) if t.body is None]
     scoped = [t for t in maker.tasks if t.body and (t.repeat or any(one.body or one.each for one in t.body.tasks))]
-    in_scopes = {t.step.name for t in all_tasks(scoped) if t.step}  # where dotflow looks at its turn
+    # Where dotflow looks at its turn.
+    in_scopes = {one.name for t in all_tasks(scoped) for one in (t.step, t.fallback) if one}
     in_rounds = {t.step.name for t in all_tasks([t for t in maker.tasks if t.repeat]) if t.step}
     tasks = engine["ran"].tasks if "ran" in engine else []
     mine, others = ({row[0] for row in (one.get("plan") or {}).values()} for one in (model, engine))
@@ -559,12 +561,17 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     if resume == "unfinished" and engine["goes_on"]:
         if "restore" in others and "restored" not in mine:
             return "21 the model begins anew after a run that has failed inside of a workflow, which is wrong"
+        if "restored" in mine and "restore" not in others:
+            return "23 a new task stands before what is missing: dotflow compares positions, as it knows no names"
     elif resume == "unfinished" and "restore" not in others:
         return "1 the model goes on with a run that has completed; dotflow begins anew, which is right"
     has_failed = any(item.status is TypeStatus.FAILED for task in tasks for item in task.items)
     # What dotflow does not do, it has done before, with the same arguments: what it restores is what it would make.
     returned = maker.calls.returned if resume == "changed" else {(name, args) for name, _, args in maker.calls.returned}
-    before = less if resume == "changed" else [(name, args) for name, _, args in less]  # whatever the code was
+    fallbacks = {one.step.name: one.fallback.name for one in every if one.step and one.fallback}
+    caught = {name for name, other in fallbacks.items() if any(call[0] == other for call in less)}
+    done = [call for call in less if call[0] not in caught]  # a step that has failed, and whose fallback has not
+    before = done if resume == "changed" else [(name, args) for name, _, args in done]  # whatever the code was
     is_restored = bool(less) and not more and returned.issuperset(before)
     if is_restored and {call[0] for call in less} <= in_scopes and (has_failed or is_killed[1]):
         return "6 in scopes dotflow restores what takes a list of which an item has failed again; the model runs it"
@@ -585,7 +592,9 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     for task in maker.tasks:
         unsure |= {task.name} if not unsure.isdisjoint(task.sources()) else set()
     are_unsure = {t.step.name for t in all_tasks([t for t in maker.tasks if t.name in unsure]) if t.step}
-    is_repeated = bool(more) and all(call in maker.calls.returned or "s" not in call[0][:1] for call in more)
+    is_repeated = bool(more) and all(call in engine["before"] or "s" not in call[0][:1] for call in more)
+    if more and is_repeated and not less and {call[0] for call in more} <= in_rounds:
+        return "22 after a round that runs again dotflow makes all others anew, as it promises; the model looks at them"
     if more and is_repeated and not less and {call[0] for call in more} <= are_unsure:
         return "11 what takes a map whose list is made anew: the model looks at its turn, dotflow for plain tasks only"
     if is_killed[0] is not is_killed[1] and is_mapped:

@@ -738,14 +738,14 @@ class EarlierRuns:
         return found
 
     def _judge_item(
-        self, inputs: ByItem, item: Item, context: Context | None, void: Void | None, *, has_record: bool = True
+        self, inputs: ByItem, item: Item, saved: Context | None, void: Void | None, *, has_record: bool = True
     ) -> None:
         """Judges an item, or a round.
 
         Args:
             inputs: What the items of its map take.
             item: The item.
-            context: Its checkpoint; None without one.
+            saved: Its checkpoint; None without one.
             void: Why that does not count; None if it may.
             has_record: Whether the verdict is recorded.
         """
@@ -756,18 +756,20 @@ class EarlierRuns:
                 got = got._replace(made=next(filter(self._is_made_anew, inputs.value_sources(item)), None))
         if void is not None:
             verdict = judge(item, got, unmet)
-            verdict = verdict if context is None else verdict._replace(saved=context, void=void)
+            verdict = verdict if saved is None else verdict._replace(saved=saved, void=void)
         else:
-            if context is None and not (item.step.checkpoint or self.is_new) and got.lack is None and got.made is None:
+            context = saved
+            if saved is None and not (item.step.checkpoint or self.is_new) and got.lack is None and got.made is None:
                 context = self.look.stand_in(item)
             verdict = judge(item, got, unmet, context, self.look)
         if has_record:
             _record(item, verdict)
-        if leaves_checkpoint(self._tokens.tasks[item.task_id]):
-            if verdict.void is not None:
-                self.found.void.append((item, verdict.void))
-            elif verdict.saved is not None:
-                self.found.items[item.task_id][item.key_suffix] = verdict.saved
+        if saved is None:
+            return
+        if verdict.void is not None:
+            self.found.void.append((item, verdict.void))
+        else:
+            self.found.items[item.task_id][item.key_suffix] = saved
 
     # In the run
 
