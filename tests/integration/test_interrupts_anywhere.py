@@ -21,7 +21,7 @@ from dotflow import DotFlow, action
 from dotflow.engine import background
 from dotflow.providers import StorageDefault, StorageFile
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals
-from dotflow.resume import checkpoint
+from dotflow.resume import checkpoint, turns
 from dotflow.resume.checkpoint import Checkpoints
 from dotflow.worker import waiting
 from dotflow.worker.waiting import WakeupEvent
@@ -245,14 +245,14 @@ def test_at_any_moment_of_its_start_it_leaves_the_storage_to_other_runs(
             raise
 
     def take() -> None:
-        free.append(checkpoints._turn.lock.acquire(blocking=False))
+        free.append(checkpoints.turn.lock.acquire(blocking=False))
 
     for number in itertools.count(1):
         workflow = make_workflow()
         workflow.task.add(action(lambda: 1))
         tasks = [task._new_record("w", "r") for task in workflow.task]
         checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=lambda *_: None, run_id="r")
-        if not interrupted_at(number, LongStep(), begin, (checkpoint.__file__, contextlib.__file__)):
+        if not interrupted_at(number, LongStep(), begin, (checkpoint.__file__, turns.__file__, contextlib.__file__)):
             break
         other = threading.Thread(target=take)
         other.start()

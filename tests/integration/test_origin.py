@@ -147,7 +147,7 @@ class World:
                     if task.name in finished:
                         self.twice.append(task.name)
                     task._apply(AttemptStarted(task.task_id, 1, Context(), Context().time, 0.0))
-                    key = run.key_base(task) if task.links is not None and task.links.takes_key else ""
+                    key = run.ids.key_base(task) if task.links is not None and task.links.takes_key else ""
                     if key:
                         self.charge(key, before)
                     fuse.burn()

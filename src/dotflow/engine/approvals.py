@@ -40,7 +40,7 @@ class Approvals:
         """
         step = task.step
         assert step.approve is not None
-        asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task, arguments)
+        asked, about = self._checkpoints.ids.question_of(task), self._checkpoints.ids.question_about(task, arguments)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
         if about and asked.key.startswith(BY_INDEX):  # another list may have another value there
             about = digest_of([about, text])
@@ -67,7 +67,7 @@ class Approvals:
         Raises:
             HistoryError: The history can't be read or written.
         """
-        asked = self._checkpoints.question_of(task)
+        asked = self._checkpoints.ids.question_of(task)
         self._queue.place(asked.origin, asked.task, {item.key_suffix: item.item for item in items})
 
     def answered(self, origin: str) -> Collection[QuestionId]:

@@ -113,7 +113,7 @@ class NodeInputs:
     def restore(self, task: Task, previous: Context) -> "list[Ended | StopNew]":
         """Returns the end of a task of the run whose checkpoint counts, or can't be read; nothing for others."""
         context = self._restored.get(task.task_id)
-        if context is None and task.task_id in self.checkpoints.undecided:
+        if context is None and task.task_id in self.checkpoints.found.undecided:
             self.flush()
             try:
                 context = self.checkpoints.restore_task(task)
@@ -153,16 +153,16 @@ class NodeInputs:
         if fan is not None:
             assert isinstance(node, ItemOrMap)
             return self._take_in(fan, node)
-        task_id, checkpoints = node.task_id, self.checkpoints
-        if task_id in checkpoints.not_needed:
-            return skipped(node, checkpoints.not_needed[task_id], previous)
+        task_id, found = node.task_id, self.checkpoints.found
+        if task_id in found.not_needed:
+            return skipped(node, found.not_needed[task_id], previous)
         assert isinstance(node, LinkedTask), "others are restored, not needed, or not asked"
         links = node.links
         if links.conditions:
             self.flush()
         needs = links.needs if links.nest is None else links.whole().needs
-        unmet = unmet_need(needs, self._tasks.__getitem__, checkpoints.not_needed)
-        restored_items = checkpoints.whole_maps.get(task_id)
+        unmet = unmet_need(needs, self._tasks.__getitem__, found.not_needed)
+        restored_items = found.whole_maps.get(task_id)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
             return {}, None
@@ -241,7 +241,7 @@ class NodeInputs:
     def _has_open_items(self, task: LinkedTask, previous: Context, shared: Arguments) -> bool:
         """Returns whether an item of a mapped task may run: they are neither restored, nor all in the cache."""
         is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
-        if is_empty or task.task_id in self.checkpoints.whole_maps:
+        if is_empty or task.task_id in self.checkpoints.found.whole_maps:
             return False
         if self._cache is None or not is_cached(task):
             return True
@@ -284,7 +284,7 @@ class NodeInputs:
         fallback = None if links.fallback is None else functools.partial(self._fallback, links, node, own)
         secrets = self._secrets.by_task.get(task_id)
         if links.takes_key:
-            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: self.checkpoints.key_base(node)})
+            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: self.checkpoints.ids.key_base(node)})
         return own, shared, fallback, secrets
 
     def _fallback(self, links: Links, node: Task, own: Arguments | None, failure: Failure) -> Fallback | None:

@@ -82,7 +82,7 @@ class RunGraph:
         linked = [task for task in tasks if type(task) is LinkedTask]
         self._undecided = {
             *restored,
-            *checkpoints.not_needed,
+            *checkpoints.found.not_needed,
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
@@ -291,7 +291,7 @@ class RunGraph:
                 values = {**values, **answer}
             opening.append((node, values))
         if nest is not None and nest.repeat and opening:
-            needed = {nest.result, nest.until}.difference(self.inputs.checkpoints.not_needed)
+            needed = {nest.result, nest.until}.difference(self.inputs.checkpoints.found.not_needed)
             lacking = [one for one in decisions if one.task.task_id in needed]
             if lacking:  # no round could be judged
                 why = f"it needs '{lacking[0].task.name}', which was skipped"

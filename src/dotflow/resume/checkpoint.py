@@ -1,17 +1,12 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
-import contextlib
-import threading
 import uuid
-import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import Superseded
-from dotflow.core.approval import INDEX, QuestionId
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import NO_FILES, FileWatch
 from dotflow.core.item_counts import rounds_of
@@ -21,7 +16,6 @@ from dotflow.errors import (
     LeaseLost,
     StorageError,
     ValueNotStorable,
-    WorkflowBusy,
 )
 from dotflow.graph.linked_task import InnerMap, Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
@@ -33,12 +27,11 @@ from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import leaves_checkpoint, reason_of, usable
-from dotflow.resume.tokens import NO_INITIAL, Tokens, digest_of
-from dotflow.worker.files import find_paths, state_of
-from dotflow.worker.interrupts import in_forked_child
+from dotflow.resume.step_ids import QUESTION, StepIds
+from dotflow.resume.tokens import NO_INITIAL, Tokens
+from dotflow.resume.turns import Turn
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
-QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
 
 
 class Chain(NamedTuple):
@@ -58,36 +51,6 @@ class Chain(NamedTuple):
     supersede: Callable[[], object]
 
 
-class _Turn:
-    """What the runs of this process share that work on one workflow: they save and void in turns.
-
-    So no value of an older run is saved after a newer run has begun. The lock is taken by `with` itself: a generator in
-    between would keep it after a signal, as long as the traceback is kept.
-
-    Args:
-        storage: Stays alive as long as this, so that no other storage is given its id.
-    """
-
-    journal: Journal  # as the open runs know it
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.lock = threading.RLock()
-        self.runs: set[Checkpoints] = set()  # that are open
-
-
-_guard = threading.Lock()
-_turns: "weakref.WeakValueDictionary[Hashable, _Turn]" = weakref.WeakValueDictionary()
-
-
-@in_forked_child
-def _begin_anew() -> None:
-    """Resets the module in a forked process, where a thread that is gone may hold a lock."""
-    global _guard
-    _guard = threading.Lock()
-    _turns.clear()
-
-
 class Checkpoints:
     """The checkpoints of one workflow, for one run.
 
@@ -103,15 +66,14 @@ class Checkpoints:
     Attributes:
         watch: What an attempt without paths among its arguments records of files; None for nothing.
         files: The files of the run; None as long as no value has a path.
-        goes_on: Whether the run goes on with an earlier one, or would if there were any value.
+        turn: Whether its values count, and when it may save them.
+        ids: What tells its steps apart, whichever run makes them. Set by `open`.
+        found: What it restores of earlier runs, as decided before it began.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
-        not_needed: The tasks that a resume does not run, with the reason: they have no checkpoint and no task that runs
-            needs them, or were not asked for.
-        whole_maps: The mapped tasks of which all items are restored, and the number of these.
-        undecided: The tasks whose checkpoints are judged once their sources have ended.
         outdated: The keys of checkpoints that don't count, and are deleted as soon as their task or item begins.
     """
 
+    ids: StepIds
     _tasks: Sequence[Task]
     _keys: CheckpointKeys
     _journal: Journal
@@ -133,21 +95,14 @@ class Checkpoints:
     ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self._exclusive = exclusive
         self._has_queue = has_queue
         self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
-        self._turn = _Turn(storage)
-        self._is_claimed = False
-        self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
-        self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
+        self.turn = Turn(storage, workflow_id, exclusive=exclusive, run_id=self._run_id, log_line=log_line)
         self._earlier: EarlierRuns | None = None  # that the run goes on with
-        self.goes_on = False
+        self.found = Restoration()
         self.origin = ""
-        self.not_needed: Mapping[int, str] = {}
         self._left_out: Collection[int] = ()
-        self.whole_maps: Mapping[int, int] = {}
-        self.undecided: Collection[int] = ()
         self.outdated: set[str] = set()
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
@@ -181,9 +136,10 @@ class Checkpoints:
         """
         try:
             self._tasks, self._left_out = tasks, chosen.left_out
-            self._lock(is_claimed=chain is not None)
+            self._journal = self.turn.begin(tasks, is_claimed=chain is not None)
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
+            self.ids = StepIds(self._journal, tasks, tokens, self.watch)
             linked = tasks if tokens.has_links else ()
             self._takers = [
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
@@ -217,7 +173,7 @@ class Checkpoints:
                     left_out=chosen.left_out,
                 )
                 # What another run of this process has not finished yet is its own work.
-                if resume != "unfinished" or len(self._turn.runs) == 1:
+                if resume != "unfinished" or self.turn.is_alone:
                     restoration = earlier.decide()
             if self._may_save(restoration):
                 with usable(self._storage):
@@ -227,19 +183,24 @@ class Checkpoints:
                 if files is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
-                    with usable(self._storage), self._turn.lock:
+                    with usable(self._storage), self.turn.lock:
                         self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
                 return restored
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
             if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
-                with usable(self._storage), self._turn.lock:
+                with usable(self._storage), self.turn.lock:
                     self._files_from_now(self.watch).begin(inputs)
         except BaseException:  # Ctrl-C too
             self.close()
             raise
         return {}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run goes on with an earlier one, or would if there were any value."""
+        return self._earlier is not None
 
     def _is_own(self, chain: Chain) -> bool:
         """Returns whether the saved values are those of a chain.
@@ -265,10 +226,10 @@ class Checkpoints:
         """
         if chain is not None:
             chain.supersede()
-        if not self._tasks or not (self._exclusive or self._takers):
+        if not self._tasks or not (self.turn.is_exclusive or self._takers):
             self._void_all()
             return
-        with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
+        with usable(self._storage), self.turn.lock:  # as one step for other runs of this process
             journal = self._journal
             is_noted = self._has_queue or chain is not None or self._takers or journal.is_of_chain()
             if is_noted:
@@ -278,29 +239,6 @@ class Checkpoints:
                 journal.put(origin=self._run_id if chain is None else chain.origin)
                 if self._takers:
                     journal.read()  # shows whether the storage keeps inputs
-
-    def _lock(self, *, is_claimed: bool) -> None:
-        """Locks the workflow against other processes, and joins the other runs of this one.
-
-        A run that was taken from a queue shares its values with none. Raises WorkflowBusy.
-        """
-        key: Hashable = None
-        if self._exclusive:
-            with usable(self._storage):
-                lock = self._storage.lock(self._workflow_id)
-                key = lock.__enter__()
-                self._workflow_lock = lock
-        with _guard:
-            self._turn = _turns.setdefault((id(self._storage) if key is None else key, self._workflow_id), self._turn)
-            for other in self._turn.runs.copy() if self._exclusive else ():
-                if is_claimed or other._is_claimed:
-                    raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
-            self._is_claimed = is_claimed
-            if all(other._is_void for other in self._turn.runs):  # other processes may have written it since
-                is_shared = self._exclusive and key is None
-                self._turn.journal = Journal(self._storage, self._workflow_id, self._tasks, is_shared=is_shared)
-            self._journal = self._turn.journal
-            self._turn.runs.add(self)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
@@ -313,11 +251,8 @@ class Checkpoints:
 
     def _go_on(self, earlier: EarlierRuns, restoration: Restoration) -> dict[int, Context]:
         """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
-        self.goes_on = True
-        self._earlier = earlier
+        self._earlier, self.found = earlier, restoration
         self._tokens.use(self._tasks)
-        self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
-        self.undecided = restoration.undecided
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
         earlier.look.gone = self.outdated
@@ -333,7 +268,7 @@ class Checkpoints:
         They had one, which this run outdates, or none of the tasks had one. A run of all tasks forgets them.
         """
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
-        with usable(self._storage), self._turn.lock:
+        with usable(self._storage), self.turn.lock:
             names = {task.key_name for task in left_out}
             if left_out and (earlier.look.has_values or any(map(earlier.look.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
@@ -345,10 +280,10 @@ class Checkpoints:
 
         A task without checkpoints that `rerun` names has finished, as far as anything shows.
         """
-        if not self._tasks or not (self._exclusive or self._takers):
+        if not self._tasks or not (self.turn.is_exclusive or self._takers):
             return
         done = {*restoration.restored, *restoration.whole_maps}
-        with usable(self._storage), self._turn.lock:
+        with usable(self._storage), self.turn.lock:
             self.origin = self._journal.origin
             if not self.origin and any(task.task_id not in done for task in self._takers):
                 self._journal.put(origin=self._run_id, voided={})
@@ -357,47 +292,6 @@ class Checkpoints:
         unsaved = [task for task in again if not leaves_checkpoint(task)]
         void = {task.task_id for task, _ in restoration.void if task.item is None}
         self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
-
-    def key_base(self, task: Task) -> str:
-        """Returns what the idempotency keys of a task or an item are made from, whose sources have ended.
-
-        It stays the same over attempts and runs until the task finishes and is voided, or takes other arguments.
-        """
-        return self._journal.key_base(self._names_of(task), self._tokens.inputs_of(task))
-
-    def question_of(self, task: Task) -> QuestionId:
-        """Returns what tells the question of a task or an item apart.
-
-        It stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
-        """
-        journal, whole = self._journal, self._tasks[task.task_id]
-        nth = sum(journal.voided(f"{QUESTION}{name}") for name in self._names_of(task))
-        is_unique = sum(other.name == whole.name for other in self._tasks) == 1
-        name = whole.name if is_unique else f"{whole.name}.{task.task_id}"
-        nest = None if whole.links is None else whole.links.nest
-        if nest is not None:
-            name = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}"
-        return QuestionId(journal.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
-
-    def question_about(self, task: Task, shown: Mapping[str, object]) -> str:
-        """Returns a digest of what the question of a task or an item is about, whose sources have ended.
-
-        The contents of the files that the arguments name are a part of it. Without these, it is "" where the storage
-        does not keep what a value was made from.
-        """
-        about = self._tokens.question_of(task) if self._journal.keeps_inputs else ""
-        paths = find_paths(dict(shown)) if self.watch is not None and task.step.files else ()
-        if not paths or self.watch is None:
-            return about
-        states = {str(path): state_of(path, self.watch.limit) for path in paths}
-        # Above the limit there is no digest.
-        files = {path: state and [state.size, state.digest or state.mtime] for path, state in states.items()}
-        return digest_of([about, [[path, files[path]] for path in sorted(files)]])
-
-    def _names_of(self, task: Task) -> list[str]:
-        """Returns the name of the task in its keys and, for an item, its own."""
-        name = self._tasks[task.task_id].key_name
-        return [name, f"{name}-{task.key_suffix}"] if isinstance(task, Item) else [name]
 
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
@@ -414,8 +308,8 @@ class Checkpoints:
     def _save_beside(self, what: str, save: Callable[[], object], advice: str = "") -> None:
         """Saves or deletes what nothing waits for, unless it is that of a newer run or of another process."""
         try:
-            with self._turn.lock:
-                if not self._is_void:
+            with self.turn.lock:
+                if not self.turn.is_void:
                     save()
         except Exception as error:  # the storage may be the user's
             self._log_line(f"{what}: {reason_of(error)}.{advice}")
@@ -435,23 +329,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
-        try:
-            self._leave()
-        except KeyboardInterrupt:  # finish first, then raise
-            self._leave()
-            raise
-
-    def _leave(self) -> None:
-        self._turn.runs.discard(self)
-        if self._workflow_lock is not None:
-            try:
-                self._workflow_lock.__exit__(None, None, None)
-            except Exception as error:  # the storage may be the user's; what the run did stays as it is
-                self._log_line(
-                    f"The lock on workflow {self._workflow_id!r} can't be released: {reason_of(error)}. "
-                    f"Other processes can run the workflow when this one has ended."
-                )
-            self._workflow_lock = None
+        self.turn.close()
 
     def save(self, task: Task, context: Context, previous: Context | None = None) -> None:
         """Saves a task's value with a record of its inputs.
@@ -487,14 +365,9 @@ class Checkpoints:
                 files.note(context, record, is_saved=False)
             return
         key = "?"
-        with self._turn.lock:
-            if self._is_void:
-                if not self._has_reported_void:
-                    self._has_reported_void = True
-                    self._log_line(
-                        f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values "
-                        f"are saved, and this run's stay in memory."
-                    )
+        with self.turn.lock:
+            if self.turn.is_void:
+                self.turn.report_void()
                 return
             try:
                 key = self._storage.key(task) if type(task) is not Item else self._keys.of(task)
@@ -532,8 +405,8 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with usable(self._storage), self._turn.lock:
-                if self._is_void:  # the items there are those of the newer run
+            with usable(self._storage), self.turn.lock:
+                if self.turn.is_void:  # the items there are those of the newer run
                     return NO_ITEMS
                 for task in tasks:
                     self._keys.add_items(task)
@@ -541,8 +414,8 @@ class Checkpoints:
                 return NO_ITEMS
             restored = self._earlier.restore_items(tasks)
             self._void(restored.void)
-            if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
-                with usable(self._storage), self._turn.lock:
+            if self.files is not None and any(task.task_id not in self.found.whole_maps for task in tasks):
+                with usable(self._storage), self.turn.lock:
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -569,8 +442,8 @@ class Checkpoints:
         """
         assert self._earlier is not None
         context, why = self._earlier.restore_task(task)
-        with self._turn.lock:
-            if self._is_void:  # the checkpoint there is that of the newer run
+        with self.turn.lock:
+            if self.turn.is_void:  # the checkpoint there is that of the newer run
                 return None
         if why is not None:
             self._void([(task, why)])
@@ -579,9 +452,8 @@ class Checkpoints:
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with usable(self._storage), self._turn.lock:
-            for other in self._turn.runs.copy():
-                other._is_void = other is not self
+        with usable(self._storage), self.turn.lock:
+            self.turn.void_others()
             if self._storage.clear(self._workflow_id):
                 self._journal.begin()
                 return
@@ -598,11 +470,11 @@ class Checkpoints:
         before, and those that run *again* without a checkpoint. They ask anew for their approval, and so do those to
         *ask*.
         """
-        with usable(self._storage), self._turn.lock:
+        with usable(self._storage), self.turn.lock:
             tasks = [task for task, _ in void]
-            new = [self._names_of(task)[-1] for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id])]
+            new = [self.ids.names_of(task)[-1] for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id])]
             asking = [task for task in (*tasks, *ask) if _asks(self._tasks[task.task_id], task.item)]
-            new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
+            new += [f"{QUESTION}{self.ids.names_of(task)[-1]}" for task in asking]
             is_blind = self._earlier is not None and self._earlier.look.lacks_inputs
             now = {
                 self._keys.of(task): None
@@ -611,7 +483,7 @@ class Checkpoints:
             }
             self.outdated.update(self._keys.of(task) for task in tasks)
             left = [key for key in self._journal.fact("void") if key not in now] if self._earlier is not None else []
-            if (new or len(now) > 1) and not self._is_void:
+            if (new or len(now) > 1) and not self.turn.is_void:
                 self._journal.void(new, now)
             for key in (*left, *now):
                 self._storage.delete(key)
@@ -625,8 +497,8 @@ class Checkpoints:
         if key not in self.outdated:
             return
         try:
-            with self._turn.lock:
-                if not self._is_void:
+            with self.turn.lock:
+                if not self.turn.is_void:
                     self._storage.delete(key)
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -643,8 +515,7 @@ class Checkpoints:
 
     def give_up(self) -> None:
         """Saves nothing more: the values are another process's."""
-        with self._turn.lock:
-            self._is_void = self._has_reported_void = True
+        self.turn.give_up()
 
 
 def _takes_key(task: Task) -> bool:

@@ -311,9 +311,8 @@ class EarlierRuns:
 
         A source that has failed in this run is as one that was made anew.
         """
-        context = self.found.undecided.pop(task.task_id, None)
-        if context is None or task.links is None:  # it has waited for an approval since
-            return None, None
+        context = self.found.undecided.pop(task.task_id)
+        assert task.links is not None
         for source in self._tasks_of(self._needs_of_value(task, context)):
             if source.status is FAILED:
                 return None, Void(f"{TAKES} task {source.task_id} {source.name}, which failed", Cause.SOURCE)
