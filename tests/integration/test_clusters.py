@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,10 @@ from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorDask, HistorySQLite, StorageDefault, StorageFile
 from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyPack
+from dotflow.providers.executors.cluster.protocol import versions_here
 from dotflow.providers.executors.ray import connection as ray_connection
 from tests.clouds.tcp_proxy import TcpProxy
-from tests.clusters.dask import DaskProcesses
+from tests.clusters.dask import DaskProcesses, other_python
 from tests.clusters.ray import RayProcesses
 
 if TYPE_CHECKING:
@@ -850,7 +852,7 @@ def clients_of(cluster: DaskProcesses) -> set[str]:
 
 
 class TestLostSchedulers:
-    def test_runs_go_on_with_one_that_is_back(
+    def test_runs_on_dask_go_on_when_it_is_back(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
         """As after the loss of all workers: what has come back is not made again, what has begun counts, and steps that
@@ -903,7 +905,7 @@ class TestLostSchedulers:
             "is back.",
         ]
 
-    def test_runs_go_on_after_an_outage_of_the_network(
+    def test_runs_on_dask_go_on_after_an_outage_of_the_network(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
         """The scheduler ends what ran, so each step that had begun counts, and is repeated by its policy."""
@@ -1142,12 +1144,12 @@ class TestFurtherRuns:
 
         asked: list[list[str]] = []
         with Client(own_dask.address, set_as_default=False) as client:
-            run_there = client.run
+            broadcast = client.scheduler.broadcast
 
-            def counted(function: Any, *arguments: Any, **options: Any) -> Any:
-                if function.__name__ == "describe":
+            def counted(**options: Any) -> Any:
+                if options["msg"]["op"] == "versions":
                     asked.append(options["workers"])
-                return run_there(function, *arguments, **options)
+                return broadcast(**options)
 
             def run() -> list[str]:
                 log = LogList()
@@ -1156,17 +1158,9 @@ class TestFurtherRuns:
                 workflow.start()
                 return log.told
 
-            here = os.getpid()
-
-            def make_describe(engine: str) -> Callable[[], dict[str, str]]:
-                def describe() -> dict[str, str]:
-                    return {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
-
-                return describe
-
-            monkeypatch.setattr("dotflow.providers.executors.cluster.protocol.make_describe", make_describe)
+            pretend(monkeypatch, "Dask", cloudpickle="1.0")
             client.wait_for_workers(2)
-            monkeypatch.setattr(client, "run", counted)
+            monkeypatch.setattr(client.scheduler, "broadcast", counted, raising=False)
             first, second = run(), run()
             own_dask.add_worker()
             client.wait_for_workers(3)
@@ -1177,27 +1171,89 @@ class TestFurtherRuns:
         assert second == first
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, kind: str, **versions: str) -> None:
+    """Has runs on a kind of cluster find these versions in this process."""
+    if kind == "Ray":
+        found = {**versions_here("ray"), **versions}
+        monkeypatch.setattr("dotflow.providers.executors.ray.ray_session.versions_here", lambda engine: found)
+        return
+    from distributed.versions import get_versions
+
+    here = get_versions(["dotflow"])
+    here["packages"] |= versions
+    monkeypatch.setattr("dotflow.providers.executors.dask.dask_session.get_versions", lambda packages: here)
+
+
+def older_dotflow(folder: Path) -> Path:
+    """Makes a folder for PYTHONPATH in which dotflow seems to be an older one."""
+    found = folder / "older" / "dotflow-0.0.0.dist-info" / "METADATA"
+    found.parent.mkdir(parents=True)
+    found.write_text("Metadata-Version: 2.1\nName: dotflow\nVersion: 0.0.0\n")
+    return folder / "older"
+
+
 class TestVersions:
-    def test_different_versions_are_reported(
+    def test_another_version_of_a_package_is_reported(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is installed in another version over there is said once, at the beginning, with both versions."""
-        here = os.getpid()
-
-        def make_describe(engine: str) -> Callable[[], dict[str, str]]:
-            return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
-
-        module = "cluster.protocol" if isinstance(executor, ExecutorDask) else "ray.ray_session"
-        monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
-        monkeypatch.setattr("dotflow.providers.executors.dask.dask_session._versions", {})
+        pretend(monkeypatch, type(executor).__name__.removeprefix("Executor"), cloudpickle="1.0")
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add([action(lambda: 1)] * 3)
         workflow.start(mode="parallel")
 
         assert len(log.told) == 1
-        assert "(here 2.7)" in log.told[0]
+        assert "(here 1.0)" in log.told[0]
         assert "install the same" in log.told[0]
+
+    def test_another_dotflow_is_refused(
+        self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Nothing runs, and the error names both versions, the workers and the cure."""
+        kind = type(executor).__name__.removeprefix("Executor")
+        pretend(monkeypatch, kind, dotflow="99")
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(action((tmp_path / "ran").touch))
+        place = r"tcp://127\.0\.0\.1:\d+, tcp://127\.0\.0\.1:\d+" if kind == "Dask" else r"\d+\.\d+\.\d+\.\d+"
+        text = rf"dotflow {version('dotflow')} \(here 99\) on {place}\. Install the same"
+        with pytest.raises(ClusterError, match=text):
+            workflow.start()
+
+        assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.filterwarnings("ignore:Mismatched versions found")  # Dask's own
+    @pytest.mark.parametrize("part", ["worker", "scheduler"])
+    def test_another_python_on_dask_is_refused(self, part: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+        """Its bytecode is another, so not even code that asks for its version is sent there."""
+        python = other_python()
+        here, there = "{}.{}".format(*sys.version_info), Path(python).parts[-3]
+        with DaskProcesses(workers=0, python=python if part == "scheduler" else sys.executable) as cluster:
+            cluster.add_worker(python=python)
+            wait_for(lambda: cluster.worker_count() == 1, "the start of the worker")
+            workflow = make_workflow(executor=ExecutorDask(cluster.address))
+            workflow.task.add(action((tmp_path / "ran").touch))
+            with pytest.raises(ClusterError, match=rf"Python {there} \(here {here}\).* on (the scheduler|tcp://127)"):
+                workflow.start()
+
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_worker_that_joins_dask_is_compared(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+        """The run ends in the same words, as soon as calls have waited for a worker for a second."""
+        begun = tmp_path / "begun"
+
+        def hold() -> None:
+            begun.touch()
+            time.sleep(60)
+
+        with DaskProcesses(workers=1, threads=1) as cluster:
+            workflow = make_workflow(executor=ExecutorDask(cluster.address))
+            workflow.task.add([action(hold)] * 2)
+            run = workflow.launch(lambda: None, mode="parallel")
+            wait_for(begun.exists, "the first step")
+            cluster.add_worker("--no-nanny", PYTHONPATH=str(older_dotflow(tmp_path)))
+            with pytest.raises(ClusterError, match=r"dotflow 0\.0\.0 \(here .*\) on tcp://127.*Install the same"):
+                run.wait(60)
 
     def test_a_worker_that_does_not_answer(self, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is said that its versions are not known, and the others work."""

@@ -1,59 +1,62 @@
 """Versions: what is said of a cluster whose versions are not ours."""
 
-import pickle
-import sys
 from importlib.metadata import version
 
-import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import differences, make_describe
+from dotflow.errors import ClusterError
+from dotflow.providers.executors.cluster.protocol import Versions, check_versions, versions_here
 
-HERE = {"Python": "3.11", "dotflow": "1.0", "cloudpickle": "3.1"}
+HERE = {"Python": "3.11", "dotflow": "1.0", "cloudpickle": "3.1", "ray": "2.60"}
+
+
+def check(there: dict[str, Versions]) -> list[str]:
+    """Returns the lines of the log."""
+    said: list[str] = []
+    check_versions("The cluster", HERE, there, said.append, "ray")
+    return said
 
 
 def test_equal_versions_are_not_reported() -> None:
     """Neither of those that have all of it in our versions, nor where there is nobody."""
-    assert differences(HERE, {"a": dict(HERE), "b": dict(HERE)}) == []
-    assert differences(HERE, {}) == []
+    assert check({"a": dict(HERE), "b": dict(HERE)}) == []
+    assert check({}) == []
 
 
-def test_both_versions_and_the_places_are_named() -> None:
+def test_another_python_or_dotflow_is_refused() -> None:
+    """The error names both versions, the places and the cure."""
+    old = {**HERE, "Python": "3.13", "dotflow": "not installed", "ray": "2.59"}
+    with pytest.raises(ClusterError) as caught:
+        check({"tcp://a": old, "tcp://b": dict(HERE), "tcp://c": old, "tcp://d": {**HERE, "dotflow": "0.9"}})
+
+    assert str(caught.value) == (
+        "The cluster has other versions: Python 3.13 (here 3.11), dotflow not installed (here 1.0) on tcp://a, "
+        "tcp://c; dotflow 0.9 (here 1.0) on tcp://d. "
+        "Install the same there as here, dotflow from the same place and with its extra [ray]."
+    )
+
+
+def test_another_version_of_a_package_is_reported() -> None:
     """One sentence for all who differ alike, which says what to do."""
-    old = {**HERE, "Python": "3.13", "dotflow": "not installed"}
-    (sentence,) = differences(HERE, {"tcp://a": old, "tcp://b": dict(HERE), "tcp://c": old})
+    (one,) = check({"a": {**HERE, "cloudpickle": "2.2"}, "b": {**HERE, "cloudpickle": "2.2"}})
+    two = check({"a": {**HERE, "cloudpickle": "2.2"}, "b": {**HERE, "ray": "2.59"}})
 
-    assert "Python 3.13 (here 3.11), dotflow not installed (here 1.0) on tcp://a, tcp://c" in sentence
-    assert sentence.endswith("install the same.")
-
-
-def test_other_differences_are_other_sentences() -> None:
-    """A mixed cluster is told of whole."""
-    found = differences(HERE, {"a": {**HERE, "Python": "3.12"}, "b": {**HERE, "cloudpickle": "2.2"}})
-
-    assert len(found) == 2
+    assert one.startswith("Versions differ: cloudpickle 2.2 (here 3.1) on a, b.")
+    assert one.endswith("install the same.")
+    assert len(two) == 2
 
 
 def test_a_thousand_places_fit_into_a_line() -> None:
     """Three are named, the others counted."""
-    (sentence,) = differences(HERE, {f"w{place}": {**HERE, "Python": "3.12"} for place in range(1000)})
+    (sentence,) = check({f"w{place}": {**HERE, "ray": "2.59"} for place in range(1000)})
 
     assert "w0, w1, w2 and 997 more" in sentence
 
 
-def test_the_description_has_python_and_packages() -> None:
-    """Python without its patch level, and packages, which may be missing."""
-    found = make_describe("nowhere_to_be_found")()
+def test_the_versions_of_this_process() -> None:
+    """Python without its patch level, and packages."""
+    found = versions_here("pytest")
 
+    assert found.keys() == {"Python", "dotflow", "cloudpickle", "pytest"}
     assert found["cloudpickle"] == version("cloudpickle")
-    assert found["nowhere_to_be_found"] == "not installed"
     assert found["Python"].count(".") == 1
-
-
-def test_the_description_is_made_where_dotflow_is_missing_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It travels by value, and so can say that it is missing."""
-    sent = cloudpickle.dumps(make_describe("x"))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "dotflow"]:
-        monkeypatch.setitem(sys.modules, name, None)
-
-    assert pickle.loads(sent)()["x"] == "not installed"

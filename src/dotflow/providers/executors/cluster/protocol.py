@@ -6,9 +6,12 @@ copy. Only the step's process loads what is pickled in them.
 """
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import metadata
 from typing import Any, Final, NamedTuple, Self
 
+from dotflow.errors import ClusterError
 from dotflow.processes.channel import MIN_BESIDE, dump_beside
 
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes of a value that a worker keeps; sending less again costs less than asking for it
@@ -157,38 +160,50 @@ def writable(parts: Sequence[Any]) -> list[Any]:
 
 
 Versions = Mapping[str, str]
+MUST_MATCH: Final = frozenset({"Python", "dotflow"})  # code by value is bytecode, and both ends are dotflow
 
 
-def make_describe(engine: str) -> Callable[[], Versions]:
-    """Returns a function that reports the versions where it runs, pickled by value: dotflow may be missing there."""
-
-    def describe() -> Versions:
-        import platform
-        from importlib import metadata
-
-        versions_here: dict[str, Any] = {"Python": ".".join(platform.python_version_tuple()[:2])}
-        for package in ("dotflow", "cloudpickle", engine):
-            try:
-                versions_here[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                versions_here[package] = "not installed"
-        return versions_here
-
-    return describe
+def versions_here(engine: str) -> Versions:
+    """Returns the versions of this process, those of the cluster's package *engine* among them."""
+    packages = {name: metadata.version(name) for name in ("dotflow", "cloudpickle", engine)}
+    return {"Python": "{}.{}".format(*sys.version_info), **packages}
 
 
-def differences(here: Versions, there: Mapping[str, Versions]) -> list[str]:
-    """Returns a sentence for each set of versions that differs from the ones here."""
-    workers: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for worker, versions in there.items():
-        different = tuple((name, version) for name, version in versions.items() if version != here.get(name, version))
+def check_versions(
+    cluster: str, here: Versions, there: Mapping[str, Versions], say: Callable[[str], object], extra: str
+) -> None:
+    """Refuses another Python or dotflow than that here, and logs what else differs.
+
+    Args:
+        cluster: The name of the cluster.
+        here: The versions of this process.
+        there: The versions of others, by their addresses.
+        say: Writes a line into the run's log.
+        extra: The extra of dotflow that workers need.
+
+    Raises:
+        ClusterError: Some differ in Python or dotflow.
+    """
+    refused = differences(here, there, MUST_MATCH)
+    if refused:
+        hint = f"Install the same there as here, dotflow from the same place and with its extra [{extra}]."
+        raise ClusterError(cluster, f"has other versions: {'; '.join(refused)}", hint)
+    for found in differences(here, there, here.keys() - MUST_MATCH):
+        say(
+            f"Versions differ: {found}. Steps and values travel as pickles and may not be understood there: "
+            f"install the same."
+        )
+
+
+def differences(here: Versions, there: Mapping[str, Versions], names: Collection[str]) -> list[str]:
+    """Returns a text for each set of versions that differs from the ones here in what is named."""
+    places: dict[str, list[str]] = {}
+    for place, versions in there.items():
+        different = [(name, version) for name, version in versions.items() if name in names and version != here[name]]
         if different:
-            workers.setdefault(different, []).append(worker)
-    return [
-        f"Versions differ: {', '.join(f'{name} {version} (here {here[name]})' for name, version in different)} on "
-        f"{_join_names(names)}. Steps and values travel as pickles and may not be understood there: install the same."
-        for different, names in workers.items()
-    ]
+            text = ", ".join(f"{name} {version} (here {here[name]})" for name, version in different)
+            places.setdefault(text, []).append(place)
+    return [f"{text} on {_join_names(found)}" for text, found in places.items()]
 
 
 def _join_names(names: list[str]) -> str:

@@ -9,13 +9,14 @@ import contextlib
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from concurrent import futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from distributed import KilledWorker
+from distributed.versions import get_versions
 
 from dotflow import clock
 from dotflow.abc.executor import Report
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 REPLY_TIMEOUT: Final = 10.0  # seconds
 EXIT_TIMEOUT: Final = 1.0  # seconds that the interpreter's exit waits for the ends of runs
-HERE: Final = ""  # the id of this process
 SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a pack is sent as data: Dask expects small tasks
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
@@ -58,54 +58,61 @@ EXTRA_PACKS: Final = 1  # packs beyond the free threads, so that Dask sees that 
 EXTRA_PACKS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
 REFRESH_INTERVAL: Final = 1.0  # seconds between two refreshes, while calls wait for room
 
-#: No command to paste: a package index may have another package of that name.
-INSTALL_HINT: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+EXTRA: Final = "dask"  # the extra that workers need
+EXTRA_PACKAGES: Final = ["dotflow"]  # of which Dask does not report the versions unless asked to
+PACKAGES: Final = (*EXTRA_PACKAGES, "cloudpickle", "distributed")  # that are compared
 
 
-def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> str:
+def check_cluster(link: Link, cluster: str, say: Callable[[str], object]) -> str:
     """Checks that the cluster can run the steps, logs the versions that differ, and returns the id of the scheduler.
 
     Args:
-        client: The client.
+        link: The connection.
         cluster: The name of the cluster, for messages.
         say: Writes a line into the run's log.
 
     Raises:
-        ClusterError: The cluster can't be used, or does not answer.
+        ClusterError: The cluster can't be used, has other versions, or does not answer.
     """
-    describe = protocol.make_describe("distributed")
+    client, here = link.client, versions_of(get_versions(EXTRA_PACKAGES))
     try:
+        known = _versions.get(link.comm)
+        if known is None:  # by an operation of Dask's: another Python does not understand code by value
+            asked = client.scheduler.versions(packages=EXTRA_PACKAGES)
+            there = {"Python": versions_of(wait_for(client, asked, REPLY_TIMEOUT))["Python"]}
+            protocol.check_versions(cluster, here, {"the scheduler": there}, say, EXTRA)
+            client.register_plugin(dask_remote.make_once_plugin())
         survey = client.run_on_scheduler(dask_remote.make_survey(), asynchronous=True)
         scheduler, workers = wait_for(client, survey, REPLY_TIMEOUT)
-        known = _versions.get(scheduler)
-        if known is None:
-            client.register_plugin(dask_remote.make_once_plugin())
-            there = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
-            known = {HERE: describe(), scheduler: there}
-        described = {name: known[name] for name in (HERE, scheduler, *workers.values()) if name in known}
-        new = [address for address, name in workers.items() if name not in known]
+        described = {name: known[name] for name in workers.values() if known and name in known}
+        new = [address for address, name in workers.items() if name not in described]
         try:
             if new:
-                asked = client.run(describe, workers=new, on_error="ignore", asynchronous=True)
-                for address, versions in wait_for(client, asked, REPLY_TIMEOUT).items():
-                    described[workers[address]] = versions
+                found = wait_for(client, request_versions(client, new), REPLY_TIMEOUT)
+                described |= {workers[address]: versions for address, versions in found.items()}
         except TimeoutError:  # one worker that hangs must not stop the others
             say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
-        _versions[scheduler] = described
+        _versions[link.comm] = described
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
         raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
-    here = described[HERE]
     places = {address: described[name] for address, name in workers.items() if name in described}
-    without = sorted(address for address, versions in places.items() if versions["dotflow"] == "not installed")
-    if without:
-        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
-    of_scheduler = described[scheduler]
-    if of_scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
-        of_scheduler = {**of_scheduler, "dotflow": here["dotflow"]}
-    for sentence in protocol.differences(here, {"the scheduler": of_scheduler, **places}):
-        say(sentence)
+    protocol.check_versions(cluster, here, places, say, EXTRA)
     return str(scheduler)
+
+
+async def request_versions(client: "Client", workers: Collection[str]) -> dict[str, protocol.Versions]:
+    """Returns the versions of workers, by address, by an operation of Dask's own."""
+    message = {"op": "versions", "packages": EXTRA_PACKAGES}
+    found = await client.scheduler.broadcast(msg=message, workers=list(workers), on_error="ignore")
+    return {address: versions_of(versions) for address, versions in found.items()}
+
+
+def versions_of(found: Mapping[str, Any]) -> protocol.Versions:
+    """Returns the versions that are compared, of those that Dask has found."""
+    python = ".".join(found["host"]["python"].split(".")[:2])
+    packages = {name: found["packages"].get(name) or "not installed" for name in PACKAGES}
+    return {"Python": python, **packages}
 
 
 @atexit.register
@@ -121,8 +128,8 @@ def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
 Listener = Callable[[Any], object]
 
 _lock: Final = threading.Lock()
-#: By the id of a scheduler, which has the plugin: the versions HERE and there, by the id of a process.
-_versions: Final[dict[str, Mapping[str, protocol.Versions]]] = {}
+#: By connection, of those whose scheduler has the plugin: the versions of its workers, by their ids.
+_versions: "Final[WeakKeyDictionary[Any, Mapping[str, protocol.Versions]]]" = WeakKeyDictionary()
 #: The ends of runs that no run waits for any more.
 _ending: Final[set[futures.Future[Any]]] = set()
 #: By connection, which has one subscription for all of its runs: by run, what takes the events that workers log.
@@ -227,7 +234,7 @@ class DaskSession(ClusterSession):
         if not self._link.is_whole:
             raise ClusterError(self.cluster, "is lost", RESUME_HINT)
         self._refresh()
-        self._scheduler_id = check_cluster(self._client, self.cluster, self.report_once)
+        self._scheduler_id = check_cluster(self._link, self.cluster, self.report_once)
         subscribe(self._link, self.run, self._on_event)
 
     def has_free_worker(self, pool: Hashable) -> bool:
@@ -313,11 +320,21 @@ class DaskSession(ClusterSession):
         asyncio.run_coroutine_threadsafe(self._request_workers(), self._client.loop.asyncio_loop)
 
     async def _request_workers(self) -> None:
+        are_compared = bool(self._scheduler_id)  # those of before, by check_cluster
         identity = await self._client.scheduler.identity()
+        joined = identity["workers"].keys() - self._known_workers.keys()
         self.events.put(partial(self._set_workers, identity["workers"]))
+        if joined and are_compared:
+            versions = await request_versions(self._client, joined)
+            self.events.put(partial(self._compare_versions, versions))
 
     def _set_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         self._known_workers = workers
+
+    def _compare_versions(self, versions: Mapping[str, protocol.Versions]) -> None:
+        """Raises ClusterError if workers that have joined have another Python or dotflow."""
+        here = versions_of(get_versions(EXTRA_PACKAGES))
+        protocol.check_versions(self.cluster, here, versions, self.report_once, EXTRA)
 
     def _running_workers(self) -> list[Mapping[str, Any]]:
         return [worker for worker in self._known_workers.values() if worker["status"] == "running"]
@@ -484,7 +501,8 @@ class DaskSession(ClusterSession):
             worker = address or getattr(getattr(error, "last_worker", None), "address", "")
             self._ask_journals([_LostPack(sent, worker, has_begun=bool(address))])
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
-            raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", INSTALL_HINT)
+            hint = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+            raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", hint)
         else:
             for call in sent.calls.values():
                 self.answer(call, Died(Failure.of(error)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any, Final
 
-from dotflow.providers.executors.cluster.protocol import Versions, make_describe
+from dotflow.providers.executors.cluster.protocol import Versions, versions_here
 from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 
@@ -26,7 +26,7 @@ class WorkerActor:
         """Returns the versions here, and the id of Ray's node. The first reply shows that the actor is up."""
         import ray
 
-        return make_describe("ray")(), ray.get_runtime_context().get_node_id()
+        return versions_here("ray"), ray.get_runtime_context().get_node_id()
 
     def make(self, name: str, packed: Sequence[Any], numbers: Sequence[int], *shared: Any) -> list[Any]:
         """Makes the attempts of a pack, with the parts of shared arguments by number; returns the packed reply."""

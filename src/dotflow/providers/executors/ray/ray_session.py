@@ -32,9 +32,9 @@ from dotflow.providers.executors.cluster.journal import take_journal
 from dotflow.providers.executors.cluster.protocol import (
     MIN_KEPT_SIZE,
     PackReply,
-    differences,
-    make_describe,
+    check_versions,
     size_of,
+    versions_here,
 )
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import CONCURRENCY, WorkerActor, out_of_band
@@ -86,7 +86,7 @@ class RaySession(ClusterSession):
         self._job = job
         self._keep = keep
         self._checked_at = self._answered_at = clock.ticks()  # when the head was checked, and has answered
-        self._versions = make_describe("ray")()
+        self._versions = versions_here("ray")
         self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._actor = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=CONCURRENCY)(WorkerActor)
         self._actor_pools: dict[Hashable, _ActorPool] = {}
@@ -266,8 +266,9 @@ class RaySession(ClusterSession):
             return
         self._failed_starts = 0
         versions, handle.node = future.result()
-        for sentence in differences(self._versions, {"a worker": versions}):
-            self.report_once(sentence)
+        if versions != self._versions:
+            machines = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+            check_versions("Ray", self._versions, {machines[handle.node]: versions}, self.report_once, "ray")
         handle.actor_pool.dispatcher.add(handle)
 
     def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:

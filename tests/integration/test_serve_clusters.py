@@ -1,0 +1,163 @@
+"""`dotflow serve` in several processes with one history and one cluster: what ends, and who goes on."""
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import RunRecord
+from tests.clusters.dask import DaskProcesses
+from tests.integration.children import Script, Scripts
+from tests.integration.test_clusters import clients_of, parent_of, wait_for
+
+pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(240)]
+
+SHOP = """
+import os
+import time
+from pathlib import Path
+
+from dotflow import Config, DotFlow, action
+from dotflow.providers import Executor{kind}, HistorySQLite, StorageFile
+
+HERE = Path(__file__).parent
+
+@action
+def orders(count: int) -> list[int]:
+    return list(range(count))
+
+@action(retry=9, retry_delay=0)
+def ship(order: int, day: str) -> int:
+    descriptor = os.open(HERE / "marks" / f"{{day}}-{{order}}", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(descriptor, f"{{os.getpid()}}\\n".encode())
+    os.close(descriptor)
+    time.sleep(0.05)
+    return order
+
+@action
+def add_up(ship: list[int]) -> int:
+    return sum(ship)
+
+shop = DotFlow(
+    Config(
+        executor=Executor{kind}({arguments}),
+        history=HistorySQLite(HERE / "history.db"),
+        storage=StorageFile(HERE / "values"),
+    ),
+    workflow_id="shop",
+    params={{"day": ..., "count": 80}},
+)
+shop.task.add(orders).add(ship, each=orders).add(add_up)
+"""
+
+
+class Shop:
+    """A workflow with many items, its servers, and the marks that its steps leave: one for each time that one runs.
+
+    Args:
+        scripts: Starts the servers.
+        kind: The kind of cluster.
+        arguments: Those of the executor.
+        days: The runs.
+    """
+
+    def __init__(self, scripts: Scripts, kind: str, arguments: str, days: str) -> None:
+        self._folder = scripts.folder / "shop"
+        self._marks = self._folder / "marks"
+        self._marks.mkdir(parents=True)
+        (self._folder / "shop.py").write_text(SHOP.format(kind=kind, arguments=arguments))
+        self._scripts = scripts
+        self._days = days
+        self.workflow: DotFlow = importlib.import_module("shop").shop
+        for day in days:
+            self.workflow.submit({"day": day})
+
+    def serve(self) -> Script:
+        """Starts a server that takes half of the runs at once."""
+        where = os.environ["PYTHONPATH"]
+        return self._scripts.command("serve", "shop:shop", "--max-runs", str(len(self._days) // 2), PYTHONPATH=where)
+
+    def marks(self) -> dict[tuple[str, int], list[int]]:
+        """Returns the processes that have run each item, by day and order."""
+        found = [(path.name.partition("-"), path.read_text()) for path in self._marks.iterdir()]
+        return {(day, int(order)): list(map(int, text.split())) for (day, _, order), text in found}
+
+    def wait_for_marks(self, count: int) -> int:
+        """Waits for so many further marks, and returns the process of a new one."""
+        before = self.marks()
+        wait_for(lambda: len(self.marks()) >= min(len(before) + count, 80 * len(self._days)), "marks", 90)
+        return next(pids[-1] for item, pids in self.marks().items() if item not in before and pids)
+
+    def runs(self) -> list[RunRecord]:
+        """Returns all runs, those that continue others too."""
+        history: Any = self.workflow.config.history
+        return [history.load(run.run_id) for run in self.workflow.runs()]
+
+    def completed_by(self, pid: int) -> set[tuple[str, int]]:
+        """Returns the items whose values have arrived at a server."""
+        runs = [run for run in self.runs() if run.process.rpartition(":")[2] == str(pid)]
+        return {item for run in runs for item in self._items(run, lambda state: state is TypeAttemptState.COMPLETED)}
+
+    @staticmethod
+    def _items(run: RunRecord, wanted: Callable[[Any], bool]) -> list[tuple[str, int]]:
+        """Returns the items of the attempts of a run in the wanted states, one for each attempt."""
+        assert run.params is not None
+        items = {task.name: task for task in run.steps}["ship"].items
+        return [
+            (run.params["day"], item)
+            for item, attempts in items.items()
+            for attempt in attempts
+            if attempt.attempt and wanted(attempt.state)
+        ]
+
+    def wait_for_the_end(self) -> None:
+        """Waits until all runs have completed, each maybe by another server."""
+
+        def completed() -> list[Any]:
+            return [run for run in self.workflow.runs() if run.state is TypeRunState.COMPLETED]
+
+        wait_for(lambda: len(completed()) == len(self._days), "the end of all runs", 120)
+
+    def check(self, arrived: set[tuple[str, int]]) -> None:
+        """No item ran again whose value had arrived, and none ran that no attempt stands for."""
+        marks, attempts = self.marks(), [item for run in self.runs() for item in self._items(run, lambda state: True)]
+        assert {item: len(marks[item]) for item in arrived} == dict.fromkeys(arrived, 1)
+        assert marks.keys() == {(day, order) for day in self._days for order in range(80)}
+        assert all(len(pids) <= attempts.count(item) for item, pids in marks.items()), "an effect that is no attempt"
+        values = [run.steps[-1].attempts[-1].glimpse for run in self.runs() if run.state is TypeRunState.COMPLETED]
+        assert values == [str(sum(range(80)))] * len(self._days)
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here and on the workers, the folder of the shop is where modules are found."""
+    monkeypatch.syspath_prepend(str(tmp_path / "shop"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "shop"), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.usefixtures("on_path")
+def test_two_servers_share_a_dask_cluster(scripts: Scripts) -> None:
+    """A worker is killed, then a server, then the scheduler is started again: the other server completes all runs.
+
+    No item whose value had arrived at a server runs again.
+    """
+    with DaskProcesses() as cluster:
+        shop = Shop(scripts, "Dask", repr(cluster.address), days="abcd")
+        with shop.serve() as server, shop.serve():
+            parent_of(shop.wait_for_marks(20)).kill()
+            shop.wait_for_marks(20)
+            assert len(clients_of(cluster)) == 2, "one for each server"
+            server.process.kill()
+            server.process.wait()
+            arrived = shop.completed_by(server.process.pid)
+            shop.wait_for_marks(20)
+            cluster.restart_scheduler()
+            shop.wait_for_the_end()
+    assert arrived
+    shop.check(arrived)
