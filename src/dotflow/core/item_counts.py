@@ -74,7 +74,7 @@ def levels_of(task: Task) -> tuple[str, ...]:
     links = task.links
     if links is None or not links.is_map_inside:
         return ()
-    return *(nest.name for nest in links.nests), *((task.name,) if links.each else ())
+    return tuple(nest.name or task.name for nest in links.levels)
 
 
 def rounds_of(task: Task) -> int:

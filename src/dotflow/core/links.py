@@ -111,13 +111,14 @@ class Each(NamedTuple):
 
     Attributes:
         parameter: The parameter; "previous_context" if the step receives items as that.
-        source: The id of the task that returns the list, the name of the run parameter, or the list itself.
+        source: The id of the task that returns the list, the name of the run parameter, the list itself, or an entry
+            that is one.
         part: The output of the task that is the list, or that its items have; None for its whole value.
         carried: The source of the list from the second round on, for a map in rounds; None for the same one.
     """
 
     parameter: str
-    source: int | str | tuple[Any, ...]
+    source: int | str | tuple[Any, ...] | Entry | Carried
     part: Part | None = None
     carried: Bind | None = None
 
@@ -151,26 +152,26 @@ TRUE: Final = object()
 
 
 class Nest(NamedTuple):
-    """A workflow that was added to run for each item of a list, or again and again.
+    """What runs again and again: an added workflow for each item of lists, or in rounds; or one step for each item.
 
-    Its tasks are maps over the list, or over the rounds. What they take of each other, and their order, go by item.
+    The tasks of a workflow are maps over the lists, or over the rounds. What they take of each other goes by item.
 
     Attributes:
-        name: Its name.
-        tasks: The ids of its tasks.
+        name: The name of the workflow; "" for the map of one step.
+        tasks: The ids of its tasks; empty for the map of one step.
         limit: The number of items that have begun and are not over.
         result: The task that has its value.
-        repeat: The number of rounds at most; 0 for the items of a list.
+        repeat: The number of rounds at most; 0 for the items of lists.
         until: The task whose value ends the rounds; None for as many as `repeat`.
         goes_on: Whether the last round's value counts where that task's never was true.
         each: The lists whose items it runs for.
-        is_cross: Whether it runs for every combination of their entries.
+        is_cross: Whether it runs for every combination of their entries; else they go in step.
     """
 
-    name: str
-    tasks: Group
-    limit: int
-    result: int
+    name: str = ""
+    tasks: Group = ()
+    limit: int = MAX_PARALLEL
+    result: int = -1
     repeat: int = 0
     until: int | None = None
     goes_on: bool = False
@@ -186,21 +187,26 @@ class Nest(NamedTuple):
         """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
         return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
 
+    def moved(self, first: int, within: str) -> "Nest":
+        """Returns it as a part of an added workflow of that name, whose first task has that id."""
+        if not self.tasks:
+            return self
+        tasks = tuple(first + task_id for task_id in self.tasks)
+        until = None if self.until is None else first + self.until
+        return self._replace(name=f"{within}.{self.name}", tasks=tasks, result=first + self.result, until=until)
+
 
 class Links(NamedTuple):
     """The options of one task, resolved.
+
+    A source stands at a level: at 0 outside of all that runs again and again, at 1 inside of the outermost nest.
 
     Attributes:
         name: The `name` passed to `add`; None if the task has its step's name.
         binds: The sources of the step's arguments.
         needs: The tasks and added workflows that must have completed, whose values it does not take.
         after: The tasks and added workflows that must be over, whatever became of them.
-        each: The lists of its own that it is mapped over; each workflow in which it stands has further ones.
-        is_cross: Whether it runs for every combination of their entries; else they go in step.
-        nest: The workflow that it was added with, if that runs for each item of its lists, or in rounds; the outermost
-            of several.
-        inner: The further ones inside of that, in which it stands, from outside to inside.
-        max_parallel: The number of items in flight at once.
+        levels: The workflows for each item, or in rounds, in which it stands, from outside to inside; then its own map.
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
         fallback_binds: The sources of the fallback's arguments.
@@ -216,11 +222,7 @@ class Links(NamedTuple):
     binds: tuple[Bind, ...] = ()
     needs: tuple[Group, ...] = ()
     after: tuple[Group, ...] = ()
-    each: tuple[Each, ...] = ()
-    is_cross: bool = False
-    nest: Nest | None = None
-    inner: tuple[Nest, ...] = ()
-    max_parallel: int = MAX_PARALLEL
+    levels: tuple[Nest, ...] = ()
     conditions: tuple[Condition, ...] = ()
     fallback: AnyAction | None = None
     fallback_binds: tuple[Bind, ...] = ()
@@ -234,59 +236,86 @@ class Links(NamedTuple):
     @property
     def nests(self) -> tuple[Nest, ...]:
         """The workflows for each item, or in rounds, in which it stands, from outside to inside."""
-        return () if self.nest is None else (self.nest, *self.inner)
+        return self.levels[:-1] if self.each else self.levels
+
+    @property
+    def nest(self) -> Nest | None:
+        """The outermost of these; None for a task in none."""
+        return self.levels[0] if self.levels and self.levels[0].tasks else None
+
+    @property
+    def each(self) -> tuple[Each, ...]:
+        """The lists of its own that it is mapped over; the workflows in which it stands may have further ones."""
+        return self.levels[-1].each if self.levels and not self.levels[-1].tasks else ()
 
     @property
     def innermost(self) -> tuple[Each, ...]:
         """The lists whose entries its items have: its own, or else those of the innermost workflow around it."""
-        return self.each if self.each or self.nest is None else self.nests[-1].each
+        return self.levels[-1].each if self.levels else ()
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether its items have every combination of their entries."""
+        return bool(self.levels) and self.levels[-1].is_cross
 
     @property
     def is_map_inside(self) -> bool:
         """Whether each item, or round, of the workflow that it was added with has lists of its own for it."""
-        return self.nest is not None and (bool(self.inner or self.each))
+        return len(self.levels) > 1
 
     @property
     def lists(self) -> tuple[Each, ...]:
         """Its lists, and those of the workflows in which it stands."""
-        return self.each if self.nest is None else (*chain.from_iterable(nest.each for nest in self.nests), *self.each)
+        return tuple(chain.from_iterable(nest.each for nest in self.levels))
 
     def level_of(self, source: object) -> int:
-        """Returns the number of the workflow in whose items or rounds a source stands; 0 for one outside of all."""
+        """Returns the level at which a source stands."""
         if isinstance(source, Entry | Carried):
             return source.level
-        return sum(source in nest.tasks for nest in self.nests) if isinstance(source, int) else 0
+        return sum(source in nest.tasks for nest in self.levels) if isinstance(source, int) else 0
+
+    def at(self, level: int = 0) -> "Links":
+        """Returns the links to what stands at a level: what a node there takes of its scope.
+
+        At 0 it is what all items share, without the lists that they go through. A condition on a map outside is decided
+        for each item, so it stands at 1. `each` has the lists of the maps inside.
+        """
+        if not self.levels:
+            return self
+
+        def here(link: Any) -> tuple[Any, ...]:
+            own = self.level_of(link.source)
+            return (link,) if level == (max(own, link.by_item) if isinstance(link, Condition) else own) else ()
+
+        inner = self.levels if self.levels[0].is_cross and not level else self.levels[level or 1 :]
+        lists = [*chain.from_iterable(nest.each for nest in inner)]
+        lists += [Each(link.parameter, link.carried.source, link.carried.part) for link in lists if link.carried]
+        each = tuple(link for link in lists if self.level_of(link.source) == level)
+        needs, after = (
+            tuple(one for one in groups if self.level_of(one[-1]) == level) for groups in (self.needs, self.after)
+        )
+        return self._replace(levels=(Nest(each=each),) if each else (), needs=needs, after=after).mapped(here)
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
-        links = self.whole()
+        links = self.at()
         return {*links.order_sources(), *links.value_sources()}
 
     def whole_value_sources(self) -> set[int]:
         """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
-        return set(self.whole().value_sources())
-
-    def whole(self) -> "Links":
-        """Returns the links that all items share: without what goes by item, and so without lists in step."""
-        if not self.each and self.nest is None:
-            return self
-        conditions = tuple(link for link in self.conditions if not link.by_item)
-        nest = self.nest
-        own = self if nest is None else nest
-        each = self.lists if own.is_cross else self.lists[len(own.each) :]
-        links = self._replace(each=each, nest=None, inner=(), conditions=conditions)
-        if nest is None:
-            return links
-        # All conditions on what goes by item are decided for each item.
-        needs, after = (tuple(one for one in groups if not nest.has(one[-1])) for groups in (self.needs, self.after))
-        return links.mapped(lambda link: () if nest.has(link.source) else (link,))._replace(needs=needs, after=after)
+        return set(self.at().value_sources())
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
         links: Iterable[Bind | Condition | Each] = self.binds
-        if self.fallback_binds or self.conditions or self.each or self.nest is not None:
+        if self.fallback_binds or self.conditions or self.levels:
             links = (*self.binds, *self.fallback_binds, *self.conditions, *self.lists)
         return [link.source for link in links if isinstance(link.source, int)]
+
+    def nodes_of_lists(self) -> list[Bind]:
+        """Returns the nodes that have its own lists, as what it requires."""
+        nodes = ((link.parameter, link.source) for link in self.each if isinstance(link.source, int | Entry | Carried))
+        return [Bind(parameter, VALUE, source, required=True) for parameter, source in nodes]
 
     def list_sources(self) -> list[int]:
         """Returns the ids of the tasks that return the lists."""
@@ -314,12 +343,9 @@ class Links(NamedTuple):
         def changed(links: Iterable[Any]) -> tuple[Any, ...]:
             return tuple(chain.from_iterable(map(change, links)))
 
-        nests = tuple(nest._replace(each=changed(nest.each)) for nest in self.nests)
         return self._replace(
             binds=changed(self.binds),
-            each=changed(self.each),
-            nest=nests[0] if nests else None,
-            inner=nests[1:],
+            levels=tuple(nest._replace(each=changed(nest.each)) for nest in self.levels),
             conditions=changed(self.conditions),
             fallback_binds=changed(self.fallback_binds),
         )
@@ -332,17 +358,8 @@ class Links(NamedTuple):
             within: Its name.
         """
 
-        def moved(group: Group) -> Group:
-            return tuple(first + task_id for task_id in group)
+        def moved(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+            return tuple(tuple(first + task_id for task_id in group) for group in groups)
 
-        nests = tuple(
-            nest._replace(
-                name=f"{within}.{nest.name}",
-                tasks=moved(nest.tasks),
-                result=first + nest.result,
-                until=None if nest.until is None else first + nest.until,
-            )
-            for nest in self.nests
-        )
-        needs, after = (tuple(map(moved, groups)) for groups in (self.needs, self.after))
-        return self._replace(needs=needs, after=after, nest=nests[0] if nests else None, inner=nests[1:])
+        levels = tuple(nest.moved(first, within) for nest in self.levels)
+        return self._replace(needs=moved(self.needs), after=moved(self.after), levels=levels)

@@ -160,8 +160,7 @@ class NodeInputs:
         links = node.links
         if links.conditions:
             self.flush()
-        needs = links.needs if links.nest is None else links.whole().needs
-        unmet = unmet_need(needs, self._tasks.__getitem__, found.not_needed)
+        unmet = unmet_need(links.at().needs, self._tasks.__getitem__, found.not_needed)
         restored_items = found.whole_maps.get(task_id)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.

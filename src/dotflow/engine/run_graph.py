@@ -159,7 +159,7 @@ class RunGraph:
             restored = self.inputs.restore(node, ready.previous)
             if restored:
                 return restored
-            if node.__class__ is LinkedTask and (node.links.each or node.links.nest):
+            if node.__class__ is LinkedTask and node.links.levels:
                 return self._open(ready, node)
         entered = self.inputs.enter(ready, fan)
         if entered.__class__ is Ready:
@@ -323,8 +323,7 @@ class RunGraph:
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             why = f"it needs '{first.name}', which failed"  # whose list can't be used
             return [*stop_after(error), failed(first, error), *(skipped(owner, why) for owner in owners[1:])]
-        limit = first.links.max_parallel if nest is None else nest.limit
-        fan = Fan(self._unit(owners), owners, limit if self._plan.is_parallel else 1, previous)
+        fan = Fan(self._unit(owners), owners, first.opens.limit if self._plan.is_parallel else 1, previous)
         if nest is None:
             fan.direct = self.inputs.direct(first, fan.unit.inputs[first.task_id])
         decisions: list[Decision] = []

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Carried, Condition, Constant, Each, Entry, Links, Nest
+from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Carried, Condition, Constant, Entry, Links, Nest
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -72,13 +72,14 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         links = task.links or Links()
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
-        lists = list(_lists(links.innermost, links.is_cross, links.max_parallel, tasks))
-        if links.nests and not (links.nests[-1].each and links.each):
-            lists = []
-        for nest in links.nests:
-            depth = nest.name.count(".")  # in added workflows around it
-            more = [_rounds(nest, tasks)] if nest.repeat else _lists(nest.each, nest.is_cross, nest.limit, tasks)
-            boxes[depth] = (names[depth], *more)
+        lists = list[str]()
+        for nest in links.levels:
+            lines = [_rounds(nest, tasks)] if nest.repeat else list(_lists(nest, tasks))
+            if nest.tasks:
+                depth = nest.name.count(".")  # in added workflows around it
+                boxes[depth] = (names[depth], *lines)
+            elif not (links.nests and links.nests[-1].repeat):
+                lists = lines
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
             boxes = [(task.group_name,), *boxes]
@@ -94,11 +95,11 @@ def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
     return nest.rounds if nest.until is None else f"≤ {nest.rounds} until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
-def _lists(each: Sequence[Each], is_cross: bool, limit: int, tasks: Sequence[Task]) -> Iterator[str]:
+def _lists(nest: Nest, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines with the lists of a mapped task, or of a workflow for each item."""
-    limited = "" if limit == MAX_PARALLEL else f", {limit} at once"
-    word = "cross" if is_cross else "each"
-    for parameter, source, part, _ in each:
+    limited = "" if nest.limit == MAX_PARALLEL else f", {nest.limit} at once"
+    word = "cross" if nest.is_cross else "each"
+    for parameter, source, part, _ in nest.each:
         of: Any = source
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1] if part is None else part.name
@@ -106,7 +107,7 @@ def _lists(each: Sequence[Each], is_cross: bool, limit: int, tasks: Sequence[Tas
             of = source.parameter
         elif isinstance(source, tuple):
             of = f"{len(source)} of {parameter}"
-        yield f"× {word} {of}{limited if parameter == each[-1].parameter else ''}"
+        yield f"× {word} {of}{limited if parameter == nest.each[-1].parameter else ''}"
 
 
 def _notes(links: Links) -> Iterator[str]:
@@ -143,13 +144,11 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
 
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
-    own_lists = [(link, links.is_cross) for link in links.each]
-    for level, nest in enumerate(links.nests, 1):
-        taken = [link for link in nest.each if _first_taker(nest, Entry(link.parameter, level), tasks) == target]
-        own_lists += [(link, nest.is_cross) for link in taken]
-    for link, is_cross in own_lists:
-        if not isinstance(link.source, tuple | Entry):
-            yield Arrow(link.source, target, THICK, _with_part("cross" if is_cross else "each", link.part))
+    for level, nest in sorted(enumerate(links.levels, 1), key=lambda pair: bool(pair[1].tasks)):  # its own lists first
+        for link in nest.each:
+            is_first = not nest.tasks or _first_taker(nest, Entry(link.parameter, level), tasks) == target
+            if is_first and isinstance(link.source, int | str):
+                yield Arrow(link.source, target, THICK, _with_part("cross" if nest.is_cross else "each", link.part))
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:

@@ -4,8 +4,7 @@ A node is a task, an item of a mapped task, a round, or a map in a scope.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol
 
 from dotflow.core.links import (
     CONTEXT,
@@ -87,6 +86,7 @@ class Got(NamedTuple):
     void: str = ""
 
 
+NOTHING_TAKEN: Final = Got({})
 _new: Final = tuple.__new__  # half the time of calling the class
 
 
@@ -104,33 +104,53 @@ def gather(
         masks: The secrets.
         ahead: What is known before the run; None in the run, where all is over that the task takes.
     """
-    made: Task | None = None
-    open_by: Condition | Task | None = None
-    if links.conditions:
-        conditions = [condition for condition in links.conditions if not condition.by_item]
-        asked = _ask(conditions, lambda source: _outer(source, tasks, params), masks, ahead)
-        if asked.lack is not None:
-            return asked
-        made, open_by = asked.made, asked.open
-    nest = links.nest
-    for link in links.lists:
-        if not isinstance(link.source, int):
-            continue
-        source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
-        is_own = nest is None or any(link is one for one in nest.each)  # others are the lists of maps in scopes
-        is_cross = links.is_cross if nest is None else nest.is_cross
+    if not links.levels:
+        return _gather(links, (), tasks, params, None, masks, ahead)
+    lists = () if links.levels[0].is_cross else links.levels[0].each
+    over = [tasks[link.source] for link in lists if isinstance(link.source, int)]
+    return _gather(links.at(), over, tasks, params, None, masks, ahead)
+
+
+def _gather(
+    links: Links,
+    over: Sequence[Task],
+    tasks: Sequence[Task],
+    params: Params,
+    item: ItemOrMap | None,
+    masks: Masks = NO_MASKS,
+    ahead: Ahead | None = None,
+) -> Got:
+    """Returns what a node takes of its scope.
+
+    Args:
+        links: The links to what stands there.
+        over: The maps through whose items it goes, or the nodes of its entry.
+        tasks: The tasks of the run.
+        params: The run parameters.
+        item: The item or the map; None for a task of the run.
+        masks: The secrets.
+        ahead: What is known before the run.
+    """
+    asked = _ask(links.conditions, tasks, params, item, masks, ahead) if links.conditions else NOTHING_TAKEN
+    if asked.lack is not None:
+        return asked
+    made, open_by = asked.made, asked.open
+    for source in over:
         if ahead is not None and ahead.is_made(source):
-            if not is_inside and not (is_own and not is_cross and source.nodes and source.gives_items):
-                made = made or source  # else its items show it
+            made = made or (None if source.nodes and source.gives_items else source)  # else its items show it
             open_by = open_by or (source if ahead.may_lack(source) else None)
-        elif not is_inside and not _has_items(source, is_whole=is_cross):  # each scope has its own list
+        elif not (source.has_value or (source.gives_items and source.status in UNFINISHED)):
             return Got({}, _needs(source))
-    binds = links.binds if links.nest is None else [bind for bind in links.binds if not links.nest.has(bind.source)]
-    got = _take(binds, tasks, params, None, ahead)
+    if links.levels:
+        got = _take(links.nodes_of_lists(), tasks, params, item, ahead)
+        if got.lack is not None:
+            return got
+        made, open_by = made or got.made, open_by or got.open
+    got = _take(links.binds, tasks, params, item, ahead)
     if ahead is None or got.lack is not None:
         return got
     if links.fallback_binds:
-        made = made or _take(links.whole().fallback_binds, tasks, params, None, ahead).made
+        made = made or _take(links.fallback_binds, tasks, params, item, ahead).made
     if made is None and open_by is None:
         return got
     return got._replace(made=got.made or made, open=open_by or got.open)
@@ -152,14 +172,16 @@ def is_taken(cleanup: int, nest: Nest, tasks: Sequence[Task]) -> bool:
 
 def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallback: bool) -> Arguments | Skip:
     """Returns the arguments of a task or of its fallback, or those that its items share, whatever its conditions."""
-    whole = links.whole()
+    whole = links.at()
     got = _take(whole.fallback_binds if of_fallback else whole.binds, tasks, params, None)
     return got.lack or got.args
 
 
 def _ask(
     conditions: Sequence[Condition],
-    cell_of: Callable[[Source], Task | Constant],
+    tasks: Sequence[Task],
+    params: Params,
+    item: ItemOrMap | None,
     masks: Masks,
     ahead: Ahead | None,
 ) -> Got:
@@ -167,7 +189,7 @@ def _ask(
     made: Task | None = None
     first: Condition | None = None
     for condition in conditions:
-        value: Any = cell_of(condition.source)
+        value: Any = _cell(condition.source, item, tasks, params)
         if type(value) is Constant:
             value = value.value
         elif ahead is not None and ahead.is_made(value):
@@ -188,37 +210,20 @@ def _ask(
 
 
 def _take(
-    binds: Sequence[Bind],
-    nodes: Sequence[Task],
-    params: Params,
-    item: ItemOrMap | None,
-    ahead: Ahead | None = None,
+    binds: Sequence[Bind], tasks: Sequence[Task], params: Params, item: ItemOrMap | None, ahead: Ahead | None = None
 ) -> Got:
-    """Returns the argument of each parameter whose source has a value.
-
-    Args:
-        binds: The parameters with their sources.
-        nodes: The tasks of the run, or the nodes of the item's scope, in which all tasks are that are sources.
-        params: The run parameters.
-        item: The item or the map whose entry and round count; None for a task of the run.
-        ahead: What is known before the run.
-    """
+    """Returns the argument of each parameter whose source has a value. The arguments are those of `_gather`."""
     values: Arguments = {}
     made = open_by = None
-    first = 0 if item is None else item.scope.first
+    nodes, first = (tasks, 0) if item is None else (item.scope.nodes, item.scope.first)
     for parameter, kind, source, required, part in binds:
         cell: Any
         if source.__class__ is int:
             cell = nodes[source - first]
         elif kind == PARAMS:
             cell = Constant(params)
-        elif isinstance(source, str):
-            cell = Constant(params[source])
-        elif source.__class__ is Constant:
-            cell = source
         else:
-            assert item is not None
-            cell = _entry_or_carried(source, item)
+            cell = _cell(source, item, tasks, params)
             if cell is None:
                 continue  # the first round carries nothing
         if cell.__class__ is Constant:
@@ -236,22 +241,24 @@ def _take(
     return _new(Got, (values, None, made, open_by, ""))
 
 
-def _outer(source: Source, tasks: Sequence[Task], params: Params) -> Task | Constant:
-    """Returns the task that has the value of a source outside of all added workflows, or the value itself."""
+def _cell(source: Source, item: ItemOrMap | None, tasks: Sequence[Task], params: Params) -> Task | Constant | None:
+    """Returns the node that has the value of a source, or the value; None for what the first round is not carried."""
     if isinstance(source, int):
-        return tasks[source]
+        if item is None:
+            return tasks[source]
+        scope = item.scope
+        if 0 <= source - scope.first < len(scope.nodes):
+            node: Task = scope.nodes[source - scope.first]
+            return node
+        task = tasks[source]  # a map in step with that of the item
+        return task.nodes[item.item] if task.nodes else task
     if isinstance(source, str):
         return Constant(params[source])
-    assert isinstance(source, Constant)
-    return source
-
-
-def _entry_or_carried(source: Source, item: ItemOrMap) -> Task | Constant | None:
-    """Returns the node that has an entry, or a value of the round before, or the entry; None in the first round."""
-    scope = item.scope
+    if isinstance(source, Constant):
+        return source
+    assert item is not None
     if isinstance(source, Carried):
-        return None if scope.before is None else scope.before.node(source.task)
-    assert isinstance(source, Entry)
+        return None if item.scope.before is None else item.scope.before.node(source.task)
     entry = item.entry[source.parameter] if type(item.entry) is Row else item.entry
     return entry if type(entry) in NODES else Constant(entry)
 
@@ -307,93 +314,57 @@ class ByItem:
     """
 
     def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: Sequence[int] = ()) -> None:
-        links, nest, self._tasks = task.links, task.nest, tasks
-        level = task.level + 1
-        scope = task.scope if isinstance(task, InnerMap) else None
-        parts = {link.parameter: link.part for link in task.lists}
-        lists = [link.source for link in task.lists if isinstance(link.source, int)]
+        links, level, self._tasks = task.links, task.level + 1, tasks
+        own, scope = links.levels[task.level], task.scope if isinstance(task, InnerMap) else None
+        parts = {link.parameter: link.part for link in own.each}
+
+        def with_part(link: Any) -> tuple[Any, ...]:
+            return (link._replace(part=parts[link.source.parameter]) if isinstance(link.source, Entry) else link,)
+
+        here = links.at(level).mapped(with_part)
+        if not own.tasks:
+            here = here._replace(binds=tuple(Bind(name, VALUE, Entry(name), True, parts[name]) for name in parts))
+        self._links, self._unasked = here, here._replace(conditions=())
+        lists = [link.source for link in own.each if isinstance(link.source, int)]
         self.has_entries = any((tasks[one] if scope is None else scope.node(one)).gives_items for one in lists)
-        self.only = task.lists[0].parameter if nest is None and len(parts) == 1 else None
-        self._conditions: Sequence[Condition] = ()
-        self._lists: list[Bind] = []  # of a map in each scope
-        self._fallback_binds: Sequence[Bind] = ()
-        self._needs: Sequence[Group] = ()
-        order = [*before]
-        until: Sequence[tuple[str, Carried, None]] = ()
-
-        def with_part(link: Any) -> Any:
-            return link._replace(part=parts[link.source.parameter]) if isinstance(link.source, Entry) else link
-
-        def is_here(source: object) -> bool:
-            return nest is not None and links.level_of(source) == level
-
-        if scope is None and nest is None:
-            self._conditions = [one for one in links.conditions if one.by_item]
-        elif nest is not None:
-            decided = (one for one in links.conditions if one.by_item)
-            here = [one for one in decided if is_here(one.source) or (level == 1 and not nest.has(one.source))]
-            self._conditions = list(map(with_part, here))
-        if nest is None:
-            self._binds = [Bind(name, VALUE, Entry(name), True, part) for name, part in parts.items()]
-        else:
-            self._binds = [with_part(bind) for bind in links.binds if is_here(bind.source)]
-            self._fallback_binds = [with_part(bind) for bind in links.fallback_binds if is_here(bind.source)]
-            self._needs = [group for group in links.needs if is_here(group[-1])]
-            order += (source for source in links.order_sources() if is_here(source))
-            if nest.until is not None:  # a round begins for what this one of the round before was
-                until = [("until", Carried(nest.until), None)]
-            if task.has_maps:
-                further = [*chain.from_iterable(one.each for one in links.nests[level:])]
-                further += links.each
-                inside: list[Any] = [one for one in further if is_here(one.source)]
-                self._lists += [with_part(Bind(one.parameter, VALUE, one.source, True, one.part)) for one in inside]
-                carried = [one.carried for one in further if one.carried is not None]
-                self._lists += [one for one in carried if is_here(one.source)]
-                if len(links.inner) >= level:  # the tasks of a workflow in it begin together
-                    unit = links.inner[level - 1].tasks
-                    of_unit = (tasks[one].links for one in unit)
-                    order += (one for of in of_unit if of is not None for one in of.sources() if is_here(one))
-                    order = [one for one in order if one not in unit]
-        self.carried = {bind.parameter for bind in self._binds if isinstance(bind.source, Carried)}
-        self.fallback_carried = {bind.parameter for bind in self._fallback_binds if isinstance(bind.source, Carried)}
-        labels = [
-            *((bind.parameter, bind.source, bind.part) for bind in self._binds),
-            *((f"fallback {bind.parameter}", bind.source, bind.part) for bind in self._fallback_binds),
-            *((f"when {one.name}", one.source, None) for one in self._conditions),
+        self.is_plain = not own.tasks and not here.conditions
+        self.only = own.each[0].parameter if not own.tasks and len(parts) == 1 else None
+        self.carried, self.fallback_carried = (
+            {bind.parameter for bind in binds if isinstance(bind.source, Carried)}
+            for binds in (here.binds, here.fallback_binds)
+        )
+        labels: list[tuple[str, Source, Part | None]] = [
+            *((bind.parameter, bind.source, bind.part) for bind in here.binds),
+            *((f"fallback {bind.parameter}", bind.source, bind.part) for bind in here.fallback_binds),
+            *((f"when {one.name}", one.source, None) for one in here.conditions),
         ]
-        self._labels = [(label, one, part) for label, one, part in labels if isinstance(one, int)]
-        of_before = [(label, one, part) for label, one, part in labels if isinstance(one, Carried)]
-        self._labels_before = [*of_before, *until]
-        own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
-        waits = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
-        self.beside: Group = links.nests[level].tasks if len(links.nests) > level else (task.task_id,)
-        self.waits = [one for one in waits if nest is not None and one in nest.tasks]
-        self.is_plain = nest is None and not self._conditions
-        self.waits_in_step = [one for one in waits if one not in self.waits]
-        self._nest = nest
-
-    def _node(self, item: ItemOrMap, task_id: int) -> Any:
-        """Returns the node of a task that an item takes or asks: of its scope, or of another map in step with it."""
-        if self._nest is not None and task_id in self._nest.tasks:
-            return item.scope.nodes[task_id - item.scope.first]
-        task = self._tasks[task_id]
-        return task.nodes[item.item] if task.nodes else task
-
-    def _cell(self, source: Source, item: ItemOrMap) -> Task | Constant | None:
-        return self._node(item, source) if isinstance(source, int) else _entry_or_carried(source, item)
+        self._labels = [label for label in labels if isinstance(label[1], int)]
+        self._labels_before = [label for label in labels if isinstance(label[1], Carried)]
+        if own.until is not None:  # a round begins for what this one of the round before was
+            self._labels_before.append(("until", Carried(own.until), None))
+        inner = links.levels[level].tasks if task.has_maps else ()  # the tasks of a workflow in it begin together
+        self.beside: Group = inner or (task.task_id,)
+        order = [*before, *here.order_sources()]
+        for one in inner:
+            order += (source for source in _sources_of(tasks[one]) if links.level_of(source) == level)
+        sources = [source for _, source, _ in self._labels] + [link.source for link in here.each]
+        waits = [one for one in dict.fromkeys((*sources, *order)) if isinstance(one, int) and one not in inner]
+        self.waits = [one for one in waits if one in own.tasks]
+        self.waits_in_step = [one for one in waits if one not in own.tasks]
 
     def gather(self, item: ItemOrMap, masks: Masks = NO_MASKS, ahead: Ahead | None = None) -> Got:
         """Returns what an item takes beside what all items share; order is not judged.
 
         Comparing the values of conditions may raise any error.
         """
-        if not self._conditions:
-            return self._arguments(item, ahead)
-        asked = _ask(self._conditions, lambda source: cast("Task | Constant", self._cell(source, item)), masks, ahead)
-        if asked.lack is not None:
-            return asked
-        got = self._arguments(item, ahead)
-        return got if asked.open is None or got.lack is not None else got._replace(open=asked.open)
+        return self._gather(self._links, item, masks, ahead)
+
+    def _gather(self, links: Links, item: ItemOrMap, masks: Masks = NO_MASKS, ahead: Ahead | None = None) -> Got:
+        entry: Any
+        if self.only is not None and type(entry := item.entry) not in NODES and not links.conditions:
+            return _new(Got, ({self.only: entry}, None, None, None, ""))
+        over = nodes_of_entry(item.entry) if self.has_entries else ()
+        return _gather(links, over, self._tasks, NO_PARAMS, item, masks, ahead)
 
     def foresee(self, item: ItemOrMap) -> Got:
         """Returns what `gather` does before a run, by records that have the decisions. It raises nothing."""
@@ -404,45 +375,30 @@ class ByItem:
         made = next((record for record in self.value_sources(item) if not is_over(record)), None)
         return got if made is None or got.lack is not None else got._replace(made=made)
 
-    def _arguments(self, item: ItemOrMap, ahead: Ahead | None = None) -> Got:
-        entry: Any
-        if self.only is not None and type(entry := item.entry) not in NODES:  # __class__ may be the user's own property
-            return _new(Got, ({self.only: entry}, None, None, None, ""))
-        if self.has_entries:
-            for entry in nodes_of_entry(item.entry):
-                if not entry.has_value and (ahead is None or not ahead.is_made(entry)):
-                    return Got({}, _needs(entry))
-        nodes = item.scope.nodes
-        if self._lists:
-            lists = _take(self._lists, nodes, NO_PARAMS, item, ahead)
-            if lists.lack is not None:
-                return lists
-        return _take(self._binds, nodes, NO_PARAMS, item, ahead)
-
     def arguments(self, item: ItemOrMap) -> Arguments | Skip:
-        """Returns the item's own arguments; a Skip if one that it requires has no value."""
-        got = self._arguments(item)
+        """Returns the item's own arguments, whatever its conditions; a Skip if one that it requires has no value."""
+        got = self._gather(self._unasked, item)
         return got.lack or got.args
 
     def fallback_arguments(self, item: ItemOrMap) -> Arguments | Skip:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
-        got = _take(self._fallback_binds, item.scope.nodes, NO_PARAMS, item)
+        got = _take(self._links.fallback_binds, self._tasks, NO_PARAMS, item)
         return got.lack or got.args
 
     def unmet_need(self, item: ItemOrMap, ahead: Ahead | None = None) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
-        return unmet_need(self._needs, item.scope.node, (), ahead) if self._needs else None
+        return unmet_need(self._links.needs, item.scope.node, (), ahead) if self._links.needs else None
 
     def has_conditions(self, item: ItemOrMap) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
-        records = [self._cell(one.source, item) for one in self._conditions]
+        records = [self._cell(one.source, item) for one in self._links.conditions]
         return all(record is None or isinstance(record, Constant) or is_over(record) for record in records)
 
     def value_sources(self, item: ItemOrMap) -> Iterator[Task]:
         """Yields the nodes whose values the item depends on."""
         yield from nodes_of_entry(item.entry)
         yield from (record for _, record, _ in self.taken(item))
-        for bind in self._lists:
+        for bind in self._links.nodes_of_lists():
             record = self._cell(bind.source, item)
             if isinstance(record, Task):
                 yield record
@@ -453,12 +409,18 @@ class ByItem:
 
     def taken(self, item: ItemOrMap) -> Iterator[tuple[str, Task, Part | None]]:
         """Yields label, node and part of what is behind each argument and condition that is in the item's scope."""
-        scope = item.scope
-        for label, source, part in self._labels:
-            yield label, self._node(item, source), part
-        if scope.before is not None:
-            for label, carried, part in self._labels_before:
-                yield label, scope.before.node(carried.task), part
+        labels = [*self._labels, *self._labels_before] if item.scope.before is not None else self._labels
+        for label, source, part in labels:
+            record = self._cell(source, item)
+            assert isinstance(record, Task)
+            yield label, record, part
+
+    def _cell(self, source: Source, item: ItemOrMap) -> Task | Constant | None:
+        return _cell(source, item, self._tasks, NO_PARAMS)
+
+
+def _sources_of(task: Task) -> Sequence[int]:
+    return () if task.links is None else task.links.sources()
 
 
 def is_over(record: Task) -> bool:

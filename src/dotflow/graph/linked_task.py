@@ -17,6 +17,7 @@ from dotflow.core.types.status import TypeStatus
 if TYPE_CHECKING:  # few tasks ask
     from dotflow.core.approval import Question
 
+NO_NEST: Final = Nest()
 ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
 #: A part of the key of an item: of a round, or of an entry of a list.
 KEY_PART: Final = r"(r\d+|(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?)"
@@ -144,28 +145,34 @@ class LinkedTask(_Record):
         return self.links.name or str(self.task_id)
 
     @property
-    def nest(self) -> Nest | None:
-        """The added workflow whose items, or rounds, are its own."""
-        return self.links.nest
-
-    @property
     def level(self) -> int:
         """The number of the workflows for each item, or in rounds, whose scopes are around it."""
         return 0
 
     @property
+    def opens(self) -> Nest:
+        """What its items, or rounds, are of. A task that is not mapped has none."""
+        levels = self.links.levels
+        return levels[self.level] if levels else NO_NEST
+
+    @property
+    def nest(self) -> Nest | None:
+        """The added workflow whose items, or rounds, are its own; None for a map of its own step."""
+        return self.opens if self.opens.tasks else None
+
+    @property
     def lists(self) -> Sequence[Each]:
         """The lists through whose items it goes."""
-        return self.links.each if self.nest is None else self.nest.each
+        return self.opens.each
 
     @property
     def is_cross(self) -> bool:
         """Whether it goes through every combination of their entries."""
-        return self.links.is_cross if self.nest is None else self.nest.is_cross
+        return self.opens.is_cross
 
     @property
     def is_mapped(self) -> bool:
-        return bool(self.links.each) or self.nest is not None
+        return bool(self.links.levels)
 
     @property
     def gives_list(self) -> bool:
@@ -178,18 +185,17 @@ class LinkedTask(_Record):
     @property
     def depth(self) -> int:  # type: ignore[override]
         """How many lists stand inside of each other in its value."""
-        return sum(bool(nest.each) for nest in self.links.nests[self.level :]) + bool(self.links.each)
+        return sum(bool(nest.each) for nest in self.links.levels[self.level :])
 
     @property
     def is_repeated(self) -> bool:
         """Whether it runs in rounds."""
-        return self.nest is not None and bool(self.nest.repeat)
+        return self.opens.repeat > 0
 
     @property
     def has_maps(self) -> bool:
         """Whether its nodes in the scopes of its workflow are maps, each with a list of its own."""
-        nest = self.nest
-        return nest is not None and bool(self.links.each or len(self.links.inner) > self.level)
+        return len(self.links.levels) > self.level + 1
 
     @property
     def maps(self) -> "Sequence[InnerMap]":
@@ -289,20 +295,14 @@ class InnerMap(LinkedTask):
         scope: The scope.
     """
 
-    __slots__ = ("_nest", "scope")
+    __slots__ = ("scope",)
 
     scope: Scope
-    _nest: Nest | None
 
     def __init__(self, task: LinkedTask, scope: Scope) -> None:
         fields = (task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         super().__init__(*fields, links=task.links)
         self.scope = scope
-        self._nest = task.links.inner[scope.level - 1] if len(task.links.inner) >= scope.level else None
-
-    @property
-    def nest(self) -> Nest | None:
-        return self._nest
 
     @property
     def level(self) -> int:
@@ -441,7 +441,7 @@ NODES: Final = frozenset({Item, InnerMap})
 
 def _name_in(scope: Scope, links: Links, name: str) -> str:
     """Returns the name of a node in a scope, with the indices of those around it."""
-    levels, path = [nest.name for nest in links.nests[: scope.level]], []
+    levels, path = [nest.name for nest in links.levels[: scope.level]], []
     for _ in levels:
         path.append(scope.index)
         scope = scope.outer or scope
@@ -450,9 +450,9 @@ def _name_in(scope: Scope, links: Links, name: str) -> str:
 
 def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
     """Returns a record that stands for the item whose key ends so: of its list nothing else need be known."""
-    nests, has_own = len(task.links.nests), bool(task.links.each)
-    found = re.fullmatch("-".join([KEY_PART] * (nests + has_own)), key_suffix) if nests else None
-    key, entry_key = (key_suffix, "") if nests else ("", key_suffix)
+    is_inside, has_own = task.links.nest is not None, bool(task.links.each)
+    found = re.fullmatch("-".join([KEY_PART] * len(task.links.levels)), key_suffix) if is_inside else None
+    key, entry_key = (key_suffix, "") if is_inside else ("", key_suffix)
     if found is not None:
         key, entry_key = found[1], found[found.re.groups] if has_own else ""
     number = int(key[1:]) if key.startswith(ROUND) and key[1:].isdecimal() else 0

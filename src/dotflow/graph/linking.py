@@ -212,16 +212,14 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
     is_cross, each = options.cross is not None, tuple(lists.values())
-    in_step = () if is_cross else each
+    in_step, limit = () if is_cross else each, options.max_parallel or MAX_PARALLEL
     links = Links(
         name=options.name,
         binds=binds,
         # A cleanup runs however the tasks before it ended.
         needs=() if options.always else required,
         after=(*required, *after) if options.always else after,
-        each=each,
-        is_cross=is_cross,
-        max_parallel=options.max_parallel or MAX_PARALLEL,
+        levels=(Nest(limit=limit, each=each, is_cross=is_cross),) if each else (),
         conditions=make_conditions(options.when, options.unless, in_step, options.name or step.short_name, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
@@ -273,7 +271,7 @@ def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple
         _check_round(action, one, first + index, nest, taken, options)
         if not index:
             one = one.mapped(lambda link: _with_carried(link, taken.get(getattr(link, "parameter", ""))))
-        copies.append((action, one._replace(nest=nest)))
+        copies.append((action, one._replace(levels=(nest,))))
     for parameter, (_, part) in taken.items():
         _check_carried(step, parameter, _as_task(step), part, options.cure_of_carry)
     return copies
@@ -574,7 +572,6 @@ def copy_tasks(
                 _check_carried(task.step, parameter, tasks[source - first], part, options.cure_of_carry)
         links = links._replace(
             name=name,
-            is_cross=links.is_cross if own_links.innermost else is_cross,
             conditions=(*links.conditions, *conditions),
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
@@ -688,8 +685,7 @@ def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task
         tasks: The tasks of the workflow.
         scope: The names that it may refer to.
     """
-    outermost = () if links.nest is None else links.nest.each
-    sources = [link.source for link in links.lists[len(outermost) :] if isinstance(link.source, int)]
+    sources = [link.source for nest in links.levels[1:] for link in nest.each if isinstance(link.source, int)]
     steps = [step, *((tasks[one - first] if one >= first else scope.tasks[one]).step for one in sources)]
     unsaved = next((one for one in steps if not one.checkpoint), None)
     if unsaved is not None:
@@ -702,8 +698,8 @@ def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task
 
 def _check_conditions(links: Links, scope: Scope) -> None:
     """Raises InvalidLink for a condition on a run parameter that gets a value without a checkpoint."""
-    each, is_cross = (links.each, links.is_cross) if links.nest is None else (links.nest.each, links.nest.is_cross)
-    lists = {} if is_cross else {link.parameter: link.source for link in each}
+    outermost = links.levels[0] if links.levels else Nest()
+    lists = {} if outermost.is_cross else {link.parameter: link.source for link in outermost.each}
     for condition in links.conditions:
         source = condition.source
         over = lists.get(source.parameter) if isinstance(source, Entry) and source.level == 1 else source
@@ -716,9 +712,9 @@ def _check_conditions(links: Links, scope: Scope) -> None:
 def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
-    is_mapped = links.nest is not None or bool(links.each)
+    is_mapped = bool(links.levels)
     where = "" if links.nest is None else "a step of the workflow around it"
-    if any(nest.repeat for nest in links.nests):
+    if any(nest.repeat for nest in links.levels):
         what, hint = "repeat", "Use one of them, and go through the other one in a step"
     elif is_mapped and links.always:
         what, hint = "each and always", f"Clean up in {where or 'one step that takes the list'}"
@@ -741,8 +737,7 @@ def _by_item(links: Links, nest: Nest, task_id: int) -> Links:
     after = links.after
     if links.always:  # after all tasks before it, beside those that it names: what has run of the item is known then
         after = tuple(dict.fromkeys((*after, *((other,) for other in nest.tasks if other < task_id))))
-    limit = links.max_parallel if links.innermost else nest.limit  # of a map in rounds
-    return links._replace(nest=nest, inner=links.nests, max_parallel=limit, after=after)
+    return links._replace(levels=(nest, *links.levels), after=after)
 
 
 def _filler(

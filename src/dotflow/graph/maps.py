@@ -279,7 +279,7 @@ def source_of(task: LinkedTask, link: Each, root: Scope) -> tuple[Task | str | t
         if isinstance(source, Entry):
             scope = scope_of(scope, source.level)
             entry = scope.entry[source.parameter] if type(scope.entry) is Row else scope.entry
-            lists = task.links.nests[source.level - 1].each
+            lists = task.links.levels[source.level - 1].each
             own = next(one.part for one in lists if one.parameter == source.parameter)
             return Constant(value_of_entry(entry, own)), link.part
         return scope.node(source) if isinstance(source, int) else source, link.part

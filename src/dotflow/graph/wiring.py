@@ -194,8 +194,8 @@ def lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
         if not any(_is_same(source, known) for known in lists):
             lists.append(source)
             links = tasks[source].links if isinstance(source, int) and tasks[source].gives_items else None
-            of = None if links is None else links.nest or links  # of a step of a workflow for each item, the workflow's
-            left += [] if of is None or of.is_cross else [link.source for link in of.each]
+            if links is not None and not links.levels[0].is_cross:
+                left += [link.source for link in links.levels[0].each]
     return lists
 
 

@@ -85,7 +85,7 @@ class ChangedCode:
             return
         links = task.links
         if links is not None:
-            taken = links._replace(each=(), nest=links.nest if links.inner else None).value_sources()
+            taken = links._replace(levels=links.nests if len(links.nests) > 1 else ()).value_sources()
             lists = {source for source in links.list_sources() if not self._tasks[source].is_mapped}.difference(taken)
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None

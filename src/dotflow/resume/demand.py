@@ -130,7 +130,7 @@ class Demand:
     def _demand(self, task: Task, indices: Collection[int] | None) -> None:
         """Marks what a task, or some items of it, take and need; without items, what a map takes to open."""
         links = task.links or NO_LINKS
-        whole = links.whole()
+        whole = links.at()
         needed = {one for group in links.needs for one in group if not self._goes_with(one, group)}
         self._whole.update(whole.value_sources())
         if indices is ALL or indices:

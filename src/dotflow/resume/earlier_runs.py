@@ -344,7 +344,7 @@ class EarlierRuns:
 
         Those that run may complete.
         """
-        tasks, needs = self._tokens.tasks, links.whole().needs
+        tasks, needs = self._tokens.tasks, links.at().needs
         try:
             got = gather(links, tasks, self._tokens.params, self._masks, ahead=self)
         except Exception as error:  # the values' own code; in the run it fails the task
@@ -384,7 +384,7 @@ class EarlierRuns:
         sources = set[int]() if previous is None else {previous}
         kept: Collection[str] | None = ()
         if task.links is not None:
-            sources |= set(task.links.whole()._replace(each=()).value_sources())
+            sources |= set(task.links.at()._replace(levels=()).value_sources())
             taken = set(task.links.value_sources())
             by_item = {source for source in taken - sources if tasks[source].is_mapped}  # others are known by value
             sources |= by_item

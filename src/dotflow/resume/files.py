@@ -390,7 +390,7 @@ class ChangedFiles:
             given = self._paths_in(list(_outer_values(task, self._tokens.params)))
             sources = self._tokens.taken_as_previous(task)
             if task.links is not None:
-                whole = task.links.whole()
+                whole = task.links.at()
                 binds = (*whole.binds, *whole.fallback_binds)
                 sources += [bind.source for bind in binds if isinstance(bind.source, int)]
             if task.step.files:

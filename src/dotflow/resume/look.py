@@ -261,7 +261,7 @@ class Look:
         was, now = context._links, self._tokens.of(task, context)
         if was == now:  # a cached value is as old as its first run
             return False
-        is_listed, whole = False, links.whole()._replace(each=()).value_sources()  # entries are known by value
+        is_listed, whole = False, links.at()._replace(levels=()).value_sources()  # entries are known by value
         for source in map(tasks.__getitem__, links.value_sources()):
             if source.is_mapped and source.links is not None:
                 lists = lists_behind(source.links.innermost, tasks)

@@ -157,22 +157,20 @@ class Tokens:
         tokens = {}
         if task.links is not None:
             links = task.links
-            if links.each or links.nest is not None:
-                links = links.whole()
-            for prefix, binds in (("", links.binds), (FALLBACK, links.fallback_binds)):
+            whole = links.at()
+            for prefix, binds in (("", whole.binds), (FALLBACK, whole.fallback_binds)):
                 for parameter, kind, source, _, part in binds:
                     if not is_setting(source):
                         tokens[f"{prefix}{parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
-            for condition in links.conditions:
+            for condition in whole.conditions:
                 if not is_setting(condition.source):
                     tokens[f"{CONDITION}{condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
-            own = () if task.links.nest is None else (("", task.links.binds), (FALLBACK, task.links.fallback_binds))
-            for prefix, binds in own:
+            for prefix, binds in (("", links.binds), (FALLBACK, links.fallback_binds)) if links.levels else ():
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
-            if len(task.links.lists) > 1:
-                tokens[ORDER] = ", ".join(link.parameter for link in task.links.lists)
+            if len(links.lists) > 1:
+                tokens[ORDER] = ", ".join(link.parameter for link in links.lists)
         if takes_previous:
             previous = self.previous_of(task)
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
