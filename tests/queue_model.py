@@ -146,6 +146,8 @@ class _Database:
     def run(self, statement: str, values: Any = ()) -> list[Any]:
         return self.connection.execute(statement, values).fetchall()
 
+    glance = run
+
 
 class _Queue(queue.SQLQueue):
     """The queue, which returns the id of a run in place of its summary."""

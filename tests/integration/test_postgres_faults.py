@@ -2,25 +2,29 @@
 
 import contextlib
 import os
+import pickle
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from dotflow import Config, Context, Control, DotFlow, action, clock
+from dotflow.abc.history import HistoryUnavailable
 from dotflow.abc.operations import Ending, Firing, Schedule, Submission
 from dotflow.core.approval import QuestionId
 from dotflow.core.events import AttemptOutput, RunEnded, TaskCompleted
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine import orders, publisher
 from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers import ExecutorThread, HistoryPostgres, LogDefault, StoragePostgres
+from dotflow.providers.histories.postgres import database as database_module
 from dotflow.providers.histories.postgres import late, link
 from dotflow.providers.histories.sql.queue import SQLQueueServer
 from dotflow.providers.histories.sql.rows import HANDLERS
@@ -562,13 +566,148 @@ class TestServers:
         assert ran == [1, 2]
         given_up = away > 45  # the run gives its name up then, and its continuation restores the step
         assert len(history.runs()) == 2 + given_up
-        begins = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
-        assert begins
-        assert all(line.startswith("The history at ") for line in begins)
-        assert len(begins) == len({*begins}), "each cause is reported once"
+        (begins,) = [line for line in lines.said if line.endswith("Nothing new begins until it can.")]
+        assert begins.startswith("The history at ")
         (ends,) = [line for line in lines.said if "can be used again (away for " in line]
         assert not any("can't be used" in line for line in lines.said[lines.said.index(ends) :]), "it is over"
         assert away < 20 or re.search(r"away for (5|4) m", ends), ends
+
+
+class TestReports:
+    """What a run reports of an outage: its begin and its end."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Looks and retries follow each other closely."""
+        monkeypatch.setattr(orders, "INTERVAL", 0.05)
+        monkeypatch.setattr(late, "RETRY_DELAY", 0.05)
+        monkeypatch.setattr(publisher, "AGAIN", 0.05)
+
+    @pytest.fixture
+    def lines(self) -> Lines:
+        return Lines()
+
+    @staticmethod
+    def workflow(history: HistoryPostgres, lines: Lines, *steps: Callable[[], None]) -> DotFlow:
+        made = DotFlow(Config(history=history, log=lines), workflow_id="report")
+        for step in steps:
+            made.task.add(action(step))
+        return made
+
+    @staticmethod
+    def wait_for(lines: Lines, text: str, count: int) -> None:
+        while sum(text in line for line in lines.said) < count:
+            time.sleep(0.01)
+
+    def test_a_run_reports_each_outage_once(
+        self, history: HistoryPostgres, lines: Lines, postgres_server: PostgresProcess
+    ) -> None:
+        """Whatever the causes are that its events and its looks for orders meet. Its steps begin meanwhile."""
+        ran: list[str] = []
+
+        def leaves() -> None:
+            postgres_server.order("stop")
+
+        def misses() -> None:
+            ran.append("while it was away")
+            time.sleep(0.3)
+
+        def returns() -> None:
+            postgres_server.order("start")
+
+        def rests() -> None:
+            time.sleep(0.3)
+
+        steps = [leaves, misses, misses, returns, rests, rests]
+        self.workflow(history, lines, *steps, *steps).start()
+
+        assert ran == ["while it was away"] * 4
+        begins, ends = lines.said[::2], lines.said[1::2]
+        assert len(lines.said) == 4, lines.said
+        assert all(line.startswith("The history at 127.0.0.1") for line in begins)
+        assert all(re.fullmatch(r"The history can be used again \(away for [0-9.]+ s\)\.", line) for line in ends)
+        (run,) = history.runs()
+        assert {task.state for task in history.load(run.run_id).steps} == {TypeAttemptState.COMPLETED}
+
+    def test_a_look_without_an_answer_holds_up_no_step(
+        self, database: Database, lines: Lines, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A network that swallows all answers nothing for seconds."""
+        monkeypatch.setattr(database_module, "GLANCE", 0.1)
+        began: list[float] = []
+
+        def swallows() -> None:
+            began.append(time.monotonic())
+            proxy.mode = "swallow"
+
+        def rests() -> None:
+            time.sleep(0.1)
+
+        def forwards() -> None:
+            began.append(time.monotonic())
+            proxy.mode = "forward"
+            proxy.cut()
+
+        with contextlib.closing(HistoryPostgres(database.dsn(proxy.port))) as history:
+            self.workflow(history, lines, rests, swallows, *[rests] * 10, forwards, *[rests] * 5).start()
+            (run,) = history.runs()
+        assert began[1] - began[0] < link.PATIENCE / 2
+        assert run.state is TypeRunState.COMPLETED
+        first, last = lines.said
+        assert "it does not answer" in first
+        assert "can be used again" in last
+
+    def test_runs_of_a_server_report_it_once_each(
+        self, history: HistoryPostgres, lines: Lines, postgres_server: PostgresProcess, patience: None
+    ) -> None:
+        """Beside the server, which begins nothing new meanwhile."""
+        running = threading.Barrier(3)
+        over = threading.Event()
+
+        def waits() -> None:
+            running.wait(30)
+            assert over.wait(30)
+
+        def rests() -> None:
+            time.sleep(0.5)
+
+        config = Config(history=history, log=lines, executor=ExecutorThread())
+        made = DotFlow(config, workflow_id="report", params={"number": 0})
+        for step in (waits, rests, rests):
+            made.task.add(action(step))
+        runs = [made.submit(params={"number": number}) for number in range(2)]
+        with serve(made, wait=False):
+            running.wait(30)
+            postgres_server.order("stop")
+            self.wait_for(lines, "can't be used", 3)
+            time.sleep(0.3)
+            postgres_server.order("start")
+            self.wait_for(lines, "can be used again", 3)
+            over.set()
+            assert all(Control(made).wait(run, timeout=30).state is TypeRunState.COMPLETED for run in runs)
+        assert sum("can't be " in line for line in lines.said) == 3, lines.said
+        assert sum("can be used again" in line for line in lines.said) == 3, lines.said
+
+    def test_output_of_an_outage_is_kept_and_saved_later(
+        self,
+        history: HistoryPostgres,
+        database: Database,
+        postgres_server: PostgresProcess,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """By the process that captures it, which has a copy of the history, and leaves the report to the run."""
+        begin(history, "4f0c9a21", "step")
+        monkeypatch.setenv("PGPASSWORD", database.name)
+        copy = pickle.loads(pickle.dumps(history))
+        with contextlib.closing(copy):
+            copy.record("4f0c9a21", AttemptOutput(0, 1, 1, b"zeroth ", clock.now()))
+            postgres_server.order("stop")
+            for data in (b"first ", b"second"):
+                with pytest.raises(HistoryUnavailable):
+                    copy.record("4f0c9a21", AttemptOutput(0, 1, 1, data, clock.now()))
+            postgres_server.order("start")
+            copy.settle("4f0c9a21", begins=True)
+        assert b"".join(piece.data for piece in history.output("4f0c9a21")) == b"zeroth first second"
 
 
 @pytest.mark.parametrize(("limit", "most"), [("MAX_ROWS", 3), ("MAX_BYTES", 1_000)])

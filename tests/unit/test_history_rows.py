@@ -11,11 +11,12 @@ from unittest.mock import Mock
 
 import pytest
 
+from dotflow.abc.history import HistoryUnavailable
 from dotflow.core.events import AttemptOutput
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sql.output_rows import GAP, LATE, OutputRows
+from dotflow.providers.histories.sqlite.database import SQLiteDatabase
 from dotflow.providers.histories.sqlite.writer import OutputWriter
-from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.preview import MAX_PREVIEW, preview
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -93,14 +94,20 @@ def test_output_waits_once_for_a_busy_file() -> None:
     patiences: list[float] = []
 
     class Busy:
+        path = Path("history.db")
+
+        @property
+        def file(self) -> "Busy":
+            return self
+
         def transact(self, work: Any, patience: float) -> None:
             patiences.append(patience)
             if len(patiences) < 3:
                 raise sqlite3.OperationalError("database is locked")
 
-    writer = OutputWriter(cast("SQLiteFile", Busy()), "run", 100)
+    writer = OutputWriter(cast("SQLiteDatabase", Busy()), "run", 100)
     for _ in "12":
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(HistoryUnavailable, match="database is locked"):
             writer.add(AttemptOutput(0, 1, 1, b"one\n", AT))
     writer.add(AttemptOutput(0, 1, 1, b"two\n", AT))
 

@@ -7,6 +7,7 @@ from typing import Final
 from dotflow.abc.operations import Operations
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
+from dotflow.errors import HistoryError
 
 #: The environment variable with the path of the history of workflows that name none, and its value for no history.
 HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
@@ -14,6 +15,10 @@ NO_HISTORY: Final = "0"
 #: What names the Postgres database of another variable, which may have a password.
 POSTGRES: Final = "postgres"
 POSTGRES_VARIABLE: Final = "DOTFLOW_POSTGRES_DSN"
+
+
+class HistoryUnavailable(HistoryError):
+    """A history can't be used now. It keeps what it has collected, and tries again."""
 
 
 class Listener(ABC):
@@ -38,6 +43,10 @@ class Listener(ABC):
 
         Returns:
             The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.
+
+        Raises:
+            HistoryUnavailable: What it has collected can't be saved. It is raised as long as that is so, and called
+                again a second later. The run reports it once, and once when it is over.
         """
         return None
 

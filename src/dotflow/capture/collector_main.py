@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NoReturn
 
 from dotflow import clock
-from dotflow.abc.history import History
+from dotflow.abc.history import History, HistoryUnavailable
 from dotflow.capture.chunks import INTERVAL, Chunks
 from dotflow.capture.marks import MarkedStream, Piece
 from dotflow.capture.pipes import read_available, readable, wait_readable, write_all
@@ -75,6 +75,7 @@ class Recorder:
         self._runs: dict[str, tuple[int, Masks]] = {}
         self._chunks: dict[AttemptId, Chunks] = {}
         self._has_failed = False
+        self._unsaved: set[str] = set()  # runs whose output the history keeps until it can write
         self._requests = 0  # how often the run has asked, and waits, for all to be recorded that is in the pipes
         self._is_connected = True  # messages of the run can follow
 
@@ -104,6 +105,7 @@ class Recorder:
             self._sink.write(stream, self._take(stream, marked.flush()))
         for chunks in self._chunks.values():
             chunks.end()
+        self._save()
 
     def _delay(self) -> None:
         """Lets more arrive before the next look; a request ends it, since the run waits for the answer."""
@@ -181,10 +183,25 @@ class Recorder:
         assert self._history is not None, "runs are known only where there is a history"
         try:
             self._history.record(run_id, event)
+            self._unsaved.discard(run_id)
+        except HistoryUnavailable:  # the run reports it, and the next event is saved with this one
+            self._unsaved.add(run_id)
         except Exception as error:  # a full disk, say: the output is passed on all the same
-            if not self._has_failed:
-                self._has_failed = True
-                write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
+            self._report(error)
+
+    def _save(self) -> None:
+        """Saves the output that the history has kept, at the end."""
+        for run_id in self._unsaved:
+            assert self._history is not None
+            try:
+                self._history.settle(run_id, True)
+            except Exception as error:  # the same
+                self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
 
 
 def run_collector(history: bytes | None, control: socket.socket, pipes: Sequence[int], sink: Sink) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
-from dotflow.abc.history import History, Listener
+from dotflow.abc.history import History, HistoryUnavailable, Listener
 from dotflow.abc.tracer import Tracer
 from dotflow.atomic_file import tightened
 from dotflow.capture.capturing_session import CapturingSession
@@ -35,12 +35,14 @@ from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
+from dotflow.engine.outage import Outage
 from dotflow.engine.run_log import LogLine, RunLog, reraise_interrupt
 from dotflow.errors import HistoryError
 
 ENDS: Final = (TaskFailed, MapEnded)  # beside TaskCompleted
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are two for every attempt
 LOOK: Final = "The look for orders"
+AGAIN: Final = 1.0  # seconds until a history that can't be used is called again
 Settle = tuple[str, Callable[[str, bool], float | None]]  # a name and a listener's settle()
 MAX_REPORTS: Final = 20  # exceptions of a listener that are logged in a run; more are counted
 
@@ -112,6 +114,7 @@ class Publisher:
             if history.measures_usage or mode is not TypeCapture.NONE:
                 self._watch = mode, history.output_limit
         self._has_traces = tracer is not None and history is not None and type(tracer).trace_ids is not Tracer.trace_ids
+        self._outage = Outage(lambda line: log_line(line, None))
         self._failures: Counter[str] = Counter()  # how often each listener has raised
 
     def follow_session(self, session: ExecutorSession) -> bool:
@@ -160,9 +163,15 @@ class Publisher:
         for name, settle in only or (self._settling if begins else self._settling_waits):
             try:
                 seconds = settle(self._run_id, begins)
+            except HistoryUnavailable as error:
+                self._outage.begin(name, error)
+                seconds = AGAIN
             except BaseException as error:  # the user's code: logged, and the run continues
                 self._report_failure(name, "an attempt" if begins else "a wait", error)
                 continue
+            else:
+                if self._outage:
+                    self._outage.end(name)
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest = seconds
         return soonest
@@ -264,6 +273,8 @@ class Publisher:
         for name, follower in followers:
             try:
                 follower(self._run_id, event)
+            except HistoryUnavailable as error:
+                self._outage.begin(f"{name}'s settle()", error)
             except BaseException as error:  # the user's code: logged, and the run continues
                 self._report_failure(name, type(event).__name__, error)
 

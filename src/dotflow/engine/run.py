@@ -496,7 +496,7 @@ class Run:
         history = providers.history
         look = None
         if history is not None and has_queue(history):
-            look = watch_orders(self._obey, history, self._check_claim, self._check_contact, log_line)
+            look = watch_orders(self._obey, history, self._check_claim, self._check_contact)
         publisher = Publisher(
             self.run_id,
             tasks,

@@ -10,6 +10,7 @@ from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun
+from dotflow.engine.outage import Outage
 from dotflow.engine.submission import find_secret
 from dotflow.errors import HistoryError
 from dotflow.providers.storages.file import StorageFile
@@ -21,48 +22,14 @@ from dotflow.serving.runs import Runs
 DAY: Final = 86_400.0  # seconds
 RETRY: Final = 5.0  # seconds until what the history has refused is tried again
 
+CLAIMS: Final = "claims"
+
 LOCAL: Final = (StorageFile, StorageSQLite)
 ON_ONE: Final = (
     "if another machine takes a run over, it begins anew, and finished steps run again. Use StoragePostgres, StorageS3 "
     "or StorageGCS."
 )
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
-
-
-class Outage:
-    """Reports that the history takes no claims, each cause once, and that it does again.
-
-    Args:
-        location: The history, for people.
-        report: Writes a line into the log.
-    """
-
-    def __init__(self, location: str, report: Callable[[str], None]) -> None:
-        self._location = location
-        self.report = report
-        self._since: float | None = None
-        self._over = 0.0
-        self._causes: set[str] = set()
-
-    def covers(self, moment: float) -> bool:
-        """Returns whether the history, asked then, refused what it refuses in an outage, also in one that is over."""
-        return self._since is not None or moment < self._over
-
-    def begin(self, error: HistoryError, since: float) -> None:
-        """Reports a refusal; *since* is when the history was asked."""
-        self._since = since if self._since is None else self._since
-        if (cause := str(error)) not in self._causes:
-            self._causes.add(cause)
-            self.report(f"{cause.rstrip('.')}. Nothing new begins until it can.")
-
-    def end(self) -> None:
-        """Reports that it is over, if there was one."""
-        if self._since is not None:
-            self._over = clock.monotonic()
-            seconds = self._over - self._since
-            self._since = None
-            self._causes.clear()
-            self.report(f"The history at {self._location} can be used again (away for {format_duration(seconds)}).")
 
 
 class Duty:
@@ -115,10 +82,10 @@ class Claiming(Duty):
     """The claims: whether the history takes them decides whether there is an outage."""
 
     def _refuse(self, error: HistoryError, since: float) -> None:
-        self._outage.begin(error, since)
+        self._outage.begin(CLAIMS, error, since)
 
     def _accept(self) -> None:
-        self._outage.end()
+        self._outage.end(CLAIMS)
 
 
 class Claims:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.abc.history import HistoryUnavailable
 from dotflow.abc.operations import Ending, Order, RunLost
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.types.run_state import TypeRunState
@@ -216,10 +217,11 @@ class Runs:
         ordered: list[Order] = []
         history = workflow.config.history
         assert history is not None, "a server has one"
-        look = watch_orders(ordered.append, history, lambda: None, lambda: None, self._reports.report)
+        look = watch_orders(ordered.append, history, lambda: None, lambda: None)
 
         def is_stopping() -> bool:
-            look(run_id, False)
+            with contextlib.suppress(HistoryUnavailable):  # the server reports it
+                look(run_id, False)
             return bool(self.stops or ordered)
 
         return is_stopping

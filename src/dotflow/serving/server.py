@@ -11,6 +11,7 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import LeftRun, QueueServer
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.attempt_id import triggered_by
+from dotflow.engine.outage import Outage
 from dotflow.engine.submission import queue_of, why_no_history
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory, NotServable
 from dotflow.providers.schedulers.runs import ShutdownSignals
@@ -24,7 +25,6 @@ from dotflow.serving.duties import (
     Duty,
     Machines,
     Neighbours,
-    Outage,
     Pauses,
     Retention,
     TakeOvers,
@@ -160,7 +160,7 @@ class Server:
     def _serve(self, server: QueueServer, storages: Storages) -> None:
         runs, report = self._runs, self._reports.report
         alarms = Alarms(self._queue, self._reports)
-        outage = Outage(server.location, report)
+        outage = Outage(report, "Nothing new begins until it can.", server.location)
         seldom = [Duty(one.look, outage) for one in (storages, runs.ends)]
         on_news = [
             Duty(one.look, outage)

@@ -1,8 +1,10 @@
 """PostgresDatabase: a schema with the tables of a history, and connections by use."""
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
@@ -31,6 +33,7 @@ from dotflow.worker.interrupts import in_forked_child
 
 T = TypeVar("T")
 
+GLANCE: Final = 1.0  # seconds that a running run waits for an answer, of a server that answers in milliseconds
 SYNCHRONOUS: Final = "a psycopg.Connection, which has the transaction"
 DRIVERS: Final = "That of Django is connection.connection, that of SQLAlchemy connection.connection.driver_connection."
 
@@ -55,6 +58,7 @@ class PostgresDatabase(Database):
         self.queue, self.events = Link(self.schema), Link(self.schema)
         self.presence: PostgresPresence = PostgresPresence(self.schema, self.events, self.queue)
         self._readers: list[Link] = []  # idle ones
+        self._is_asking, self._is_silent = threading.Lock(), False  # a look of a run; whether that was given up
         _databases.add(self)
 
     @property
@@ -89,6 +93,26 @@ class PostgresDatabase(Database):
 
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         return self.run_on(self.queue, statement, values)
+
+    def glance(self, statement: str, values: Values = ()) -> list[Any]:
+        """Runs it in a thread, since a network that swallows all gives neither an answer nor an error for seconds."""
+        rows: Future[list[Any]] = Future()
+
+        def work() -> None:
+            with is_asking:
+                try:
+                    rows.set_result(self.run_on(self.queue, statement, values, patience=0))
+                except BaseException as error:  # raised where the run waits
+                    rows.set_exception(error)
+                self._is_silent = False
+
+        is_asking = self._is_asking
+        if not (self._is_silent and is_asking.locked()):
+            threading.Thread(target=work, name="dotflow-look", daemon=True).start()
+            with contextlib.suppress(TimeoutError):
+                return rows.result(GLANCE)
+            self._is_silent = True
+        raise HistoryError(self.schema.title, "it does not answer")
 
     def run_on(self, link: Link, statement: str, values: Values = (), patience: float | None = None) -> list[Any]:
         """Runs one statement on a connection. What only reads is tried again while the server is away."""
@@ -158,6 +182,7 @@ class PostgresDatabase(Database):
 
     def abandon(self) -> None:
         """Drops the parent's connections in a forked process."""
+        self._is_asking, self._is_silent = threading.Lock(), False
         for link in (self.queue, self.events, *self._readers):
             link.abandon()
 

@@ -155,6 +155,8 @@ class HistoryPostgres(SQLHistory):
         writer.add(event)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
+        if (output := self._outputs.get(run_id)) is not None:
+            output.write()
         self._late.settle(run_id)
         return None
 

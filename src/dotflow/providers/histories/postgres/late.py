@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
-from dotflow.core.events import AttemptOutput, Event, RunEnded
+from dotflow.abc.history import HistoryUnavailable
+from dotflow.core.events import AttemptOutput, Event
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.database import PostgresDatabase
 from dotflow.providers.histories.postgres.link import DATA, SHARED, PostgresConnection, PostgresFailed
@@ -20,6 +21,7 @@ from dotflow.providers.histories.sql.writer import IS_OWNED, RunGone, register, 
 from dotflow.worker.interrupts import in_forked_child
 
 RETRY_DELAY: Final = 1.0  # seconds until the next attempt after an error
+RETRY_SHARE: Final = 10  # times as long as an attempt took that failed, during which the run waited for its output
 LAST_PATIENCE: Final = 5.0  # seconds that the end of a run waits for its rows
 MAX_ROWS: Final = 100_000  # rows that wait for the server
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
@@ -46,8 +48,8 @@ class RunWriter:
         self._missing = 0
         self._retry_at = 0.0
         self._cause = ""  # of the last attempt that failed
-        self._error: HistoryError | None = None  # to raise in the thread of the run
-        self._is_reported = False
+        self._dropped = ""  # why rows were dropped, to raise in the thread of the run
+        self._refusal = ""  # why nothing can be written now
         self.is_over = False  # nothing more comes, and all is written
         self.is_hopeless = False  # the last error does not pass by itself
 
@@ -62,10 +64,15 @@ class RunWriter:
             handler(self._rows, event)
 
     def raise_error(self) -> None:
-        """Raises what went wrong in the other thread, once."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        """Raises what is wrong in the other thread: dropped rows once, a refusal while there is one."""
+        dropped, self._dropped = self._dropped, ""
+        if dropped:
+            raise HistoryError(
+                f"Rows of the run {self._rows.started.run_id} are not in {self._database.place}", dropped
+            )
+        if self._refusal:
+            what = f"The history at {self._database.place} can't be written, and the run goes on without it"
+            raise HistoryUnavailable(what, self._refusal)
 
     def write(self, patience: float = 0.0) -> None:
         """Writes the rows that there are, or keeps them for the next time. Raises nothing."""
@@ -85,7 +92,7 @@ class RunWriter:
             except (UnicodeError, OverflowError) as error:
                 self._drop(str(error))
             else:
-                self._retry_at, self.is_hopeless = 0.0, False
+                self._retry_at, self.is_hopeless, self._refusal = 0.0, False, ""
 
     def _write(self, patience: float) -> None:
         database, is_new = self._database, self._run is None
@@ -133,13 +140,12 @@ class RunWriter:
 
     def _handle(self, error: HistoryError) -> None:
         self._retry_at = clock.ticks() + RETRY_DELAY
-        is_passing = isinstance(error, AnswerLost) or (isinstance(error, PostgresFailed) and error.is_passing)
-        self.is_hopeless = not is_passing
+        self.is_hopeless = not _passes(error)
         self._cause = error.reason
         if isinstance(error, PostgresFailed) and error.state.startswith(DATA):
             self._drop(error.reason)
             return
-        self._report(f"{self._what()}, and the run goes on without it", error.reason)
+        self._refusal = error.reason
         if sum(map(len, self._waiting)) > MAX_ROWS or sum(batch.size for batch in self._waiting) > MAX_BYTES:
             self._missing += sum(batch.drop() for batch in self._waiting)
             self._waiting = [batch for batch in self._waiting if batch.has_end]
@@ -148,15 +154,7 @@ class RunWriter:
         """Drops rows that a column can't hold."""
         self._missing += sum(batch.drop() for batch in self._waiting)
         self._waiting = [batch for batch in self._waiting if batch.has_end]
-        self._report(f"Rows of the run {self._rows.started.run_id} are not in {self._database.place}", cause)
-
-    def _what(self) -> str:
-        return f"The history at {self._database.place} can't be written"
-
-    def _report(self, what: str, cause: str) -> None:
-        if not self._is_reported:
-            self._is_reported = True
-            self._error = HistoryError(what, cause)
+        self._cause = self._dropped = cause
 
     def _end(self) -> None:
         if not self.is_over:
@@ -168,9 +166,8 @@ class RunWriter:
         """Raises HistoryError if rows are missing at the end of the run."""
         missing = self._missing + sum(map(len, self._waiting)) + (0 if self.is_over else len(self._rows))
         if missing:
-            cause = "see above" if self._is_reported and self._error is None else self._cause
             what = f"{missing} rows of the run {self._rows.started.run_id} are not in {self._database.place}"
-            raise HistoryError(what, cause or "the server does not answer")
+            raise HistoryError(what, self._cause or "the server does not answer")
         self.raise_error()
 
 
@@ -209,7 +206,7 @@ class LateWriter:
         writer.raise_error()
 
     def record(self, writer: RunWriter, event: Event) -> None:
-        """Adds the rows of an event. Raises HistoryError for what went wrong since the last one."""
+        """Adds the rows of an event."""
         handler = HANDLERS.get(event.__class__)
         if handler is None:
             return
@@ -218,8 +215,6 @@ class LateWriter:
             self._wake.set()
             if self._thread is None or not self._thread.is_alive():
                 self._start()
-        if event.__class__ is not RunEnded:  # whose end comes first
-            writer.raise_error()
 
     def settle(self, run_id: str) -> None:
         """Waits until the rows of a run are written, where they are not late."""
@@ -283,22 +278,45 @@ class OutputWriter:
 
     def __init__(self, database: PostgresDatabase, run_id: str, limit: int) -> None:
         self._database, self._run_id, self._rows = database, run_id, OutputRows(limit)
+        self._retry_at = 0.0
 
     def add(self, event: AttemptOutput) -> None:
         """Writes a part of the output. Where that fails, it is written with the next one."""
         self._rows.add(event, is_open=True)
+        if clock.ticks() < self._retry_at:
+            raise self._refusal("it did not answer just before")
+        self.write()
+
+    def write(self) -> None:
+        """Writes what there is. Raises HistoryUnavailable where it is kept for later, else HistoryError."""
+        if not self._rows.rows:
+            return
+        began = clock.ticks()
         try:
             self._database.schema.prepare(self._database.events)
             self._database.events.transact(self._write, None, durable=False, patience=0)
-        except HistoryError:
-            if self._rows.size > MAX_BYTES:
-                self._rows.clear()
-            raise
+        except HistoryError as error:
+            self._retry_at = clock.ticks() + RETRY_SHARE * (clock.ticks() - began)
+            if not _passes(error):
+                raise
+            raise self._refusal(error.reason) from None
         self._rows.clear()
+
+    def _refusal(self, cause: str) -> HistoryError:
+        what = f"The history at {self._database.place} can't be written"
+        if self._rows.size <= MAX_BYTES:
+            return HistoryUnavailable(what, cause)
+        self._rows.clear()
+        return HistoryError(what, cause)
 
     def _write(self, connection: Connection) -> None:
         for (run,) in connection.execute(FIND_RUN, (self._run_id,)).fetchall():
             save_output(connection, run, self._rows)
+
+
+def _passes(error: HistoryError) -> bool:
+    """Returns whether the history can be written later, without anything done about it."""
+    return isinstance(error, AnswerLost) or (isinstance(error, PostgresFailed) and error.is_passing)
 
 
 def _write_on(of: "weakref.ref[LateWriter]") -> None:

@@ -262,6 +262,10 @@ class Database(ABC):
     def run(self, statement: str, values: Values = ()) -> list[Any]:
         """Runs one statement, and returns its rows; none where there is no database yet."""
 
+    def glance(self, statement: str, values: Values = ()) -> list[Any]:
+        """Does what `run` does, for a statement that reads and a run whose steps wait for it: it gives up soon."""
+        return self.run(statement, values)
+
     @abstractmethod
     def reading(self) -> AbstractContextManager[Connection]:
         """Returns a connection that only reads. A database that does not exist yet has no runs."""

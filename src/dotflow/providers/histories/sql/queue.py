@@ -76,6 +76,7 @@ T = TypeVar("T")
 
 MAX_LEFT: Final = 100
 MAX_CANDIDATES: Final = 1000  # rows that a claim reads at once
+LOOK: Final = 0.9  # seconds between two looks whether its runs are its own, each of which asks once a second
 REST: Final = 30.0  # seconds without news after which a server looks all the same
 
 BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
@@ -580,7 +581,7 @@ class SQLQueue(Operations):
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
-        for run_id, *order in self.database.run(ALL_ORDERS):
+        for run_id, *order in self.database.glance(ALL_ORDERS):
             orders.setdefault(run_id, []).extend(rules.known_orders([order]))
         return orders
 
@@ -619,6 +620,7 @@ class SQLQueueServer(QueueServer):
         self._gone: dict[str, float] = {}  # the same of servers
         self._watch = self._database.watch()
         self._registered = 0  # the lock that the others know
+        self._looked_at, self._own = -LOOK, set[str]()  # when its runs in the history were looked for, and their ids
         queue.transact(self._register, None)
         self._watch.begin()
         self._wake = wake
@@ -936,10 +938,14 @@ class SQLQueueServer(QueueServer):
         return self._queue.transact(work, claim.name)
 
     def is_mine(self, claim: Claim) -> bool:
-        return bool(self._database.run(MINE, (claim.run_id, self._server)))
+        at = clock.ticks()
+        if at - self._looked_at >= LOOK or claim.run_id not in self._own or clock.source is not None:
+            rows = self._database.glance(OWN, (self._server,))
+            self._looked_at, self._own = at, {run_id for run_id, _ in rows}
+        return claim.run_id in self._own
 
     def was_taken_over(self, claim: Claim) -> bool:
-        return self._database.run(STATE_OF, (claim.run_id,)) == [(TypeRunState.CRASHED,)]
+        return self._database.glance(STATE_OF, (claim.run_id,)) == [(TypeRunState.CRASHED,)]
 
     def begin(self, claim: Claim) -> None:
         self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)), claim.name)

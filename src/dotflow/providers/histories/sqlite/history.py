@@ -124,7 +124,7 @@ class HistorySQLite(SQLHistory):
             self._add_output(run_id, event)
 
     def _add_output(self, run_id: str, event: Any) -> None:
-        writer = self._outputs.pop(run_id, None) or OutputWriter(self.database.file, run_id, self.output_limit)
+        writer = self._outputs.pop(run_id, None) or OutputWriter(self.database, run_id, self.output_limit)
         self._outputs[run_id] = writer  # the last used ones are last
         if len(self._outputs) > MAX_OUTPUTS:
             del self._outputs[next(iter(self._outputs))]
@@ -153,8 +153,11 @@ class HistorySQLite(SQLHistory):
         sweep(self.database.file, self.keep)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
-        writer = self._writers.get(run_id)
-        return None if writer is None else writer.settle(begins=begins)
+        if (writer := self._writers.get(run_id)) is not None:
+            return writer.settle(begins=begins)
+        if (output := self._outputs.get(run_id)) is not None:
+            output.write()
+        return None
 
     def contains(self, run_id: str) -> bool:
         with contextlib.suppress(sqlite3.Error, OSError):

@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.abc.history import HistoryUnavailable
 from dotflow.core.events import AttemptOutput
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sql.crashed import mark_ended
@@ -17,7 +18,6 @@ from dotflow.providers.histories.sql.writer import RunGone, register, save_few, 
 from dotflow.providers.histories.sqlite.damage import is_damaged, put_aside
 from dotflow.providers.histories.sqlite.database import SQLiteDatabase
 from dotflow.providers.sqlite_errors import LocksRefused, cause_of, explain, is_busy
-from dotflow.providers.sqlite_file import SQLiteFile
 
 PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
 PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that
@@ -47,7 +47,7 @@ class RunWriter:
         self._busy_at: float | None = None  # the end of the last wait in vain
         self._retry_at = 0.0  # after another error
         self._cause = ""  # of the last attempt that failed
-        self._is_reported = False
+        self._refusal: HistoryUnavailable | None = None  # while nothing can be written
         self._missing = 0
         self._noted: list[int] = []  # locks of runs that this one has found ended
 
@@ -69,13 +69,19 @@ class RunWriter:
         return INTERVAL if rows.attempts or rows.has_more else None
 
     def commit(self, patience: float | None = None) -> None:
-        """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error.
+        """Writes the rows, or keeps them for the next time.
 
-        *patience* is the time to wait for another process, in seconds; PATIENCE unless given.
+        Args:
+            patience: The time to wait for another process, in seconds; None for PATIENCE.
+
+        Raises:
+            HistoryUnavailable: The file can't be written.
+            HistoryError: Rows were dropped, or the file was put aside.
         """
         self._committed_at = clock.monotonic()
         if self._retry_at and clock.ticks() < self._retry_at and not self.rows.ended:
             self._drop_surplus()
+            self._raise_refusal()
             return
         try:
             self._write(PATIENCE if patience is None else patience)
@@ -83,32 +89,39 @@ class RunWriter:
             self.rows.drop()
         except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
             self._missing += self.rows.drop()
-            self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
+            self._cause = str(error)
+            raise HistoryError(
+                f"Rows of the run {self.rows.started.run_id} are not in {self._path}", self._cause
+            ) from None
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
             self._cause = cause_of(error)
             self._busy_at = clock.ticks() if is_busy(error) else None
             if self._busy_at is None:
                 self._handle(error)
+            self._raise_refusal()
         else:
-            self._busy_at, self._retry_at = None, 0.0
+            self._busy_at, self._retry_at, self._refusal = None, 0.0, None
 
     def close(self) -> None:
         """Writes the rest at the end of the run. Raises HistoryError if rows are missing."""
         first_error: HistoryError | None = None
         try:
             self.commit(LAST_PATIENCE)
+        except HistoryUnavailable:
+            pass  # the rows that are missing are reported
         except HistoryError as error:  # a damaged file was put aside, so that there is a new one now
             first_error = error
-            self.commit(0 if self._retry_at else LAST_PATIENCE)
+            with contextlib.suppress(HistoryUnavailable):
+                self.commit(LAST_PATIENCE)
         missing = self._missing + len(self.rows)
         self._missing += self.rows.drop()
         if self._run is not None and self._lock is not None and self.rows.has_end:
             self._presence.note_end(self._lock)
         self._release()
         if missing:
-            cause = "see above" if self._is_reported else self._cause
-            raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
+            what = f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}"
+            raise HistoryError(what, self._cause)
         if first_error is not None:
             raise first_error
 
@@ -169,21 +182,23 @@ class RunWriter:
         return run
 
     def _handle(self, error: sqlite3.Error | OSError) -> None:
-        """Puts a damaged file aside. Raises HistoryError for the first error of the run."""
-        self._retry_at = clock.ticks() + RETRY_DELAY
-        what = f"The history {self._path} can't be written, and the run goes on without it"
+        """Puts a damaged file aside, and raises HistoryError; notes a refusal."""
+        cause = explain(error)
         if is_damaged(error, self._path):
             with contextlib.suppress(OSError):
                 damaged = put_aside(self._path, self._file)
-                what = f"The history {self._path} is damaged. It is {damaged} now, and a new one begins"
                 self._retry_at = 0.0
-        self._report(what, explain(error))
+                raise HistoryError(
+                    f"The history {self._path} is damaged. It is {damaged} now, and a new one begins", cause
+                )
+        self._retry_at = clock.ticks() + RETRY_DELAY
+        what = f"The history {self._path} can't be written, and the run goes on without it"
+        self._refusal = HistoryUnavailable(what, cause)
 
-    def _report(self, what: str, cause: str) -> None:
-        """Raises HistoryError, once."""
-        if not self._is_reported:
-            self._is_reported = True
-            raise HistoryError(what, cause)
+    def _raise_refusal(self) -> None:
+        """Raises why nothing can be written, where that is so."""
+        if self._refusal is not None:
+            raise HistoryUnavailable(self._refusal.what, self._refusal.reason)
 
     def _drop_surplus(self) -> None:
         if len(self.rows) > MAX_ROWS or self.rows.size > MAX_BYTES:
@@ -198,8 +213,9 @@ MAX_OUTPUT: Final = 50_000_000  # that wait for the file
 class OutputWriter:
     """Writes the output of one run, which has begun in the file."""
 
-    def __init__(self, file: SQLiteFile, run_id: str, limit: int) -> None:
-        self._file = file
+    def __init__(self, database: SQLiteDatabase, run_id: str, limit: int) -> None:
+        self._path = database.path
+        self._file = database.file
         self._run_id = run_id
         self._rows = OutputRows(limit)
         self._failed_at = -math.inf  # the end of the last wait in vain
@@ -207,14 +223,21 @@ class OutputWriter:
     def add(self, event: AttemptOutput) -> None:
         """Writes a part of the output. Where that fails, it is written with the next one."""
         self._rows.add(event, is_open=True)
+        self.write(min((clock.ticks() - self._failed_at) * OUTPUT_SHARE, OUTPUT_PATIENCE))
+
+    def write(self, patience: float = OUTPUT_PATIENCE) -> None:
+        """Writes what there is. Raises HistoryUnavailable where it is kept, HistoryError where it is dropped."""
+        if not self._rows.rows:
+            return
         try:
-            patience = min((clock.ticks() - self._failed_at) * OUTPUT_SHARE, OUTPUT_PATIENCE)
             self._file.transact(self._write, patience=patience)
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError) as error:
             self._failed_at = clock.ticks()
-            if self._rows.size > MAX_OUTPUT:
+            is_kept = self._rows.size <= MAX_OUTPUT
+            if not is_kept:
                 self._rows.clear()
-            raise
+            refusal = HistoryUnavailable if is_kept else HistoryError
+            raise refusal(f"The history {self._path} can't be written", cause_of(error)) from None
         self._failed_at = -math.inf
         self._rows.clear()
 
