@@ -336,10 +336,11 @@ def postgres_history(postgres_server: "PostgresProcess", postgres_tables: str) -
 
 
 def empty_history(server: "PostgresProcess", dsn: str) -> None:
-    """Deletes all rows of a history but those of `meta`. To truncate as many tables takes twenty times as long."""
+    """Deletes all rows of a history but that of `meta`. To truncate as many tables takes twenty times as long."""
     from dotflow.providers.histories.postgres.dialect import NAMES
 
-    server.run(";".join(f"DELETE FROM dotflow.{name}" for name in NAMES if name != "meta"), dsn=dsn)
+    statements = [f"DELETE FROM dotflow.{name}" for name in NAMES if name != "meta"]
+    server.run(";".join((*statements, "UPDATE dotflow.meta SET swept = 0")), dsn=dsn)
 
 
 @pytest.fixture

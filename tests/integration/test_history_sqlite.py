@@ -1,6 +1,5 @@
 """HistorySQLite: the rows of runs, states that tell the truth, and a file that is busy, damaged, full or another's."""
 
-import contextlib
 import os
 import pickle
 import signal
@@ -16,18 +15,16 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, Context, Control, DotFlow, action, serve
+from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.core.files import FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from dotflow.providers.histories.sql import retention
 from dotflow.providers.histories.sql.database import SQLiteConnection
 from dotflow.providers.histories.sqlite import writer
 from dotflow.providers.histories.sqlite.formats import FORMAT
 from dotflow.providers.histories.sqlite.live import Live
-from dotflow.serving.duties import Retention
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
@@ -852,165 +849,6 @@ def test_glimpses_and_arguments_have_no_secrets(history: History, monkeypatch: p
 
     assert history.read("SELECT glimpse FROM attempts") == ["'my token is ***'"]
     assert history.open().load(run.run_id).environment["argv"] == ["shop.py", "--token=***"]
-
-
-# Retention
-
-
-def test_old_runs_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end of a run, except for the last run and the last failed one of each workflow."""
-    opened = history.open(keep=timedelta(microseconds=1))
-    history.workflow(numbers, fails, history=opened).start()
-    for _ in range(3):
-        history.workflow(numbers, history=opened).start()
-    assert history.read("SELECT COUNT(*) FROM runs") == [4]  # once an hour
-
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    history.workflow(numbers, history=opened).start()
-
-    assert history.read("SELECT state FROM run_list ORDER BY began") == ["Failed", "Completed"]
-    assert history.read("SELECT COUNT(DISTINCT run) FROM attempts") == [2]
-    assert history.read("SELECT COUNT(*) FROM plans") == [2]
-
-
-def test_runs_of_workflows_without_an_id_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has a generated id, so none of them is the last one of a workflow that matters."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    config = Config(history=history.open(keep="2 runs"), log=history.reports)
-    for _ in range(4):
-        workflow = DotFlow(config)
-        workflow.task.add(numbers)
-        workflow.start()
-
-    assert history.read("SELECT COUNT(*) FROM runs") == [2]
-
-
-def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last ones of the file."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    opened = history.open(keep="3 runs")
-    for _ in range(6):
-        history.workflow(numbers, history=opened).start()
-
-    assert history.read("SELECT COUNT(*) FROM runs") == [3]
-    assert history.read("PRAGMA freelist_count") == [0]
-
-
-def test_a_chain_is_kept_by_its_last_run(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is queued or paused stays, with the runs that it continues, however old these are."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    opened = history.open(keep=timedelta(microseconds=1))
-    workflow = history.workflow(numbers, history=opened)
-    control = Control(opened)
-    queued, paused = (workflow.submit(key=key) for key in ("queued", "paused"))
-    control.pause(queued)
-    control.resume(queued)
-    control.pause(paused)
-    ended = workflow.submit(key="ended")
-    control.pause(ended)
-    control.resume(ended)
-    control.cancel(ended)
-    for _ in range(2):
-        history.workflow(numbers, history=opened).start()
-
-    states = "SELECT state FROM run_list ORDER BY submitted IS NULL, submitted"
-    assert history.read(states) == ["Paused", "Paused", "Queued", "Completed"]
-
-
-def test_a_server_forgets_old_runs(history: History) -> None:
-    """Also one that has nothing to run."""
-    workflow = history.workflow(numbers, history=history.open(keep=None))
-    for _ in range(3):
-        workflow.start()
-
-    serve(history.workflow(numbers, history=history.open(keep=timedelta(microseconds=1))), once=True)
-
-    assert history.read("SELECT COUNT(*) FROM runs") == [1]
-
-
-def test_a_server_reports_once_a_day_that_it_forgets_too_slowly(
-    history: History, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With how far the oldest run is over its limit."""
-    monkeypatch.setattr(HistorySQLite, "sweep", lambda history: None)
-    reports: list[str] = []
-    with virtual_clock() as time:
-        opened = history.open(keep="2 days")
-        for _ in range(2):
-            history.workflow(numbers, history=opened).start()
-            time.advance(1)
-        duty = Retention(opened, reports.append)
-        for _ in range(9):
-            time.advance(43_200)
-            duty.look()
-    days = [f"The history keeps runs that are {count} d over its limit." for count in (1, 2)]
-    assert reports == days
-    assert history.open(keep="1 run").overdue() == 0
-
-
-CHILDREN = {
-    "output": "(:run, 0, -1, 1, :n, 0, 1, x'00', 0)",
-    "copies": "(:run, 0, -1, 1, :n, 1, NULL, NULL, NULL)",
-    "errors": "(:run, 0, -1, 1, :n, 'ValueError', '', '', NULL, NULL)",
-    "task_notes": "(:run, 0, -1, 1, :n, 0, '1')",
-    "notes": "(:run, :n, 'a note')",
-}
-
-
-def test_a_sweep_that_is_killed_anywhere_leaves_no_orphans(history: History) -> None:
-    """A transaction deletes few rows, and a run after what belongs to it: the next sweep finishes."""
-    opened = history.open(keep=None)
-    workflow, control = history.workflow(numbers, history=opened), Control(opened)
-    run = workflow.submit(key="ended")
-    control.pause(run)
-    control.resume(run)
-    control.cancel(run)
-    for _ in range(2):
-        workflow.start()
-    with contextlib.closing(sqlite3.connect(history.path)) as database, database:
-        for table, values in CHILDREN.items():
-            rows = [{"run": number, "n": n} for number in (1, 2) for n in range(1_300)]
-            database.executemany(f"INSERT INTO {table} VALUES {values}", rows)
-
-    looks, before, keep = 0, 13_000, timedelta(microseconds=1)
-    while True:
-        done = opened.database.file.transact(lambda connection: retention.forget_some(connection, keep))
-        for table in (*CHILDREN, "attempts", "orders", "wanted"):
-            assert history.read(f"SELECT COUNT(*) FROM {table} WHERE run NOT IN (SELECT run FROM runs)") == [0]
-        assert history.read("SELECT run FROM runs WHERE run < 3") in ([1, 2], [2], [])  # the last one is the last
-        left = sum(history.read(f"SELECT COUNT(*) FROM {table}")[0] for table in CHILDREN)
-        assert before - left < 3 * retention.ROWS
-        looks, before = looks + 1, left
-        if done.is_done:
-            break
-    assert looks > 8
-    assert history.read("SELECT state FROM runs") == ["Completed"]
-
-
-def test_the_last_run_of_a_workflow_stays_whatever_its_parameters(
-    history: History, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else the last run of every customer stayed for ever."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    workflow = history.workflow(numbers, history=history.open(keep=timedelta(microseconds=1)))
-    workflow.params = {"customer": 0}
-    for customer in range(4):
-        workflow.start(params={"customer": customer})
-
-    assert history.read("SELECT workflow_id FROM runs") == [f"{workflow.workflow_id}@customer=3"]
-
-
-def test_queued_runs_crowd_no_run_of_the_past_out(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number of runs counts those that have begun."""
-    monkeypatch.setattr(retention, "INTERVAL", -1)
-    workflow = history.workflow(numbers, history=history.open(keep="2 runs"))
-    for _ in range(2):
-        workflow.start()
-    for key in ("one", "two", "three"):
-        workflow.submit(key=key)
-    workflow.start()
-
-    assert sorted(history.read("SELECT state FROM runs")) == ["Completed"] * 2 + ["Queued"] * 3
 
 
 @pytest.mark.parametrize(
