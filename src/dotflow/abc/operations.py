@@ -272,6 +272,10 @@ class LongQueued(NamedTuple):
     since: datetime
 
 
+class HistoryReplaced(HistoryError):
+    """The history is another one than at the start: what other processes have done is unknown."""
+
+
 class RunLost(HistoryError):
     """A claimed run is another process's now, or has been ended."""
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import MAX_TRIES, Claim, Operations, QueueServer, TakenOver, WorkflowPause
+from dotflow.abc.operations import MAX_TRIES, Claim, HistoryReplaced, Operations, QueueServer, TakenOver, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
@@ -47,12 +47,14 @@ class Duty:
         self._again_at = self._asked = 0.0
 
     def look(self) -> bool:
-        """Does it, and returns whether it did."""
+        """Does it, and returns whether it did. Raises HistoryReplaced, which ends the server."""
         since = clock.monotonic()
         if since < self._again_at:
             return False
         try:
             self._work()
+        except HistoryReplaced:
+            raise
         except HistoryError as error:
             self._again_at = clock.monotonic() + RETRY
             self._refuse(error, since)

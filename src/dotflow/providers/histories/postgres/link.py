@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
+from dotflow.abc.operations import HistoryReplaced
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.dialect import (
     FORMAT,
@@ -350,7 +351,7 @@ class Link:
             self.close()
 
     def open(self) -> PostgresConnection:
-        """Returns the open connection, or a new one. Raises PostgresFailed, and HistoryError for another history."""
+        """Returns the open connection, or a new one. Raises PostgresFailed, and HistoryReplaced."""
         if self._open and self._open[0][0].closed:
             self.close()
         if not self._open:
@@ -389,7 +390,6 @@ class HistorySchema:
         history_id: The id of the history that is there; None where none is known yet.
         ahead: By how many microseconds the clock of the database is ahead of `clock.ticks`; None where it is unknown.
         has_committed: Whether this process has found the primary.
-        is_replaced: Whether a connection has found another history than at the start.
     """
 
     def __init__(self, dsn: Dsn, name: str) -> None:
@@ -400,7 +400,6 @@ class HistorySchema:
         self._has_connected = False
         self.ahead: int | None = None
         self.has_committed = False
-        self.is_replaced = False
 
     def note_clock(self, now: int) -> None:
         """Notes what the clock of the database said just before."""
@@ -458,10 +457,9 @@ class HistorySchema:
         return failed
 
     def check_same(self, history_id: str | None) -> None:
-        """Raises HistoryError if that is another history than before."""
+        """Raises HistoryReplaced if that is another history than before."""
         if history_id is None or self.history_id not in (None, history_id):
-            self.is_replaced = True
-            raise HistoryError(self.title, REPLACED)
+            raise HistoryReplaced(self.title, REPLACED)
 
     def identify(self, connection: PostgresConnection) -> None:
         """Looks which history is there. Raises HistoryError where it is another one than before, or unreadable."""

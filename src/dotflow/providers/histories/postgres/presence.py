@@ -12,7 +12,6 @@ from dotflow import clock
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.beats import RHYTHM, Found, Heartbeat, Watcher
 from dotflow.providers.histories.postgres.link import (
-    REPLACED,
     HistorySchema,
     Link,
     PostgresConnection,
@@ -100,11 +99,6 @@ class PostgresPresence(Presence):
         """The key of the row; None while nothing holds it."""
         return None if self._heart is None else self._heart.lock
 
-    @property
-    def is_replaced(self) -> bool:
-        """Whether the database has another history than at the start."""
-        return self._schema.is_replaced
-
     def hold(self, lock: int | None = None) -> int | None:
         with self._mutex:
             if lock is not None:
@@ -178,7 +172,7 @@ class PostgresPresence(Presence):
         """Looks for the others, unless it did just before, or *at_once*.
 
         Raises:
-            HistoryError: The database has another history than at the start.
+            HistoryReplaced: The database has another history than at the start.
         """
         before, sent = self._watcher, clock.elapsed()
         if before.looked is not None and sent - before.looked[0] < BETWEEN_LOOKS and not at_once:
@@ -360,8 +354,6 @@ class PostgresWatch(Watch):
         if self._presence.has_twin:
             reason = "another process beats as this one: its machine was cloned while it ran. Start the server again"
             raise HistoryError(self._title, reason)
-        if self._presence.is_replaced:  # also where claims have found it, which wait for the end of an outage
-            raise HistoryError(self._title, REPLACED)
 
     def has_news(self, *, at_once: bool = False) -> bool:
         """Looks once a second, and five times a second for a while after a claim. A failed look is news, too."""
