@@ -957,7 +957,7 @@ def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> Non
         (("last", "double#9"), "it has 3 items"),
         (("last", "load", "--attempt", "3"), "Can't find attempt 3 of 'load': it has 2."),
         (("last", "numbers", "--error"), "it has none"),
-        (("last", "numbers", "--value"), "HistorySQLite(values='all') keeps them, of a map by item"),
+        (("last", "numbers", "--value"), "A history with values='all' keeps them, of a map by item"),
         (("last", "numbers", "--input"), "those of failed steps are kept"),
         (("last", "--error"), "--error needs a step"),
         (("last", "--attempt", "1"), "--attempt needs a step"),

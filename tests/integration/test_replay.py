@@ -1,21 +1,29 @@
 """dotflow replay: one step of a past run again, with the inputs that it had and today's code."""
 
 import json
+import os
 import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dotflow.cli.main import main
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistoryPostgres, HistorySQLite
 from dotflow.providers.histories.sqlite.history import DEFAULT_PATH
 from dotflow.records.environment import describe_environment
+from tests.histories import Histories
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
+from tests.marks import on_sqlite
+
+pytestmark = pytest.mark.databases("sqlite", "postgres", exhaustive=True)
+
+AnyHistory = HistorySQLite | HistoryPostgres
 
 JOBS = """\
 from dotflow import Config, DotFlow, action
@@ -173,10 +181,13 @@ def nested():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with jobs, in which commands and scripts run."""
+def folder(tmp_path: Path, histories: Histories, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with jobs, in which commands and scripts run. A database of others would be asked about."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOTFLOW_HISTORY", str(tmp_path / DEFAULT_PATH))
+    if histories.kind == "postgres":
+        histories.open_default()
+        monkeypatch.setattr(HistoryPostgres, "why_foreign", lambda history: "")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "argv", ["dotflow"])
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
@@ -223,8 +234,16 @@ def run_script(source: str) -> None:
     runpy.run_path(str(path), run_name="__main__")
 
 
-def history() -> HistorySQLite:
-    return HistorySQLite(DEFAULT_PATH)
+def history() -> AnyHistory:
+    """That of the test."""
+    return kept()
+
+
+def kept(**given: Any) -> AnyHistory:
+    """The same with other arguments, in the scripts of the tests, too."""
+    if os.environ["DOTFLOW_HISTORY"] == "postgres":
+        return HistoryPostgres(os.environ["DOTFLOW_POSTGRES_DSN"], **given)
+    return HistorySQLite(DEFAULT_PATH, **given)
 
 
 FILES = """\
@@ -256,7 +275,7 @@ def test_files_that_are_others_now_are_named(replay: Replay, has_failed: bool) -
     """Of a failed step with copies of its inputs, and of one with those of the storage, which decides without files."""
     Path("replay_jobs.py").write_text(FILES)
     Path("in.txt").write_text("1 2 x" if has_failed else "1 2 3")
-    start("--workflow", "replay_jobs:build", "--history", str(DEFAULT_PATH))
+    start("--workflow", "replay_jobs:build")
 
     assert "  file " not in replay("last", "total")[1]
     Path("in.txt").write_text("5")
@@ -449,7 +468,7 @@ def test_another_workflow_of_the_same_steps_is_not_the_one(replay: Replay) -> No
 
 def test_values_are_compared_where_the_history_has_a_digest(replay: Replay) -> None:
     """With values="all", a step that returned returns the same or another value."""
-    run_script(SCRIPT.format(config="history=HistorySQLite('.output/history.db', values='all')", step="lambda: [1, 2]"))
+    run_script(SCRIPT.format(config="history=kept(values='all')", step="lambda: [1, 2]"))
     assert "then: returned, now: returned the same (" in replay("last", "0")[1]
     Path("nightly.py").write_text(Path("nightly.py").read_text().replace("[1, 2]", "[1, 3]"))
     assert "then: returned, now: returned another value (" in replay("last", "0")[1]
@@ -460,7 +479,8 @@ def test_values_are_compared_where_the_history_has_a_digest(replay: Replay) -> N
 SCRIPT = """\
 import sys
 from dotflow import Config, DotFlow, action
-from dotflow.providers import HistorySQLite, StorageFile
+from dotflow.providers import StorageFile
+from tests.integration.test_replay import kept
 
 print("begins with", sys.argv[1])
 workflow = DotFlow(Config({config}), workflow_id="nightly")
@@ -567,7 +587,7 @@ def test_a_module_that_was_run_by_python_m(replay: Replay, folder: Path, name: s
     command = [sys.executable, "-m", name]
     assert subprocess.run(command, check=False, capture_output=True, text=True).stderr.count("ZeroDivisionError")
 
-    code, text = replay("failed", "1", "--history", str(folder / DEFAULT_PATH))
+    code, text = replay("failed", "1")
 
     assert (code, "now: ZeroDivisionError" in text) == (1, True), text
 
@@ -609,18 +629,18 @@ def test_input_replaces_the_values_of_the_history(replay: Replay, folder: Path) 
 def test_values_that_were_not_kept(replay: Replay) -> None:
     """It says why, and what would have kept them."""
     script = SCRIPT.replace("action({step})", "action(lambda: 'x' * 100)).add(action(lambda previous_context: 1 / 0)")
-    run_script(script.format(config="history=HistorySQLite('.output/history.db', value_limit=10)"))
+    run_script(script.format(config="history=kept(value_limit=10)"))
     code, text = replay("failed", "1")
     assert code == 3
     assert (
         "Can't replay '<lambda>': its 'previous_context' was not kept. It has 100 bytes, and value_limit is 10" in text
     )
 
-    run_script(script.format(config="history=HistorySQLite('.output/history.db', values='none')"))
-    assert "HistorySQLite(values='failed') keeps a copy" in replay("failed", "1")[1]
+    run_script(script.format(config="history=kept(values='none')"))
+    assert "A history with values='failed' keeps a copy" in replay("failed", "1")[1]
 
     run_script(script.replace("1 / 0", "1").format(config=""))
-    assert "with HistorySQLite(values='all') those of all" in replay("last", "1")[1]
+    assert "with values='all' those of all" in replay("last", "1")[1]
 
 
 def test_a_step_that_completed_has_its_values_from_the_storage(replay: Replay) -> None:
@@ -734,7 +754,7 @@ def test_pickles_are_those_of_the_workflow_that_keeps_them(replay: Replay) -> No
     steps = "action(lambda: Odd())).add(action(lambda previous_context: 1 / previous_context.storage.zero)"
     odd = "class Odd:\n    __slots__ = ('zero', '__dict__')\n    def __init__(self): self.zero = 0\n"
     script = odd + SCRIPT.replace("action({step})", steps)
-    run_script(script.format(config="history=HistorySQLite('.output/history.db', pickle=True)"))
+    run_script(script.format(config="history=kept(pickle=True)"))
 
     assert "now: ZeroDivisionError: division by zero" in replay("failed", "1")[1]
     Path("nightly.py").write_text(script.format(config=""))
@@ -808,6 +828,7 @@ def none(): return build(lost)
 """
 
 
+@on_sqlite  # a database may miss the last 0.2 s before a crash
 @pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     ("factory", "step", "output"),
@@ -834,6 +855,7 @@ def test_the_step_that_crashed_has_its_inputs_from_the_storage(
     sys.modules.pop("crash_jobs")
 
 
+@on_sqlite
 def test_inputs_of_a_crash_that_are_in_no_storage_are_missing(replay: Replay, scripts: Scripts) -> None:
     """A value with checkpoint=False, and one that only the process had."""
     (scripts.folder / "crash_jobs.py").write_text(CRASH)
@@ -894,6 +916,7 @@ def stops():
         ),
     ],
 )
+@on_sqlite  # another process asks before it runs what a database names
 def test_the_debugger_opens_where_the_step_raised(
     scripts: Scripts, terminal: Terminal, step: str, error: str, frame: str, expression: str, value: str
 ) -> None:
@@ -913,6 +936,7 @@ def test_the_debugger_opens_where_the_step_raised(
     assert f"now: {error}" in "".join(terminal.all())
 
 
+@on_sqlite
 def test_a_breakpoint_stops_in_the_step(scripts: Scripts, terminal: Terminal) -> None:
     """It goes on from there, and q ends the step."""
     (scripts.folder / "debugged.py").write_text(DEBUGGED.replace("breakpoint()", "1 / 0"))

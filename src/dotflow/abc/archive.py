@@ -215,7 +215,7 @@ class Archive(ABC):
                 raise NotInHistory(what, f"it was not kept: {copy.note}")
             return unpack(copy.document, role, pickle=self.pickle).storage
         kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
-        raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
+        raise NotInHistory(what, f"the history has {kept}. values='all' keeps all values")
 
     def note(self, run: str, text: str) -> None:  # noqa: B027 (optional)
         """Adds a note to a run. By default it does nothing.

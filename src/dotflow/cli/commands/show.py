@@ -125,7 +125,7 @@ def _show_part(
 RETURNED: Final = "returned"
 LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
 KEEPS_VALUES: Final = (
-    "HistorySQLite(values='all') keeps them, of a map by item. Those of other completed tasks are also in StorageFile "
+    "A history with values='all' keeps them, of a map by item. Those of other completed tasks are also in StorageFile "
     "and StorageSQLite until the next run"
 )
 

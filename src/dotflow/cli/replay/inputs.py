@@ -35,7 +35,7 @@ WITHOUT_VALUE: Final = (TypeAttemptState.FAILED, TypeAttemptState.SKIPPED, TypeA
 
 #: The state of an attempt -> what would have kept its inputs.
 WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {
-    TypeAttemptState.FAILED: "HistorySQLite(values='failed') keeps a copy",
+    TypeAttemptState.FAILED: "A history with values='failed' keeps a copy",
     TypeAttemptState.CRASHED: "Of a crash, only a storage that outlives the process keeps them",
 }
 #: What a document of a pickle has; no text in one has a line end.
@@ -46,7 +46,7 @@ AFTER: Final = "copied after the attempt, which may have changed it"
 #: The note on a value of the workflow's definition, or a run parameter, that may have been another one.
 TODAY: Final = "as today's workflow has it: the history did not keep it"
 
-OTHERWISE: Final = "The history keeps the inputs of failed steps, and with HistorySQLite(values='all') those of all"
+OTHERWISE: Final = "The history keeps the inputs of failed steps, and with values='all' those of all"
 
 
 class InputFinder:
@@ -132,10 +132,10 @@ class InputFinder:
 
     @functools.cached_property
     def _has_pickles(self) -> bool:
-        """Whether today's workflow keeps its history, with pickles, in this very file: then those are trusted."""
+        """Whether today's workflow keeps its history, with pickles, in this very place: then those are trusted."""
         history = self._finder.loaded.workflow.config.history
-        path = getattr(history, "path", None)
-        return bool(path and getattr(history, "pickle", False)) and path == getattr(self._archive, "path", None)
+        store = None if history is None else history.store
+        return bool(store and getattr(history, "pickle", False)) and store == getattr(self._archive, "store", None)
 
     @functools.cached_property
     def _stored(self) -> TaskInputs:
