@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from growth import connected
 from measure import Row, best, fresh
@@ -44,6 +45,8 @@ def rows(quick: bool) -> Iterator[Row]:
         yield from _races(place, 40 if quick else 500)
     with postgres() as place:
         yield from _behind(place, MANY // (100 if quick else 1))
+    with postgres() as place:
+        yield from _beside_a_snapshot(place, 200 if quick else 2_000)
     with postgres() as place:
         yield from _steps(place, quick)
     with postgres() as place:
@@ -177,6 +180,51 @@ def _behind(place: str, many: int) -> Iterator[Row]:
         budget="2 ×",
         within=taken[many] <= 2 * taken[FEW],
     )
+
+
+def _beside_a_snapshot(place: str, count: int) -> Iterator[Row]:
+    """The queue in a database where a transaction stays open, as that of pg_dump, and in one without, in turns.
+
+    No version of a row is removed that became old since it began.
+    """
+    found = measure_beside_a_snapshot(place, count)
+    for what in ("claim", "claim, begin and end"):
+        held, free = found["held", what], found["free", what]
+        yield Row(
+            what=f"Postgres: {what}, behind {count:,} runs of one open transaction",
+            ours=held,
+            peers={"none open": free},
+            budget="2 ×" if what == "claim" else "",
+            within=held <= 2 * free if what == "claim" else None,
+        )
+
+
+def measure_beside_a_snapshot(place: str, count: int) -> dict[tuple[str, str], float]:
+    """Returns the median seconds of the last 100 runs in each database."""
+    import psycopg
+
+    names = ("held", "free")
+    with contextlib.ExitStack() as stack:
+        administrator = stack.enter_context(psycopg.connect(place, autocommit=True))
+        places, turns = {}, {}
+        for name in names:
+            administrator.execute(f"CREATE DATABASE {name}".encode())
+            places[name] = urlsplit(place)._replace(path=f"/{name}").geturl()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            turns[name] = _turns(stack, folder, places[name])
+            turns[name]["submit"]()
+        snapshot = stack.enter_context(psycopg.connect(places["held"]))
+        snapshot.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        snapshot.execute("SELECT 1")
+        taken: dict[tuple[str, str], list[float]] = {}
+        for _ in range(count):
+            for name in names:
+                turn = turns[name]
+                turn["submit"]()
+                claim = turn["a claim of one"]()
+                taken.setdefault((name, "claim"), []).append(claim)
+                taken.setdefault((name, "claim, begin and end"), []).append(claim + turn["begin"]() + turn["end"]())
+        return {key: median(seconds[-100:]) for key, seconds in taken.items()}
 
 
 def _queue(run: Callable[[str], list[Any]], count: int) -> None:
