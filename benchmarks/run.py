@@ -46,6 +46,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "rounds": "language:round_rows",
     "nests": "language:nest_rows",
     "polls": "language:poll_rows",
+    "durable": "durable:durable_rows",
     "item-resume": "maps:resume_rows",
     "shapes": "graphs:shape_rows",
     "code": "caches:code_rows",

@@ -386,6 +386,16 @@ def resources_on_this_machine() -> object:
     return workflow.start()
 
 
+@case(errors.CallsNotKept)
+def durable_on_a_cluster() -> object:
+    @action(durable=True)
+    def agent() -> None: ...
+
+    workflow = DotFlow(Config(log=QUIET, executor=ExecutorDask()))
+    workflow.task.add(agent)
+    return workflow.start()
+
+
 @case(errors.MissingParam)
 def _no_value_of_a_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start()
@@ -683,6 +693,31 @@ def _a_blocked_loop() -> object:
 @case(errors.ValueNotStorable)
 def _a_lock_in_a_checkpoint() -> object:
     return failed(workflow_of(opens_a_file, storage=StorageFile()))
+
+
+@case(errors.CallRefused)
+def _call_without_a_digest() -> object:
+    @action
+    def search(client: object, query: str) -> None: ...
+
+    @action(durable=True)
+    def agent() -> None:
+        search(object(), "storks")
+
+    return failed(workflow_of(agent))
+
+
+@case(errors.ArgumentChanged)
+def _call_that_changes_its_argument() -> object:
+    @action
+    def collect(rows: list[int]) -> None:
+        rows.append(1)
+
+    @action(durable=True)
+    def agent() -> None:
+        collect([])
+
+    return failed(workflow_of(agent))
 
 
 @case(errors.NotAList)

@@ -20,7 +20,7 @@ from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
-from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
+from dotflow.errors import CallsNotKept, InvalidArgument, InvalidProvider, ResourcesNotOffered
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
 from dotflow.providers.histories.default import history_of
@@ -138,6 +138,16 @@ class Config:
             if executor is not None and not type(executor).__module__.startswith("dotflow."):
                 hint += f" If {name} reserves them, set offers_resources = True in it."
             raise ResourcesNotOffered(name, tuple(needs), hint)
+
+    def check_calls(self, tasks: TaskBuilder) -> None:
+        """Raises CallsNotKept if a step is durable, and the executor has no way to the coordinator."""
+        executor = self.executor
+        if executor is None or executor.keeps_calls:
+            return
+        for task in tasks:
+            for step in task._steps:
+                if step.durable:
+                    raise CallsNotKept(step.name, type(executor).__name__)
 
     def run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
         """Returns the providers of one run.

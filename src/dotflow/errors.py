@@ -13,6 +13,7 @@
     │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
     │   ├── SecretChanged         (ValueError)  a run was given another secret than the one that is found
     │   ├── ResourcesNotOffered   (ValueError)  steps need resources, and the executor offers none
+    │   ├── CallsNotKept          (ValueError)  a step is durable, and the executor can't keep its calls
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidAction         (ValueError)  a shell command that can't be a step
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
@@ -33,6 +34,8 @@
     │   ├── ModuleNotOnWorker     the worker, on another machine, can't import a module
     │   ├── EventLoopBlocked      another step blocked the event loop
     │   ├── ValueNotStorable      (TypeError) the result can't be stored and restored unchanged
+    │   ├── CallRefused           (TypeError) a call in a durable step can't be kept
+    │   ├── ArgumentChanged       (TypeError) a call in a durable step has changed its argument
     │   ├── NotAList              (TypeError) the value that a task is mapped over is no list
     │   ├── WrongOutputs          (TypeError) the value of a task lacks one of its outputs
     │   ├── UnequalLists          (ValueError) the lists that a task is mapped over have different lengths
@@ -72,7 +75,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
-    "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
+    "AlreadyScheduled", "AmbiguousTask", "ArgumentChanged", "AttemptError", "CallRefused", "CallsNotKept",
+    "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
     "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
@@ -272,6 +276,17 @@ def close_match(name: str, known: Iterable[str], prefix: str = "", cutoff: float
 
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"Did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+class CallsNotKept(DefinitionError, ValueError):
+    """A step is durable, and the executor has no way to the coordinator, which keeps the calls."""
+
+    step: str
+    executor: str
+    _template = (
+        "'{step}' can't keep its calls: {executor} has no way to the coordinator. Use another executor, or leave out "
+        "durable."
+    )
 
 
 class InvalidPolicy(DefinitionError, ValueError):
@@ -507,13 +522,14 @@ class ValueNotStorable(AttemptError, TypeError):
     place: str = ""  # the path inside the value, as in code: `['rows'][3].conn`; empty for the value itself
     reason: str = ""  # where the type alone is not enough
     step: str = ""  # empty where it is unknown
+    is_of_call: bool = False  # whether it is that of a call in a durable step, and `step` its action
 
-    def by(self, step: str) -> "ValueNotStorable":
-        """Returns the same error with the step's name."""
-        return ValueNotStorable(self.kind, self.place, self.reason, step)
+    def by(self, step: str, *, is_of_call: bool = False) -> "ValueNotStorable":
+        """Returns the same error with the step's name, or that of the action that was called."""
+        return ValueNotStorable(self.kind, self.place, self.reason, step, is_of_call)
 
     def __str__(self) -> str:
-        value = f"The value of step '{self.step}'" if self.step else "This value"
+        value = f"The value of {'the call' if self.is_of_call else 'step'} '{self.step}'" if self.step else "This value"
         contains = f"holds a {self.kind} at {self.place}" if self.place else f"is a {self.kind}"
         reason = f" ({self.reason})" if self.reason else ""
         return (
@@ -521,6 +537,28 @@ class ValueNotStorable(AttemptError, TypeError):
             f"(numbers, text, lists, dicts, dates, dataclasses, Pydantic models, data frames). Or set pickle=True, or "
             f"--pickle on the command line, for a storage that only you can write to."
         )
+
+
+class CallRefused(AttemptError, TypeError):
+    """A call of an action in a durable step can't be kept, so it was not made."""
+
+    call: str  # the name of the action
+    reason: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"The call of '{self.call}' can't be kept: {self.reason}. {self.hint}".rstrip()
+
+
+class ArgumentChanged(AttemptError, TypeError):
+    """A call of an action in a durable step has changed its argument in place, so it was not kept."""
+
+    call: str
+    parameter: str
+    _template = (
+        "'{call}' changed its argument '{parameter}' in place, which a kept call would not repeat. Return the changed "
+        "value instead."
+    )
 
 
 class NotAList(AttemptError, TypeError):

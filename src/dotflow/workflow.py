@@ -208,6 +208,7 @@ class DotFlow:
             InvalidArgument: An unknown mode, a flag that is no bool, or a timeout that is no duration.
             InvalidCallback: A callback that can't be called.
             ResourcesNotOffered: A step needs resources, and the executor offers none.
+            CallsNotKept: A step is durable, and the executor can't keep its calls.
             SecretMissing: A secret that a step takes is neither in Config(secrets=...) nor in the environment.
             CheckpointMismatch: A checkpoint was saved by another step.
             CheckpointUnreadable: A checkpoint exists, but can't be read.
@@ -571,6 +572,7 @@ class DotFlow:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
         values, secrets, given = self._resolve(options.params)
         self.config.check_resources(self.task)
+        self.config.check_calls(self.task)
         records, params = self.new_records(self.workflow_id, run_id, values, secrets)
         found = self.config.find_secrets(records, given)
         mask_names(records, found.masks)

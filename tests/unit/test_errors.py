@@ -14,7 +14,10 @@ from dotflow import errors, providers
 from dotflow.errors import (
     AlreadyScheduled,
     AmbiguousTask,
+    ArgumentChanged,
     AttemptError,
+    CallRefused,
+    CallsNotKept,
     CheckpointMismatch,
     CheckpointUnreadable,
     ClusterError,
@@ -211,6 +214,12 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         WrongOutputs("split", ("train", "test"), "tuple", "has 3 entries"),
         ["'split'", "outputs=['train', 'test']", "has 3 entries", "Return a dict,"],
     ),
+    (
+        CallRefused("search", "its step has ended", "Wait for it before the step returns."),
+        ["'search'", "its step has ended", "Wait for it"],
+    ),
+    (ArgumentChanged("collect", "rows"), ["'collect' changed its argument 'rows'", "Return the changed value"]),
+    (CallsNotKept("agent", "ExecutorDask"), ["'agent' can't keep its calls", "ExecutorDask", "leave out durable"]),
     (UnequalLists("pair", {"a": 1, "b": 2}), ["'pair'", "a: 1, b: 2", "Return lists of one length."]),
     (NotReached("round", "after 1 of 8 rounds: 'round[1].good' failed"), ["'round'", "after 1 of 8 rounds"]),
     (ItemsFailed(1, 3, "[2] 'x' ValueError"), ["1 of 3 items", "[2] 'x' ValueError"]),

@@ -93,10 +93,13 @@ class Executor(ABC):
         shares_memory: Whether steps get the run's own objects, which they may change, and not copies.
         offers_resources: Whether it gives steps the resources of `@action(resources=...)`. Otherwise `start` refuses
             such steps.
+        keeps_calls: Whether its attempts have a way to the coordinator while they run, as `Call.port`, which the calls
+            of durable steps need. Otherwise `start` refuses such steps.
     """
 
     shares_memory: bool = True
     offers_resources: bool = False
+    keeps_calls: bool = False
 
     @property
     def is_remote(self) -> bool:

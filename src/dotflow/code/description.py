@@ -45,6 +45,7 @@ class Walk:
     Attributes:
         names: The names that were looked up in modules, each with its namespace and its value, or MISSING.
         assigned: Those of them that the code assigns, by the id of the namespace.
+        actions: The actions that the code uses.
     """
 
     def __init__(self, package: str) -> None:
@@ -56,6 +57,7 @@ class Walk:
         self._count = 0  # of the values
         self.names: list[tuple[Mapping[str, Any], str, Any]] = []
         self.assigned: set[tuple[int, str]] = set()
+        self.actions: dict[Action[..., Any], None] = {}
 
     def __iter__(self) -> Iterator[Any]:
         count = 0
@@ -115,6 +117,10 @@ class Walk:
             items = tuple(map(self.describe, list(base.__iter__(value))))
         del self._open[id(value)]
         return (kind.__name__, items)
+
+    def _describe_action(self, action: Action[..., Any]) -> Any:
+        self.actions[action] = None
+        return ("action", self.describe(action.function))
 
     def _describe_method(self, method: MethodType) -> Any:
         owner = method.__self__
@@ -278,7 +284,7 @@ KINDS: Final[Mapping[type, Describe]] = {
     MethodType: Walk._describe_method,
     ModuleType: _module,
     SecretRef: lambda walk, value: ("secret", value.name),
-    Action: lambda walk, value: ("action", walk.describe(value.function)),
+    Action: Walk._describe_action,
     re.Pattern: lambda walk, value: ("pattern", value.flags, walk.describe(value.pattern)),
     GenericAlias: lambda walk, value: ("alias", walk.describe(value.__origin__), walk.describe(value.__args__)),
     slice: lambda walk, value: ("slice", *map(walk.describe, (value.start, value.stop, value.step))),

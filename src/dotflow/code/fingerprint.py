@@ -36,6 +36,18 @@ def renew(step: AnyAction) -> str:
     return fingerprint(step)
 
 
+def actions_in(step: AnyAction) -> list[AnyAction]:
+    """Returns the actions that the code of a step uses, as far as its names lead to them."""
+    walk = _walk_of(step)
+    try:
+        walk.describe(step.function)
+        for _ in walk:
+            pass
+    except Exception:  # as in _digest: those found so far
+        pass
+    return [*walk.actions]
+
+
 def can_compare(one: str, other: str) -> bool:
     """Returns whether two fingerprints are of one kind: of the same minor version of Python, or declared ones."""
     return _kind(one) == _kind(other)
@@ -53,8 +65,12 @@ PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.op
 _names: Final = WeakKeyDictionary[AnyAction, list[tuple[Mapping[str, Any], str, Any]]]()
 
 
+def _walk_of(step: AnyAction) -> Walk:
+    return Walk(str(getattr(unwrapped(step.function), "__module__", None) or "").partition(".")[0])
+
+
 def _digest(step: AnyAction) -> str:
-    walk = Walk(str(getattr(unwrapped(step.function), "__module__", None) or "").partition(".")[0])
+    walk = _walk_of(step)
     try:
         parts = [walk.describe(step.function), *walk]
         _names[step] = [used for used in walk.names if (id(used[0]), used[1]) not in walk.assigned]

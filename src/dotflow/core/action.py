@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from dotflow.core.callables import find_member, fixed_by_partials, innermost, parameters, qualname, unwrapped
+from dotflow.core.calls import INSIDE, OPEN, SCOPE
 from dotflow.core.failure import describe
 from dotflow.core.policy import Policy
 from dotflow.core.secret import SecretRef, keywords_with_secrets, secrets_in
@@ -59,6 +60,8 @@ class Action(Generic[P, R]):
         valid: Called with a saved value: whether what it stands for is still there; None for no question.
         approve: The question that a person answers before it runs; "" for that of every step, None for no question.
         approve_within: The seconds for the answer; None for no limit.
+        durable: Whether its body is durable: the calls of actions in it are kept.
+        key: The parameters that tell calls of it in a durable body apart; None for all.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -79,6 +82,8 @@ class Action(Generic[P, R]):
         valid: Callable[[Any], Any] | None = None,
         approve: str | None = None,
         approve_within: float | None = None,
+        durable: bool = False,
+        key: tuple[str, ...] | None = None,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -94,7 +99,10 @@ class Action(Generic[P, R]):
         self.valid = valid
         self.approve = approve
         self.approve_within = approve_within
-        self.is_ordinary: bool = checkpoint and cache is None and approve is None  # its task needs no links
+        self.durable = durable
+        self.key = key
+        # Whether its task needs no links.
+        self.is_ordinary: bool = checkpoint and cache is None and approve is None and not durable
         self.code_fingerprint: str | None = None  # of its code, once it is made
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
@@ -102,10 +110,22 @@ class Action(Generic[P, R]):
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if OPEN:
+            scope = SCOPE.get() or OPEN[-1].of_thread(self.name)
+            if scope is not None and scope is not INSIDE:
+                made: R = scope.call(self, args, kwargs)
+                return made
         if self.secrets:
-            named = keywords_with_secrets(self.function, args, kwargs, self.secrets, self.name)
-            return self.function(*args, **named)
+            value: R = self.call_plain(args, kwargs)
+            return value
         return self.function(*args, **kwargs)
+
+    def call_plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Calls the function, with those secrets of the environment that the call does not pass."""
+        function: Any = self.function
+        if self.secrets:
+            kwargs = keywords_with_secrets(function, args, kwargs, self.secrets, self.name)
+        return function(*args, **kwargs)
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Action[P, R]": ...

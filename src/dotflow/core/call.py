@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import AttemptId
+from dotflow.core.calls import Port
 from dotflow.core.context import Context
 from dotflow.core.files import FileWatch
 from dotflow.core.types.capture import TypeCapture
@@ -79,6 +80,7 @@ class Call(NamedTuple):
         secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
             parameter fills, and what its idempotency keys are made from; None if it takes none of these.
         files: What the attempt records of files; None for nothing.
+        port: The way to the coordinator, of a durable step; None for others.
         watch: What the history wants of the attempt; None without one.
     """
 
@@ -95,4 +97,5 @@ class Call(NamedTuple):
     is_fallback: bool = False
     secrets: Mapping[str, str] | None = None
     files: FileWatch | None = None
+    port: Port | None = None
     watch: Watch | None = None

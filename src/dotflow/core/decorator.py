@@ -3,7 +3,7 @@
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.action import (
@@ -75,6 +75,8 @@ def action(
     valid: Valid | None = None,
     approve: bool | str = False,
     approve_within: Duration | None = None,
+    durable: bool = False,
+    key: Sequence[str] | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -98,6 +100,8 @@ def action(
     valid: Valid | None = None,
     approve: bool | str = False,
     approve_within: Duration | None = None,
+    durable: bool = False,
+    key: Sequence[str] | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -148,6 +152,11 @@ def action(
             the answer, an Approval. A map asks once, a workflow for each item for each of them, and rounds in each.
             It needs a history and a workflow_id.
         approve_within: The time for an answer, after which the task fails; None for no limit.
+        durable: Whether each call of an action in the body is kept when it has returned. A later attempt runs the body
+            again from its top, and gives back what was kept: a retry, or a resume after a crash. The body may be
+            edited in between. For functions and coroutine functions.
+        key: The names of the parameters that tell calls in a durable step apart: for clients, connections and loggers,
+            which have no digest, and for what makes no difference. By default all do.
         unknown: Refused with a hint.
 
     Raises:
@@ -182,6 +191,12 @@ def action(
     if valid is not None and (max_age is not None or not checkpoint):
         option = "checkpoint=False" if not checkpoint else "cache"
         raise InvalidPolicy("valid", valid, f"None with {option}: it is asked about a checkpoint")
+    if not isinstance(durable, bool):
+        raise InvalidPolicy("durable", durable, "True or False")
+    if durable and (poll is not None or not checkpoint):
+        option = "poll" if poll is not None else "checkpoint=False"
+        raise InvalidPolicy("durable", durable, f"False with {option}: a durable step keeps its calls and its value")
+    names = _check_key(key)
     seconds = _time_for_answer(approve, approve_within)
     required = _check_resources(resources)
 
@@ -200,7 +215,8 @@ def action(
 
             filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
             question = check_question(approve, [name for name in parameters(target) if name not in filled])
-        options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds)
+        _check_durable(target, durable=durable, names=names)
+        options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds, durable, names)
         step = Action(target, policy, *options)
         if not isinstance(target, type):
             return step
@@ -214,6 +230,24 @@ def action(
         return target
 
     return decorate if function is None else decorate(function)
+
+
+def _check_key(key: object) -> tuple[str, ...] | None:
+    if key is None:
+        return None
+    if isinstance(key, str) or not isinstance(key, Sequence) or not all(isinstance(name, str) for name in key):
+        raise InvalidPolicy("key", key, 'a list of names of parameters, such as ["query", "page"]')
+    return tuple(key)
+
+
+def _check_durable(target: Callable[..., Any], *, durable: bool, names: tuple[str, ...] | None) -> None:
+    """Raises InvalidPolicy for what can't be durable, and for the names of parameters that the target does not have."""
+    if durable and (isinstance(target, type) or not inspect.isroutine(unwrapped(target))):
+        raise InvalidPolicy("durable", durable, "for functions and coroutine functions. Write a function")
+    known = parameters(target) if names else {}
+    for name in names or ():
+        if name not in known:
+            raise InvalidPolicy("key", name, f"one of its parameters: {', '.join(known) or 'it has none'}")
 
 
 def _time_for_answer(approve: object, within: object) -> float | None:

@@ -212,6 +212,19 @@ class Traced(NamedTuple):
     item: int | None = None
 
 
+class CallsCounted(NamedTuple):
+    """How many calls an attempt of a durable step has kept so far, and how many it was given back.
+
+    Only the history receives it: with the first call that is kept, then at most once a second, and at the end.
+    """
+
+    task_id: int
+    attempt: int
+    kept: int
+    given: int
+    item: int | None = None
+
+
 class Planned(NamedTuple):
     """A task at the beginning of a run.
 
@@ -321,7 +334,7 @@ TaskEvent = (
 )
 RunEvent = RunStarted | RunEnded
 #: What a history records beside the events that change a task or the run.
-Detail = AttemptOutput | Traced
+Detail = AttemptOutput | Traced | CallsCounted
 Event = TaskEvent | RunEvent | Detail
 
 

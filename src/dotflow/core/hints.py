@@ -26,6 +26,7 @@ _SETTING: Final = (
 _DECORATORS: Final = (
     "retry", "retries", "max_retries", "retry_delay", "backoff", "retry_on", "max_delay", "jitter", "poll",
     "poll_timeout", "isolate", "resources", "checkpoint", "version", "files", "valid", "approve", "approve_within",
+    "durable", "key",
 )  # fmt: skip
 _RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
 _SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
@@ -87,7 +88,7 @@ ADD: Final[Hints] = {**_ELSEWHERE, **by_word({
         "finally_", "cleanup", "clean_up", "teardown", "ensure", "run_always",
     ),
     _DECORATOR: (*_DECORATORS, "attempts", "timeout", "cache"),
-    "Write name='...'.": ("id", "task_id", "task_name", "key", "alias"),
+    "Write name='...'.": ("id", "task_id", "task_name", "alias"),
     (
         "Write params={'depth': 3} for parameters of the step, or pass initial_context=..., which it reads as "
         "initial_context.storage. A value of the whole run is a run parameter: DotFlow(params={'day': ...})."

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
@@ -23,11 +23,12 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.checkpoint_keys import INDEX_SUFFIX
+from dotflow.resume.checkpoint_keys import INDEX_SUFFIX, OF_CALL, CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known, items_of
 from dotflow.resume.journal import OLD_ENDS, Journal
 from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
 from dotflow.resume.look import usable
+from dotflow.resume.step_ids import StepIds
 from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -70,10 +71,17 @@ class PlanRows:
         tokens: What the values depend on. The records of the tasks have the decisions.
         changes: Which code has changed since.
         masks: The secrets, which no reason shows.
+        calls: Returns with which kept calls a durable task, or its items, go on; "" for none.
     """
 
     def __init__(
-        self, ahead: EarlierRuns, found: Restoration, tokens: Tokens, changes: ChangedCode, masks: Masks
+        self,
+        ahead: EarlierRuns,
+        found: Restoration,
+        tokens: Tokens,
+        changes: ChangedCode,
+        masks: Masks,
+        calls: Callable[[Sequence[Task]], str],
     ) -> None:
         self._ahead = ahead
         self._found = found
@@ -81,6 +89,7 @@ class PlanRows:
         self._tasks = tokens.tasks
         self._changes = changes
         self._masks = masks
+        self._calls = calls
         self._void: dict[int, Void] = {}
         for task, reason in found.void:
             self._void.setdefault(task.task_id, reason)
@@ -104,7 +113,20 @@ class PlanRows:
                 forecast = forecast._replace(decision=SKIP, reason=reasons.pop() if len(reasons) == 1 else "")
             elif forecast.decision is RUN and forecast.items and forecast.items_done == forecast.items:
                 forecast = forecast._replace(decision=RESTORE, reason="")
+            if forecast.decision is RUN and (calls := self._calls_of(task)):
+                forecast = forecast._replace(reason=", ".join(filter(None, (forecast.reason, calls))))
             yield forecast
+
+    def _calls_of(self, task: Task) -> str:
+        """Returns with which kept calls a durable task goes on; "" for none, or where what it takes is made anew."""
+        if self._ahead.is_new or self._changes.is_rerun(task) or not any(step.durable for step in task._steps):
+            return ""
+        sources = set(() if task.links is None else task.links.value_sources())
+        if not sources.isdisjoint(self._runs) or not self._runs.keys().isdisjoint(self._tokens.taken_as_previous(task)):
+            return ""
+        void = {id(one) for one, why in self._found.void if why.cause is not Cause.CODE}
+        records = [item for item in task.items if item.status is NOT_STARTED] if task.is_mapped else [task]
+        return self._calls([record for record in records if id(record) not in void])
 
     def _of(self, task: Task) -> Forecast:
         found, task_id = self._found, task.task_id
@@ -349,7 +371,16 @@ def plan_run(
         with usable(storage):
             journal.fact("origin")
     tasks = tokens.tasks
-    rows = PlanRows(ahead, found, tokens, changes, masks)
+
+    def calls_of(records: Sequence[Task]) -> str:
+        from dotflow.resume.calls import CallsAhead  # here: few steps are durable
+
+        keys, ids = CheckpointKeys(storage, tasks), StepIds(journal, tasks, tokens, None)
+        calls = CallsAhead(storage, changes.calls, voids_changed=options.resume == "changed")
+        with usable(storage):
+            return calls.of([(keys.of(one), ids.key_base(one)) for one in records])
+
+    rows = PlanRows(ahead, found, tokens, changes, masks, calls_of)
     planned = [
         PlannedTask(
             task_id=task.task_id,
@@ -377,7 +408,8 @@ def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> 
     if any(storage.key(task) != key_of(task) for task in tasks[:1]):
         return []
     prefix = f"{workflow_id}/"
-    names = {ITEM_SUFFIX.sub("", key.removeprefix(prefix)) for key in storage.list_keys(prefix)}
+    keys = (OF_CALL.sub("", key.removeprefix(prefix)) for key in storage.list_keys(prefix))
+    names = {ITEM_SUFFIX.sub("", key) for key in keys}
     # A slash would be part of another workflow's id.
     return sorted(
         name for name in names - {task.key_name for task in tasks} if name[:1] not in ("", "@") and "/" not in name

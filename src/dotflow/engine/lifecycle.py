@@ -91,7 +91,7 @@ def first_call(
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
         task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,
-        None,
+        None, None,
     )  # fmt: skip
     return new(Call, call)
 
@@ -134,7 +134,7 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
             outcome.failure.refusal = step.policy.refusal(attempts, outcome.failure.exception)
             return None
         delay, before, step = 0.0, task.attempt, other.step
-        call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
+        call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True, port=None)
     elif ready.call is call:  # it is ready as it was
         return delay, ready
     return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, before))

@@ -184,7 +184,7 @@ class Publisher:
             self._gathered.append(task)
         if self._listeners:
             fallback = call.step.name if call.is_fallback else None
-            shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
+            shown = call if call.secrets is None else call._replace(secrets=None, port=None)  # an event may be written
             fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
             self._follow(new(AttemptStarted, fields), self._listeners)
         if self._run_log is not None:

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from threading import get_ident
 from typing import Any, Final
 
 from dotflow import clock
@@ -13,7 +14,7 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, CallsCounted, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, Running, Timed, TimedOut, Usage
 from dotflow.core.task import Task
@@ -67,6 +68,9 @@ class Runner:
         self._ask_at = 0.0  # when answers are looked for next
         self.is_halted = False
         self.is_stopped = False
+        graph.inputs.checkpoints.follower = self
+        self._thread = get_ident()
+        self._counted: deque[CallsCounted] = deque()  # of bodies in other threads
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -87,6 +91,23 @@ class Runner:
         self._stop = stop
         self._is_pausing = False
         self._halt()
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the run pauses. In the run's thread, whose loop waits for the step, it looks for orders before."""
+        if self._publisher.look is not None and get_ident() == self._thread:
+            self._publisher.look()
+        return self._is_pausing
+
+    def count_calls(self, task: Task, kept: int, given: int) -> None:
+        """Passes the number of an attempt's calls to the history, in the run's thread only."""
+        event = CallsCounted(task.task_id, task.attempt, kept, given, task.item)
+        if get_ident() == self._thread:
+            self._publisher.record(event)
+            self._publisher.settle(begins=True)
+        else:
+            self._counted.append(event)
+            self.session.wake()
 
     def pause(self, stop: Stop) -> None:
         """Lets the running tasks end, and begins no other one but cleanups. May be called from any thread."""
@@ -282,6 +303,8 @@ class Runner:
                 begin(task, call.previous_context, call)
                 if step.policy.poll is not None:
                     polls[number] = Poll(clock.monotonic())
+            if step.durable:
+                call = checkpoints.with_calls(call, task)
             request = call if prepare is None else prepare(call, task, is_begun)
             # A listener may have cancelled the run.
             outcome = None if self.is_halted and not self._is_pausing else submit(request)
@@ -311,6 +334,8 @@ class Runner:
             ended: The time of its end on the monotonic clock; None for now.
         """
         task = ready.task
+        if call.port is not None:
+            self._graph.inputs.checkpoints.end_calls(task)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
             outcome = poll.with_usage(outcome)
@@ -335,14 +360,24 @@ class Runner:
                     self._stop_new(at_once=True)
                 self._fail(task, Failure.of(error), usage, ended)
             else:
+                if call.secrets is not None and call.port is not None:
+                    self._graph.inputs.checkpoints.complete_calls(task)
                 self._carry_out(self._graph.end(task, context))
             return
         if isinstance(outcome, Interrupted):
             if outcome.returned is not None:
                 self._go_on(ready, call, outcome.returned)
             raise KeyboardInterrupt
+        if outcome.__class__ is NotReady:  # a durable step has stopped between two calls, since the run pauses
+            again = ready._replace(continues=True, call=call)
+            heapq.heappush(self._timers, (clock.monotonic(), next(self._tie_breaker), again))
+            return
         if outcome.repeated:
             self._publish_repeated(task, outcome.repeated)
+        if call.port is not None and self._graph.inputs.checkpoints.calls.is_lost:  # another process runs the workflow
+            self._stop_new(at_once=True)
+            self._fail(task, outcome.failure, outcome.usage)
+            return
         following = next_attempt(ready, call, outcome)
         if following is None:
             self._fail(task, outcome.failure, outcome.usage, ended)
@@ -400,6 +435,8 @@ class Runner:
     def _wait(self) -> None:
         """Waits for outcomes and the next timer, and goes on with their tasks."""
         completed = clock.wait(self.session.wait, self._until_due(), self.session.wake, in_flight=len(self._in_flight))
+        while self._counted:
+            self._publisher.record(self._counted.popleft())
         # Outcomes that arrive together with an interrupt are recorded before it ends the run.
         self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
         while self._completed:

@@ -231,7 +231,7 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
             *_secrets(step, binds, lists),
             *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
         ),
-        takes_key=any(part.takes_key for own in steps for part in parts_of(own)),
+        takes_key=any(part.takes_key or part.durable for own in steps for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
 
@@ -301,7 +301,7 @@ def _until_of(step: AnyAction, name: str, options: LinkOptions, links: Links, sc
         conditions=links.conditions,
         keep_going=links.keep_going,
         secrets=tuple(_secrets(until, binds, ())),
-        takes_key=any(part.takes_key for part in parts_of(until)),
+        takes_key=any(part.takes_key or part.durable for part in parts_of(until)),
     )
 
 

@@ -40,6 +40,8 @@ READY: Final = 4  # from the worker, once: it has started
 RETURNED: Final = 5  # from the worker: the step has returned; pickling its value follows
 SHARED: Final = 6  # to the worker: arguments that several calls share, by a number of their own
 STEP: Final = 7  # to the worker: the pickle of a step, by its number, before the first call that needs it
+REQUEST: Final = 8  # from the worker, in an attempt of a durable step: a request about a call
+ANSWER: Final = 9  # to the worker: the answer to it
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 

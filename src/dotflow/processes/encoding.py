@@ -68,13 +68,16 @@ class SharedArguments(NamedTuple):
 class CallEncoder:
     """Encodes calls, without what the worker has.
 
-    Args:
+    Attributes:
         dump: Pickles values.
+
+    Args:
+        dump: As above.
         inherited: Whether the workers have the run's tasks by fork.
     """
 
     def __init__(self, dump: Dump, inherited: bool) -> None:
-        self._dump = dump
+        self.dump = dump
         self._inherited = inherited
         # By id of the step or the arguments, which are kept here, so that no other object gets their id.
         self._steps: dict[int, tuple[AnyAction, int, bytes]] = {}
@@ -95,14 +98,14 @@ class CallEncoder:
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
-        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback, secrets, files, watch = call
+        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback, secrets, files, _, watch = call
         previous = _not_empty(call.previous_context)
         if previous is not None and cache.is_value(previous.storage):
             previous = Context(LAST_VALUE, previous.task_id, previous.workflow_id, previous.time, previous.step)
         shared = self.shared_of(call)
         step = None if self._inherited else self._step_for(call.step, cache)
         initial = None if self._inherited else _not_empty(call.initial_context)
-        dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
+        dump = dump_plain if initial is None and _is_plain(call, cache) else self.dump
         arguments = _without_last_value(arguments, cache)
         shared_number = None if shared is None else shared.number
         attempt = None if watch is None else tuple(watch.attempt)
@@ -119,7 +122,7 @@ class CallEncoder:
             return None
         entry = self._shared.get(id(call.shared))
         if entry is None:
-            parts = [bytes(part) for part in self._dump(call.shared)]
+            parts = [bytes(part) for part in self.dump(call.shared)]
             entry = call.shared, SharedArguments(next(self._numbers), parts)
             keep_shared(self._shared, id(call.shared), entry)
         return entry[1]

@@ -4,6 +4,7 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from dotflow import clock
@@ -18,10 +19,11 @@ from dotflow.core.outcome import Outcome, Returned, Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.processes import failures
-from dotflow.processes.channel import Channel
+from dotflow.processes.channel import ANSWER, Channel, Message
 from dotflow.processes.dispatcher import CORES, Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, load_outcome
 from dotflow.processes.forkserver import KeptForkServer
+from dotflow.processes.requests import answer_request
 from dotflow.processes.start import Fork, StartMethod, default_start_method
 from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
@@ -232,7 +234,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
         """Returns whether the call is in the queue of its worker; it fails at once where it can't be pickled."""
         worker.call = call
         try:
-            worker.process.begin(call.number, worker.encoder.messages(worker.cache, call))
+            answer = None if call.port is None else partial(self._answer, worker)
+            worker.process.begin(call.number, worker.encoder.messages(worker.cache, call), answer)
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return False
@@ -292,6 +295,13 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._handle_death(worker)
             else:
                 self._unregister(worker.process.channel)
+
+    def _answer(self, worker: Worker, message: Message) -> None:
+        """Answers a request of an attempt about a call."""
+        if worker.call is not None and worker.call.port is not None:
+            parts = answer_request(worker.call.port, message, worker.encoder.dump)
+            worker.process.channel.queue(ANSWER, message.number, parts)
+            self._flush(worker)
 
     def _unregister(self, channel: Channel) -> None:
         with contextlib.suppress(KeyError, ValueError):

@@ -9,10 +9,11 @@ from typing import Any
 from dotflow import clock
 from dotflow.capture.pipes import close_own_end, wait_readable
 from dotflow.core.outcome import Usage
-from dotflow.processes.channel import OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel
+from dotflow.processes.channel import OUTCOME, READY, REQUEST, RETURNED, SECONDS, STARTED, Channel, Message
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.programs import own_processes
 
+Answer = Callable[[Message], object]
 Reap = Callable[[int], tuple[int | None, Usage]]
 
 
@@ -42,6 +43,7 @@ class WorkerProcess:
         self._reap = reap
         self._parent_pipe = parent_pipe
         self._number = 0  # of its call
+        self._answer: Answer | None = None
         self.pid = pid
         self.channel = channel
         self.outputs = outputs
@@ -53,9 +55,18 @@ class WorkerProcess:
         self.sentinel = _pidfd(pid)
         own_processes.add(pid)
 
-    def begin(self, number: int, messages: Iterable[tuple[int, int, Sequence[Any]]]) -> None:
-        """Adds the messages of a call to the queue of the channel. Raises what making them raises."""
+    def begin(
+        self,
+        number: int,
+        messages: Iterable[tuple[int, int, Sequence[Any]]],
+        answer: Answer | None = None,
+    ) -> None:
+        """Adds the messages of a call to the queue of the channel. Raises what making them raises.
+
+        *answer* answers the requests of its attempt; None for one that has none.
+        """
         self._number = number
+        self._answer = answer
         self.kill_at = None
         self.has_returned = False
         for message in messages:
@@ -79,6 +90,9 @@ class WorkerProcess:
                 self.kill_at = None
                 self.has_returned = False
                 yield message.parts
+            elif kind == REQUEST and message.number == self._number:
+                if self._answer is not None:
+                    self._answer(message)
             elif kind == STARTED:
                 self.kill_at = clock.ticks() + SECONDS.unpack(message.parts[0])[0] + GRACE
             elif kind == RETURNED:  # pickling its value may take long

@@ -104,7 +104,7 @@ class CallReader:
         shared = None if shared is None else self._shared(shared)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
-        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), watch))
+        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), None, watch))
 
     def _shared(self, number: int) -> Mapping[str, Any]:
         """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""
@@ -180,12 +180,20 @@ class WorkerLoop(CallReader):
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
         self.number = message.number
+        port = None
+        if call.step.durable:
+            from dotflow.processes.requests import RemotePort  # here: few steps are durable
+
+            port = RemotePort(self.channel, message.number, self.dump, is_slow=True)
+            call = call._replace(port=port)
         try:
             outcome = attempt(call, self.loops, self.report_returned)
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
             os._exit(0)
+        if port is not None:
+            port.close()
         if seconds:
             self.report_returned()
         if seconds or getattr(outcome, "files", None) is not None:

@@ -1,11 +1,13 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from dotflow.code.bytecode import SIZE
-from dotflow.code.fingerprint import PYTHON, can_compare, renew
+from dotflow.code.fingerprint import PYTHON, actions_in, can_compare, renew
+from dotflow.core.action import AnyAction
+from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item
@@ -35,6 +37,7 @@ class ChangedCode:
         others: The ids of the tasks some of whose values other code makes: a fallback's, and those of items by index.
         changed: The ids of the tasks whose code has changed.
         restored: Those of them that are restored all the same.
+        calls: The fingerprints of the actions that durable steps call, by their identities.
     """
 
     def __init__(self, tokens: Tokens, resume: Resume = True, chosen: ChosenTasks = NONE_CHOSEN) -> None:
@@ -50,6 +53,8 @@ class ChangedCode:
         self.changed: set[int] = set()
         self.restored: set[int] = set()
         steps = [task.step for task in tasks]
+        durable = {step: None for task in tasks for step in task._steps if step.durable}
+        self.calls: Mapping[str, str] = _codes_of_calls(durable) if durable else {}
         by_step = {step: renew(step) for step in dict.fromkeys(steps)}
         self.codes: list[str] = list(map(by_step.__getitem__, steps))
         if tokens.has_links and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
@@ -127,7 +132,8 @@ class ChangedCode:
                 self._unknown.add(task_id)
             return None
         self.changed.add(task_id)
-        return Void(self.reason_of(task_id), Cause.INTENT) if self._runs_again else None
+        cause = Cause.INTENT if task_id in self._unsaved else Cause.CODE
+        return Void(self.reason_of(task_id), cause) if self._runs_again else None
 
     def reason_of(self, task_id: int) -> str:
         """Returns that the code of a task has changed, or that of what it takes; "" if neither has."""
@@ -163,6 +169,20 @@ class ChangedCode:
             suffix = f" (or of {self._names(sources)})" if sources else ""
             names.append(f"'{self._tasks[task_id].name}'{suffix}")
         return ", ".join(names)
+
+
+def _codes_of_calls(steps: Iterable[AnyAction]) -> dict[str, str]:
+    """Returns the fingerprints of the actions that steps use, by their identities, where no two share one.
+
+    They are made before the first attempt: a step may change a global that is part of one.
+    """
+    from dotflow.calls.keys import identity_of  # here: few steps are durable
+
+    codes: dict[str, str] = {}
+    for action in dict.fromkeys(action for step in steps for action in actions_in(step)):
+        code, name = renew(action), identity_of(unwrapped(action.function))
+        codes[name] = code if codes.get(name, code) == code else ""
+    return {name: code for name, code in codes.items() if code}
 
 
 def is_same_step(saved: str, current: str) -> bool:

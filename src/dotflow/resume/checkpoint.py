@@ -3,10 +3,13 @@
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import Superseded
+from dotflow.core.call import Call
+from dotflow.core.calls import CallFollower
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import NO_FILES, FileWatch
 from dotflow.core.item_counts import rounds_of
@@ -30,6 +33,9 @@ from dotflow.resume.look import leaves_checkpoint, reason_of, usable
 from dotflow.resume.step_ids import QUESTION, StepIds
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 from dotflow.resume.turns import Turn
+
+if TYPE_CHECKING:
+    from dotflow.resume.calls import Kept
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 
@@ -71,6 +77,7 @@ class Checkpoints:
         found: What it restores of earlier runs, as decided before it began.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
         outdated: The keys of checkpoints that don't count, and are deleted as soon as their task or item begins.
+        follower: The loop of the run, which follows the calls of durable steps.
     """
 
     ids: StepIds
@@ -80,7 +87,7 @@ class Checkpoints:
     _tokens: Tokens
     _changes: ChangedCode
     _origins: list[Origin]
-    _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
+    _takers: Sequence[Task]  # that take the idempotency key, ask for an approval, or are durable
 
     def __init__(
         self,
@@ -106,6 +113,8 @@ class Checkpoints:
         self.outdated: set[str] = set()
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
+        self.follower: CallFollower | None = None
+        self._voids_changed = False
 
     def open(
         self,
@@ -137,6 +146,7 @@ class Checkpoints:
         try:
             self._tasks, self._left_out = tasks, chosen.left_out
             self._journal = self.turn.begin(tasks, is_claimed=chain is not None)
+            self._voids_changed = resume == "changed"
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
             self.ids = StepIds(self._journal, tasks, tokens, self.watch)
@@ -289,9 +299,44 @@ class Checkpoints:
                 self._journal.put(origin=self._run_id, voided={})
                 self._journal.read()  # shows whether the storage keeps inputs
         again = [task for task in self._takers if self._changes.is_rerun(task)]
-        unsaved = [task for task in again if not leaves_checkpoint(task)]
         void = {task.task_id for task, _ in restoration.void if task.item is None}
+        # A durable step that has not completed has calls, which don't count any more.
+        unsaved = [
+            task for task in again if not leaves_checkpoint(task) or (_is_durable(task) and task.task_id not in void)
+        ]
         self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
+
+    @cached_property
+    def calls(self) -> "Kept":
+        """The calls of durable steps."""
+        from dotflow.resume.calls import Kept  # here: few steps are durable
+
+        assert self.follower is not None, "it has begun"
+        return Kept(
+            self._storage,
+            self._journal,
+            self.turn,
+            self.follower,
+            goes_on=self.goes_on,
+            voids_changed=self._voids_changed,
+            run=f"{token_of_run(self._run_id)}/{len(self._tasks)}",
+            codes=self._changes.calls,
+            log_line=self._log_line,
+        )
+
+    def with_calls(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt of a durable step, whose calls are kept and given back."""
+        whole = self._tasks[task.task_id]
+        return self.calls.attach(call, task, self._keys.of(task), whole.key_name, always=whole.is_cleanup)
+
+    def end_calls(self, task: Task) -> None:
+        """Counts the calls of an attempt of a durable step that has ended."""
+        self.calls.end_attempt(self._keys.of(task))
+
+    def complete_calls(self, task: Task) -> None:
+        """Reports what a durable step that has completed did not ask for any more. An error is logged."""
+        what = f"The calls of step '{task.name}' can't be compared"
+        self._save_beside(what, lambda: self.calls.complete(self._keys.of(task)))
 
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
@@ -472,7 +517,11 @@ class Checkpoints:
         """
         with usable(self._storage), self.turn.lock:
             tasks = [task for task, _ in void]
-            new = [self.ids.names_of(task)[-1] for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id])]
+            edited = {id(task) for task, why in void if why.cause is Cause.CODE}
+            takers = (task for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id]))
+            # The calls of a durable step count after an edit of it.
+            taking = [one for one in takers if id(one) not in edited or not _is_durable(self._tasks[one.task_id])]
+            new = [self.ids.names_of(task)[-1] for task in taking]
             asking = [task for task in (*tasks, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self.ids.names_of(task)[-1]}" for task in asking]
             is_blind = self._earlier is not None and self._earlier.look.lacks_inputs
@@ -520,6 +569,11 @@ class Checkpoints:
 
 def _takes_key(task: Task) -> bool:
     return task.links is not None and task.links.takes_key
+
+
+def _is_durable(task: Task) -> bool:
+    """Returns whether its step keeps its calls, or its fallback does."""
+    return any(step.durable for step in task._steps)
 
 
 def _asks(task: Task, item: int | None = None) -> bool:

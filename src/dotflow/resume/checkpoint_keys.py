@@ -1,6 +1,7 @@
 """CheckpointKeys: the keys of a workflow's checkpoints in its storage."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,8 @@ from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask, item_of_key
 from dotflow.resume.journal import OLD_ENDS
 
+CALL: Final = "-call-"  # in the key of a call in a durable step, between that of its task and its own
+OF_CALL: Final = re.compile(rf"{CALL}[0-9a-f]{{24}}$")
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
 
 
@@ -41,7 +44,7 @@ class CheckpointKeys:
         if not found:
             others = {suffix[1:] for suffix in (*OLD_ENDS.values(), INDEX_SUFFIX)}
             listed = [one.removeprefix(f"{key}-") for one in self._storage.list_keys(f"{key}-")]
-            found = [suffix for suffix in listed if suffix not in others]
+            found = [suffix for suffix in listed if suffix not in others and not OF_CALL.search(suffix)]
         items = [item_of_key(task, index, suffix) for index, suffix in enumerate(found)]
         return [item for item in items if self._storage.contains(self.of(item))]
 

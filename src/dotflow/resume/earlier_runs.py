@@ -268,9 +268,11 @@ class EarlierRuns:
         if not found.missing:
             return False
         with usable(self._storage):
-            excused = self.look.journal.fact("left_out")
-        missing = [task_id for task_id in found.missing if self._tokens.tasks[task_id].key_name not in excused]
-        return bool(missing) and missing[0] < self.look.task_count
+            excused, called = self.look.journal.fact("left_out"), self.look.journal.fact("calls")
+        names = {task_id: self._tokens.tasks[task_id].key_name for task_id in found.missing}
+        missing = [task_id for task_id, name in names.items() if name not in excused]
+        # The calls of a durable step that was cut off are values, too.
+        return any(task_id < self.look.task_count or names[task_id] in called for task_id in missing)
 
     # Tasks
 

@@ -29,6 +29,7 @@ FACTS: Final[Mapping[str, type]] = {
     "left_out": list,  # the tasks that lack a value since the last run was not asked for them
     "cleanups": dict,  # those that did not complete, each with the id of its run
     "void": list,  # the keys of checkpoints that count no more, and are not deleted yet: only its options said so
+    "calls": list,  # the tasks of which calls are kept: what a run of the chain has left of them is progress
     "begun": list,  # of an earlier dotflow: the run that has begun and has no value yet
     "files": dict,  # the states of files, see SavedFiles
 }

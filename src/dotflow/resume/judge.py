@@ -19,12 +19,13 @@ class Cause(Enum):
     SOURCE = "a value that it takes is made anew"
     ASKED_FOR = "a run without a resume was asked for its task"
     INTENT = "only the run says so: by rerun, changed code, a file or a value that is no longer valid"
+    CODE = "only the run says so: its own code has changed, and nothing else"
     OTHER = "all else, which later runs find, too"
 
     @property
     def is_intent(self) -> bool:
         """Whether a later run does not find it."""
-        return self in (Cause.INTENT, Cause.ASKED_FOR)
+        return self in (Cause.INTENT, Cause.CODE, Cause.ASKED_FOR)
 
 
 class Void(NamedTuple):

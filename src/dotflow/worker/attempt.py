@@ -6,13 +6,15 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from gc import get_referents
 from types import CoroutineType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from dotflow import clock
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction, actions_of
 from dotflow.core.call import KEY_BASE, Call
+from dotflow.core.calls import BodyStopped
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure, message_of
 from dotflow.core.files import FileState
@@ -35,6 +37,8 @@ from dotflow.worker.files import (
     take_written,
 )
 from dotflow.worker.loops import Loop
+
+T = TypeVar("T")
 
 NO_LIMIT: Final = Limit(0)
 NO_FILES: Final[Mapping[str, FileState | None]] = {}
@@ -60,7 +64,9 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         returned: Called when the step has returned, before files are read for its record, which may take long.
         is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
-    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, watch = call  # each by its name takes longer
+    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, port, watch = (
+        call  # each by its name takes longer
+    )
     outcome: Outcome
     if not is_entered and (carrier is not None or watch is not None or (files is not None and files[1])):
         before = states_before(files) if files is not None and files[1] and step.files else NO_FILES
@@ -75,7 +81,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     if not seconds:  # most steps have no limit
         try:
             if step.context_params or arguments is not None or secrets is not None:
-                value = step.function(**arguments_of(call))
+                value = (step.function if port is None else port.body_of(call))(**arguments_of(call))
             else:
                 value = step.function()
             kind = type(value)
@@ -101,7 +107,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     repeated: list[Failure] = []
     try:
         if step.is_coroutine:
-            coroutine = step.function(**arguments_of(call))
+            coroutine = (step.function if port is None else port.body_of(call))(**arguments_of(call))
         else:
             value = run_limited(limit, lambda: perform(call, loop, repeated))
     except KeyboardInterrupt:
@@ -244,7 +250,7 @@ def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
         repeated: Collects the failures of a class's own actions that are repeated. With None, none is repeated, and
             they have no timeouts either.
     """
-    value = call.step.function(**arguments_of(call))
+    value = (call.step.function if call.port is None else call.port.body_of(call))(**arguments_of(call))
     if isinstance(value, CoroutineType):
         value = loop.run(value, NO_LIMIT)
     return _run_actions(call, loop, value, repeated)
@@ -254,6 +260,8 @@ def outcome_of(
     error: BaseException, step: AnyAction, limit: Limit, repeated: list[Failure]
 ) -> Raised | TimedOut | NotReady:
     """Returns the outcome of an attempt that has raised *error*, under *limit*."""
+    if isinstance(error, BodyStopped) and not limit.raised:
+        return NotReady()
     if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
         return NotReady(message_of(error), tuple(repeated))
     if isinstance(error, SystemExit) and os.getpid() != _process:
@@ -309,34 +317,54 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         fill(arguments, action.secrets, call.secrets or {}, action.name)
         if action.takes_key:
             arguments[IDEMPOTENCY_KEY] = _idempotency_key(call, action)
-        result = _run_member(action, arguments, loop, repeated)
+        result = run_by_policy(action, partial(_run_member, action, arguments, loop), repeated)
         values[action.short_name] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
         contexts.append(previous)
     return contexts
 
 
-def _run_member(action: AnyAction, arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure] | None) -> Any:
-    """Runs one action of an instance, by its own policy."""
+def _run_member(action: AnyAction, arguments: Mapping[str, Any], loop: Loop, limit: Limit) -> Any:
+    """Runs one action of an instance once."""
+    if limit.seconds and not action.is_coroutine:
+        return run_limited(limit, lambda: action.function(**arguments))
+    value = action.function(**arguments)
+    return loop.run(value, limit) if isinstance(value, CoroutineType) else value
+
+
+def run_by_policy(action: AnyAction, make: Callable[[Limit], T], repeated: list[Failure] | None) -> T:
+    """Runs an action within an attempt of another step, by its own policy.
+
+    Args:
+        action: The action.
+        make: Runs it once. With a limit that has seconds it raises DeadlinePassed after them.
+        repeated: As in `perform`.
+    """
     for number in itertools.count(1):
         limit = Limit(0 if repeated is None else action.policy.timeout)
         try:
-            if limit.seconds and not action.is_coroutine:
-                return run_limited(limit, lambda: action.function(**arguments))
-            value = action.function(**arguments)
-            return loop.run(value, limit) if isinstance(value, CoroutineType) else value
-        except KeyboardInterrupt:
+            return make(limit)
+        except (KeyboardInterrupt, BodyStopped):
             raise
         except BaseException as error:  # users' code may raise anything
             if repeated is None:
                 raise
-            outcome = outcome_of(error, action, limit, [])
-            assert not isinstance(outcome, NotReady), "no action of a class waits"
-            delay = action.policy.delay_after(number, outcome.retry)
-            if delay is None:
-                if isinstance(error, DeadlinePassed):
-                    raise StepTimeout(action.name, limit.seconds) from None
-                raise
-            repeated.append(outcome.failure)
+            delay = delay_after(action, error, limit, number, repeated)
         clock.sleep(delay)
     raise AssertionError("itertools.count ended")
+
+
+def delay_after(action: AnyAction, error: BaseException, limit: Limit, number: int, repeated: list[Failure]) -> float:
+    """Returns the seconds until the next attempt of an action within another step, and notes the failure.
+
+    Raises the error where there is none; for a timeout StepTimeout.
+    """
+    outcome = outcome_of(error, action, limit, [])
+    assert not isinstance(outcome, NotReady), "no action within a step waits"
+    delay = action.policy.delay_after(number, outcome.retry)
+    if delay is None:
+        if isinstance(error, DeadlinePassed):
+            raise StepTimeout(action.name, limit.seconds) from None
+        raise error
+    repeated.append(outcome.failure)
+    return delay

@@ -1,15 +1,28 @@
 """Attempts of coroutine steps whose caller is a coroutine, too."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dotflow import clock
-from dotflow.core.action import actions_of
+from dotflow.core.action import AnyAction, actions_of
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call, Watch
+from dotflow.core.calls import BodyStopped
+from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
-from dotflow.worker.attempt import NEVER, NO_FILES, NO_LIMIT, PLAIN, arguments_of, finish, nothing_of, outcome_of
+from dotflow.worker.attempt import (
+    NEVER,
+    NO_FILES,
+    NO_LIMIT,
+    PLAIN,
+    arguments_of,
+    delay_after,
+    finish,
+    nothing_of,
+    outcome_of,
+)
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
@@ -70,7 +83,7 @@ async def _watched(attempt: Coroutine[Any, Any, Outcome], watch: Watch) -> Outco
 
 
 async def _attempt(call: Call, to_loop: Loop) -> Outcome:
-    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, _, _ = call  # each by its name takes longer
+    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, _, port, _ = call  # each by its name takes longer
     if carrier is not None:
         enter(carrier)  # without leaving: this asyncio task has context variables of its own
     policy = step.policy
@@ -78,7 +91,7 @@ async def _attempt(call: Call, to_loop: Loop) -> Outcome:
     try:
         coroutine: Any
         if step.context_params or arguments is not None or secrets is not None:
-            coroutine = step.function(**arguments_of(call))
+            coroutine = (step.function if port is None else port.body_of(call))(**arguments_of(call))
         else:
             coroutine = step.function()
         value = await coroutine if limit is NO_LIMIT else value_of(await run_with_deadline(Droppable(coroutine), limit))
@@ -93,3 +106,22 @@ async def _attempt(call: Call, to_loop: Loop) -> Outcome:
     if value.__class__ in PLAIN or not actions_of(value):
         return Returned(value)
     return await asyncio.to_thread(finish, call, to_loop, value, Limit(limit.seconds))
+
+
+async def run_by_policy_async(action: AnyAction, function: Callable[[], Any], repeated: list[Failure]) -> Any:
+    """Runs a coroutine function within an attempt of another step, by its own policy, as `run_by_policy` does."""
+    for number in itertools.count(1):
+        limit = Limit(action.policy.timeout)
+        try:
+            if not limit.seconds:
+                return await function()
+            return value_of(await run_with_deadline(Droppable(function()), limit))
+        except (KeyboardInterrupt, BodyStopped, GeneratorExit):
+            raise
+        except BaseException as error:  # users' code may raise anything
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            delay = delay_after(action, error, limit, number, repeated)
+        # A virtual clock counts the sleeps of threads.
+        await (asyncio.sleep(delay) if clock.source is None else asyncio.to_thread(clock.sleep, delay))
+    raise AssertionError("itertools.count ended")

@@ -110,6 +110,9 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
 
 
 TASK: Final = 0  # the task that takes the secrets, among one
+DURABLE: Final = (
+    "'{name}' is durable: a replay would make all of its calls again. Call the function in a script instead."
+)
 NEW_KEY: Final = "a new one, so an effect takes place again"  # not that of the run
 
 
@@ -231,6 +234,8 @@ def replay_step(
     finder = StepFinder(target, consent, options)
     try:
         step = finder.find()
+        if step.durable:
+            raise NotReplayed(DURABLE.format(name=step.name))
         approval = find_approval(target) if step.approve is not None and not target.then.fallback else None
         for module in modules:
             finder.has_run = True

@@ -88,7 +88,7 @@ def name_for(cls: type) -> str:
     """
     qualname, module = qualname_of(cls), module_of(cls)
     if module == _MAIN:
-        script = _name_of_main()
+        script = name_of_main()
         module = f"{_SCRIPT_PREFIX}{script}" if script != _MAIN and _module(script) is sys.modules[_MAIN] else module
     name = f"{module}:{qualname}"
     if "<locals>" in qualname:
@@ -135,12 +135,12 @@ def _module(name: str) -> ModuleType | None:
     """
     own_name = without_prefix(name)
     module = sys.modules.get(own_name)
-    if module is None and (own_name != name or own_name == _name_of_main()):
+    if module is None and (own_name != name or own_name == name_of_main()):
         module = sys.modules.get(_MAIN)
     return module if inherits(type(module), ModuleType) else None
 
 
-def _name_of_main() -> str:
+def name_of_main() -> str:
     """Returns the name under which other programs import what runs as `__main__`; `__main__` if there is none.
 
     `python -m pkg.jobs` has it. `python weather.py` makes the script's folder importable, so there it is `weather`.

@@ -38,6 +38,8 @@ class ExecutorAsync(Executor):
         InvalidArgument: max_workers is not a whole number from 1.
     """
 
+    keeps_calls = True
+
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
         self._max_coroutines = math.inf if max_workers is None else max_workers

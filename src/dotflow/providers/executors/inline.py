@@ -28,6 +28,8 @@ REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 class ExecutorInline(Executor):
     """Makes each attempt in the calling thread, without copies or new processes. Sequential mode's default."""
 
+    keeps_calls = True
+
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         return InlineSession(tasks, report)
 

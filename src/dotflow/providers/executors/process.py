@@ -26,6 +26,7 @@ class ExecutorProcess(Executor):
     """
 
     shares_memory = False
+    keeps_calls = True
 
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)

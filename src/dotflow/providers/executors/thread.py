@@ -43,6 +43,8 @@ class ExecutorThread(Executor):
         InvalidArgument: max_workers is not a whole number from 1.
     """
 
+    keeps_calls = True
+
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
 

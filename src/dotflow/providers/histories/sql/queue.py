@@ -57,6 +57,8 @@ from dotflow.providers.histories.sql.reading import (
 )
 from dotflow.providers.histories.sql.rules import Candidate, Effect, Fate, Firings, FoundRun
 from dotflow.providers.histories.sql.tables import (
+    CALLS_GIVEN,
+    CALLS_KEPT,
     COMPLETED,
     CRASHED,
     FIND_RUN,
@@ -181,11 +183,15 @@ IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
 DISOWN: Final = "UPDATE runs SET lock = NULL WHERE run = ?"
 STATE_OF: Final = "SELECT state FROM runs WHERE run_id = ?"
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
-HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
+#: Whether a run has completed a task or an item, or kept a call of one.
+HAS_SAVED: Final = f"""SELECT 1 FROM attempts WHERE run = :run AND state = {COMPLETED} UNION ALL
+    SELECT 1 FROM task_notes WHERE run = :run AND name = '{CALLS_KEPT}' AND value <> '0' LIMIT 1"""
 BEFORE: Final = """SELECT runs.run, CAST(tries AS BIGINT) FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
-#: How many tasks and items a run has restored, and how many rows it has at all.
-RESTORED_ROWS: Final = f"SELECT COUNT(CASE WHEN state = {RESTORED} THEN 1 END), COUNT(*) FROM attempts WHERE run = ?"
+#: How many tasks and items a run has restored, with the calls that it was given back; how many rows it has at all.
+RESTORED_ROWS: Final = f"""SELECT COUNT(CASE WHEN state = {RESTORED} THEN 1 END) + (SELECT
+    COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM task_notes WHERE run = :run AND name = '{CALLS_GIVEN}'), COUNT(*)
+    FROM attempts WHERE run = :run"""
 #: The casts are for rows that no dotflow has written: what has begun goes on.
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
     COALESCE(made_up, FALSE), origin, COALESCE(CAST(priority AS BIGINT), 0), COALESCE(CAST(tries AS BIGINT), 0),
@@ -1154,7 +1160,7 @@ def _take_over(connection: Connection, run: int, settings: str | None = None) ->
         rules.counting(_open_orders(connection, run)),
         error,
         _tries(connection, run, tries),
-        has_saved=bool(connection.execute(HAS_SAVED, (run,)).fetchall()),
+        has_saved=bool(connection.execute(HAS_SAVED, {"run": run}).fetchall()),
         is_newest=not connection.execute(NEWER, (origin, run)).fetchall(),
     )
     counts = counts_of(connection, run)
@@ -1175,8 +1181,8 @@ def _tries(connection: Connection, run: int, known: int) -> int:
     """Returns how many processes have ended in a row before a run without saving anything, and writes it."""
     tries = known
     for before, tries_before in connection.execute(BEFORE, (run,)).fetchall():
-        restored, of_all = connection.execute(RESTORED_ROWS, (run,)).fetchone()
-        (restored_before, _) = connection.execute(RESTORED_ROWS, (before,)).fetchone()
+        restored, of_all = connection.execute(RESTORED_ROWS, {"run": run}).fetchone()
+        (restored_before, _) = connection.execute(RESTORED_ROWS, {"run": before}).fetchone()
         tries = rules.tries_of(tries, tries_before, restored, of_all, restored_before)
     if tries != known:
         connection.execute("UPDATE wanted SET tries = ? WHERE run = ?", (tries, run))

@@ -11,6 +11,7 @@ from dotflow.core.events import (
     AttemptRuns,
     AttemptStarted,
     AttemptWaits,
+    CallsCounted,
     MapEnded,
     MapOpened,
     RunEnded,
@@ -32,6 +33,8 @@ from dotflow.providers.histories.sql.tables import (
     ATTEMPT_COLUMNS,
     BEGAN,
     CACHED,
+    CALLS_GIVEN,
+    CALLS_KEPT,
     COMPLETED,
     CPU,
     FAILED,
@@ -61,7 +64,9 @@ from dotflow.providers.histories.sql.values import Values
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item
-OfAttempt = AttemptRuns | AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced
+OfAttempt = (
+    AttemptRuns | AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced | CallsCounted
+)
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
@@ -225,6 +230,10 @@ class RunRows:
             opened.row[ASKED] = event.asked
             opened.row[GLIMPSE] = waiting(event.asked, shorten(event.note))
 
+    def _count_calls(self, event: CallsCounted) -> None:
+        if opened := self._opened(event):
+            self._note(opened.row, {CALLS_KEPT: event.kept, CALLS_GIVEN: event.given})
+
     def _repeat(self, event: AttemptRepeated) -> None:
         opened = self._opened(event)
         if opened is not None:
@@ -379,6 +388,7 @@ HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptRuns: RunRows._run,
     AttemptRepeated: RunRows._repeat,
     AttemptWaits: RunRows._wait,
+    CallsCounted: RunRows._count_calls,
     AttemptFailed: RunRows._retry,
     TaskCompleted: RunRows._complete,
     TaskRestored: RunRows._restore,

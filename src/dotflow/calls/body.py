@@ -1,0 +1,551 @@
+"""Body: the body of a durable step while it runs, and the calls of actions in it."""
+
+import contextlib
+import itertools
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextvars import ContextVar, Token
+from functools import partial
+from pathlib import Path
+from types import CoroutineType
+from typing import Any, Final, NamedTuple, TypeVar
+
+from dotflow import clock
+from dotflow.calls.failures import read_failure, write_failure
+from dotflow.calls.keys import Asked, ask_for, changed_argument, key_of, shown
+from dotflow.calls.requests import Requests
+from dotflow.code.fingerprint import fingerprint
+from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction
+from dotflow.core.calls import INSIDE, OPEN, SCOPE, BodyStopped, CallAnswer, CallRequest, Scope, TypeRequest
+from dotflow.core.files import FileWatch
+from dotflow.cpython import has_running_loop
+from dotflow.errors import ArgumentChanged, CallRefused
+from dotflow.worker.attempt import run_by_policy
+from dotflow.worker.deadline import Limit
+from dotflow.worker.deadline_thread import run_limited, waking
+from dotflow.worker.files import MAKER, SCALARS, WRITTEN, find_paths, note_written, record
+from dotflow.worker.interrupts import in_forked_child
+from dotflow.worker.waiting import Waiters
+
+ASK, KEEP, DROP, MAKE, GIVE, STOP, REFUSE = (
+    TypeRequest.ASK, TypeRequest.KEEP, TypeRequest.DROP, TypeRequest.MAKE, TypeRequest.GIVE, TypeRequest.STOP,
+    TypeRequest.REFUSE,
+)  # fmt: skip
+R = TypeVar("R")
+
+MAX_CALLS: Final = 100_000  # in an attempt
+ENDED: Final = ("its step has ended", "Wait for it before the step returns.")
+IN_THREAD: Final = (
+    "it is made in a thread that a step has started, and several durable steps run in this process",
+    "Use asyncio.to_thread, or start the thread within contextvars.copy_context().run.",
+)
+FOR_STEPS: Final = "Add it as a task, and let the durable step end before it."
+
+
+@in_forked_child
+def _forget() -> None:
+    """Resets a forked child: the bodies are those of its parent, which alone may speak for them."""
+    OPEN.clear()
+    SCOPE.set(None)
+
+
+class _Mark:
+    """Marks what runs a part of a body: the thread or asyncio task of the body itself, or one that comes from it.
+
+    Args:
+        runner: The thread or task.
+        parent: The mark of what has begun it; None for the body itself.
+    """
+
+    __slots__ = ("parent", "root", "runner")
+
+    def __init__(self, runner: Any, parent: "_Mark | None") -> None:
+        self.runner = weakref.ref(runner)
+        self.parent = parent
+        self.root: _Mark = self if parent is None else parent.root
+
+    def is_beneath(self, other: "_Mark") -> bool:
+        """Returns whether it is another one, or comes from it."""
+        mark: _Mark | None = self
+        while mark is not None and mark is not other:
+            mark = mark.parent
+        return mark is not None
+
+
+#: The mark of what runs in this context.
+_MARK: Final[ContextVar[_Mark | None]] = ContextVar("dotflow_mark", default=None)
+
+
+def _runner() -> Any:
+    """Returns what runs here: an asyncio task, or a thread."""
+    if has_running_loop():
+        import asyncio
+
+        task = asyncio.current_task()
+        if task is not None:
+            return task
+    return threading.current_thread()
+
+
+class _Failed(NamedTuple):
+    """A call that has failed in this attempt, and whose failure is not kept."""
+
+    error: BaseException
+    asked: Asked
+    key: str
+    number: int
+    by: _Mark
+
+
+class Body:
+    """The body of one attempt of a durable step, or of a durable call.
+
+    Args:
+        requests: The way to the coordinator, shared by the bodies of an attempt.
+        name: The name of the step.
+        base: What the keys of its calls are made from.
+        root: The beginning of these keys, shared by the bodies of the step.
+        files: What is recorded of files.
+        outer: The body that the durable call is made in; None for that of a step.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        name: str,
+        base: str,
+        root: str,
+        files: FileWatch | None,
+        outer: "Body | None" = None,
+    ) -> None:
+        self._requests = requests
+        self._name = name
+        self._base = base
+        self._root = root
+        self._files = files
+        self._outer = outer
+        self._numbers: dict[tuple[str, str], Iterator[int]] = {}
+        self._failed: list[_Failed] = []  # whose failures are not kept
+        self._raised: dict[int, tuple[BaseException, str]] = {}  # by the id of the error: the key of its call
+        self._kept: dict[str, str] = {}  # the failures that are kept, by their keys
+        # The calls that it waits for; that of a step for those in durable calls, too, of which one was cancelled.
+        self._running: set[object] = requests.running if outer is None else set()
+        self._waiters = Waiters()
+        self._wake: Callable[[], object] = self._waiters.wake  # called when a call ends after the body
+        if outer is None:
+            requests.call_ended = self._wake_at_end
+        self._is_over = False
+        self._fails = False  # whether it ended with an error
+        self._mark: _Mark  # of the body itself
+
+    # The body
+
+    def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Runs the body, and returns what it returns. A coroutine that it returns goes on with it."""
+        tokens = self._enter()
+        try:
+            value = function(*args, **kwargs)
+            if not isinstance(value, CoroutineType):
+                self._end(None)
+        except BaseException as error:  # users' code may raise anything
+            self._end(error)
+            raise
+        finally:
+            self._leave(tokens)
+        return self.run_coroutine(lambda: value) if isinstance(value, CoroutineType) else value
+
+    async def run_coroutine(self, function: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any, **kw: Any) -> Any:
+        """Runs the body of a coroutine function, and returns what it returns."""
+        tokens = self._enter()
+        try:
+            value = await function(*args, **kw)
+            await self._end_coroutine(None)
+        except GeneratorExit:  # it was dropped
+            self._is_over = True
+            raise
+        except BaseException as error:  # users' code may raise anything
+            await self._end_coroutine(error)
+            raise
+        finally:
+            self._leave(tokens)
+        return value
+
+    def _enter(self) -> tuple[Token[Scope | None], Token[_Mark | None]]:
+        self._mark = _Mark(_runner(), None)
+        if self._outer is None:
+            if not OPEN:
+                OPEN.append(INSIDE)
+            OPEN.append(self)
+        return SCOPE.set(self), _MARK.set(self._mark)
+
+    def _leave(self, tokens: tuple[Token[Scope | None], Token[_Mark | None]]) -> None:
+        if self._outer is None and self in OPEN:
+            OPEN.remove(self)
+        with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
+            SCOPE.reset(tokens[0])
+            _MARK.reset(tokens[1])
+
+    def _mark_here(self) -> _Mark:
+        """Returns the mark of what calls."""
+        mark, runner = _MARK.get(), _runner()
+        if mark is None or mark.root is not self._mark or mark.runner() is not runner:
+            mark = _Mark(runner, self._mark if mark is None or mark.root is not self._mark else mark)
+            _MARK.set(mark)
+        return mark
+
+    def of_thread(self, name: str) -> "Body | None":
+        ident = threading.get_ident()
+        if ident in clock.attempt_threads or threading.current_thread() is threading.main_thread():
+            return None  # not a thread that the body has started
+        if len(OPEN) > 2:  # with INSIDE
+            raise CallRefused(name, *IN_THREAD)
+        return self
+
+    def _end(self, error: BaseException | None) -> None:
+        """Ends the body: waits for the calls that still run, and lets go of the failures that it ended with."""
+        self._begin_end(error)
+        if self._waits_for_calls(error):
+            with waking(self._waiters.wake):
+                self._waiters.wait_until(lambda: not self._running, None)
+        self._raise_stop(error)
+        if error is not None and (request := self._let_go(error)) is not None:
+            self._request(request)
+            self._raise_stop(error)
+
+    async def _end_coroutine(self, error: BaseException | None) -> None:
+        self._begin_end(error)
+        if self._running and self._waits_for_calls(error):
+            import asyncio
+
+            is_idle, loop = asyncio.Event(), asyncio.get_running_loop()
+            self._wake = lambda: loop.call_soon_threadsafe(is_idle.set)
+            while self._running:
+                await is_idle.wait()
+                is_idle.clear()
+        self._raise_stop(error)
+        if error is not None and (request := self._let_go(error)) is not None:
+            await self._talk(request, None)
+            self._raise_stop(error)
+
+    def _begin_end(self, error: BaseException | None) -> None:
+        self._fails = error is not None
+        self._is_over = True
+
+    def _waits_for_calls(self, error: BaseException | None) -> bool:
+        """Returns whether it waits for the calls that run. A timeout, Ctrl-C and a cancellation don't."""
+        return bool(self._running) and (error is None or isinstance(error, Exception | BodyStopped))
+
+    def _raise_stop(self, error: BaseException | None) -> None:
+        """Raises what has stopped the body, whatever it has made of it; but its own deadline, and Ctrl-C, count."""
+        stop = self._requests.stop
+        if stop is None or not (error is None or isinstance(error, Exception | BodyStopped)):
+            return
+        if self._outer is None and stop.error is not None:
+            if error is not stop.error:
+                raise stop.error
+        elif error is not stop:
+            raise stop
+
+    def _let_go(self, error: BaseException) -> CallRequest | None:
+        """Returns the request that lets go of the failures that the body ended with; None without one that is kept."""
+        if not isinstance(error, Exception):
+            return None
+        found = {key for key in self._ends_with(error, set()) if key is not None}
+        if not found and self._kept:
+            count = len(self._kept)
+            what = "1 failure of a call is" if count == 1 else f"{count} failures of calls are"
+            error.add_note(
+                f"{what} kept: {'; '.join(self._kept.values())}. Raise from them, or an ExceptionGroup of them, to "
+                f"have these calls made again."
+            )
+        kept = tuple(key for key in found if key in self._kept)
+        return CallRequest(DROP, keys=kept) if kept else None
+
+    def _ends_with(self, error: BaseException | None, seen: set[int]) -> Iterator[str]:
+        """Yields the keys of the first failures of calls on each path of an error."""
+        if error is None or id(error) in seen:
+            return
+        seen.add(id(error))
+        if id(error) in self._raised:
+            yield self._raised[id(error)][1]
+            return
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from self._ends_with(member, seen)
+        yield from self._ends_with(error.__cause__ or error.__context__, seen)
+
+    # Calls
+
+    def call(self, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Makes a call of an action, or returns what was kept of it. Of a coroutine function it returns a coroutine.
+
+        Raises:
+            CallRefused: It can't be kept, so it was not made.
+            ArgumentChanged: It has changed its argument, so it is not kept.
+        """
+        self._check(action)
+        if not action.checkpoint:
+            return self._make_unkept(action, args, kwargs)
+        try:
+            asked = ask_for(action, args, kwargs)
+        except TypeError as error:
+            if isinstance(error, CallRefused):
+                raise
+            return action.call_plain(args, kwargs)  # it raises it in Python's own words
+        numbers = self._numbers.get((asked.name, asked.digest))
+        if numbers is None:
+            numbers = self._numbers.setdefault((asked.name, asked.digest), itertools.count())
+        number = next(numbers)
+        key = key_of(self._root, self._base, asked, number)
+        if action.is_coroutine:
+            return self._call_coroutine(asked, key, number, args, kwargs)
+        token = self._begin_call()
+        try:
+            by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
+            answer = self._request(self._asking(asked, key))
+            if answer.kind is not MAKE:
+                return self._given(answer, asked, key)
+            for failed in self._caught(by):
+                self._request(self._keeping(failed.asked, failed.key, failed.number, failed.error))
+                self._note_kept(failed)
+            written = self._count_written()
+            limit_and_function = partial(_make_once, self._function_of(asked, key, answer, args, kwargs))
+            try:
+                value = self._inside(lambda: run_by_policy(action, limit_and_function, []))
+            except Exception as error:  # the action may raise any
+                self._fail(error, asked, key, number, by)
+                raise
+            self._check_arguments(asked, None)
+            self._request(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
+            return value
+        finally:
+            self._end_call(token)
+
+    async def _call_coroutine(
+        self, asked: Asked, key: str, number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
+
+        action = asked.action
+        if self._is_over and self._fails:  # nobody awaits it any more: its step has failed, and says why
+            import asyncio
+
+            raise asyncio.CancelledError
+        self._check(action)
+        token = self._begin_call()
+        try:
+            by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
+            answer = await self._talk(self._asking(asked, key), token)
+            if answer.kind is not MAKE:
+                return self._given(answer, asked, key)
+            for failed in self._caught(by):
+                await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error), token)
+                self._note_kept(failed)
+            written = self._count_written()
+            scope = SCOPE.set(INSIDE)
+            try:
+                function = self._function_of(asked, key, answer, args, kwargs)
+                value = await run_by_policy_async(action, function, [])
+            except Exception as error:  # the action may raise any
+                self._fail(error, asked, key, number, by)
+                raise
+            finally:
+                _reset(scope)
+            self._check_arguments(asked, None)
+            await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)), token)
+            return value
+        finally:
+            self._end_call(token)
+
+    def _make_unkept(self, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Makes a call with checkpoint=False, by its own policy."""
+        function = partial(action.call_plain, args, kwargs)
+        if action.is_coroutine:
+            return self._make_unkept_coroutine(action, function)
+        return self._inside(lambda: run_by_policy(action, partial(_make_once, function), []))
+
+    async def _make_unkept_coroutine(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
+
+        scope = SCOPE.set(INSIDE)
+        try:
+            return await run_by_policy_async(action, function, [])
+        finally:
+            _reset(scope)
+
+    def _inside(self, function: Callable[[], R]) -> R:
+        token = SCOPE.set(INSIDE)
+        try:
+            return function()
+        finally:
+            SCOPE.reset(token)
+
+    def _function_of(
+        self, asked: Asked, key: str, answer: CallAnswer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[], Any]:
+        """Returns what makes the call: of a durable action, each time a body of its own."""
+        action = asked.action
+        if asked.lacks_key:
+            text = f"{key}/{answer.voided}" if answer.voided else key
+            kwargs = {**kwargs, IDEMPOTENCY_KEY: str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._base}/{text}"))}
+        if not action.durable:
+            return partial(action.call_plain, args, kwargs)
+
+        def run() -> Any:
+            body = Body(self._requests, action.name, key, self._root, self._files, self)
+            return (body.run_coroutine if action.is_coroutine else body.run)(action.call_plain, args, kwargs)
+
+        return run
+
+    def _check(self, action: AnyAction) -> None:
+        """Raises what has stopped the body, and CallRefused for a call that can't be made now."""
+        if self._requests.stop is not None:
+            raise self._requests.stop
+        outer: Body | None = self
+        while outer is not None:
+            if outer._is_over:
+                raise CallRefused(action.name, *ENDED)
+            outer = outer._outer
+        if not action.is_ordinary or action.isolate is not None or action.resources or action.valid is not None:
+            for option, is_used in (
+                ("isolate=True", action.isolate is not None),
+                ("resources", bool(action.resources)),
+                ("approve", action.approve is not None),
+                ("valid", action.valid is not None),
+                ("cache", action.cache is not None),
+            ):
+                if is_used:
+                    raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
+        if action.policy.poll is not None:
+            raise CallRefused(action.name, "poll is for whole steps", FOR_STEPS)
+
+    def _asking(self, asked: Asked, key: str) -> CallRequest:
+        if self._requests.count() > MAX_CALLS:
+            raise CallRefused(
+                asked.action.name, f"'{self._name}' has made {MAX_CALLS:,} calls", "A map keeps them with less."
+            )
+        return CallRequest(ASK, key, asked.name, fingerprint(asked.action))
+
+    def _keeping(
+        self,
+        asked: Asked,
+        key: str,
+        number: int,
+        error: BaseException | None,
+        value: Any = None,
+        files: Any = None,
+    ) -> CallRequest:
+        links = {"base": self._base, "n": str(number)}
+        if asked.text:
+            links["arguments"] = asked.text
+        if error is not None:
+            links["raised"] = type(error).__name__
+            value = write_failure(error)
+        code = fingerprint(asked.action)
+        return CallRequest(KEEP, key, asked.name, code, links, asked.digest, value, error is not None, files)
+
+    def _given(self, answer: CallAnswer, asked: Asked, key: str) -> Any:
+        """Returns the value that was kept of a call, or raises its failure."""
+        if not answer.is_failure:
+            for name in answer.files:
+                note_written(Path(name))
+            return answer.value
+        error = read_failure(answer.value)
+        self._raised[id(error)] = error, key
+        self._kept[key] = f"{_shown(asked)} {type(error).__name__}: {error}".rstrip(": ")
+        raise error
+
+    def _fail(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
+        """Notes that a call has failed. Its failure is kept once the body goes on after it."""
+        self._check_arguments(asked, error)
+        self._raised[id(error)] = error, key
+        self._failed.append(_Failed(error, asked, key, number, by))
+
+    def _caught(self, by: _Mark) -> list[_Failed]:
+        """Returns the failures that the body goes on after with a call that is made now."""
+        if not self._failed:
+            return []
+        found = [failed for failed in self._failed if failed.by.is_beneath(by)]
+        self._failed = [failed for failed in self._failed if failed not in found]
+        return found
+
+    def _note_kept(self, failed: _Failed) -> None:
+        self._kept[failed.key] = f"{_shown(failed.asked)} {type(failed.error).__name__}: {failed.error}".rstrip(": ")
+
+    def _check_arguments(self, asked: Asked, error: Exception | None) -> None:
+        if name := changed_argument(asked):
+            changed = ArgumentChanged(asked.action.name, name)
+            changed.__cause__ = error
+            raise self._requests.stop_for(changed)
+
+    def _begin_call(self) -> object:
+        """Notes that a call runs; returns what stands for it."""
+        token = object()
+        self._running.add(token)
+        self._requests.running.add(token)
+        return token
+
+    def _end_call(self, token: object) -> None:
+        self._running.discard(token)
+        self._requests.running.discard(token)
+        self._wake_at_end()
+        self._requests.call_ended()
+
+    def _wake_at_end(self) -> None:
+        if self._is_over:
+            self._wake()
+
+    # Files
+
+    def _count_written(self) -> int:
+        return len(WRITTEN.get(MAKER.get(), ())) if WRITTEN else 0
+
+    def _files_of(self, value: Any, written: int) -> Any:
+        """Returns the record of the files that a value names, and of those that its call has written."""
+        if self._files is None:
+            return None
+        made = WRITTEN.get(MAKER.get(), [])[written:] if WRITTEN else []
+        found = () if type(value) in SCALARS else find_paths(value)
+        return record(self._files._replace(given=(), own=(), known=()), found, {}, made) if found or made else None
+
+    # Requests
+
+    def _request(self, request: CallRequest) -> CallAnswer:
+        return self._checked(self._requests.send(request))
+
+    async def _talk(self, request: CallRequest, token: object) -> CallAnswer:
+        """Sends a request in a thread, so that a slow storage does not stop the loop."""
+        if not self._requests.is_slow:
+            return self._request(request)
+        import asyncio
+
+        own = self._begin_call()  # until the thread has the answer, also where its coroutine is cancelled meanwhile
+
+        def send() -> CallAnswer:
+            try:
+                return self._requests.send(request)
+            finally:
+                self._end_call(own)
+
+        # Shielded, since one that has not begun when its coroutine is cancelled would never end.
+        return self._checked(await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, send)))
+
+    def _checked(self, answer: CallAnswer) -> CallAnswer:
+        if answer.kind is STOP or answer.kind is REFUSE:
+            raise self._requests.stop_for(answer.value)
+        return answer
+
+
+def _make_once(function: Callable[[], R], limit: Limit) -> R:
+    return run_limited(limit, function) if limit.seconds else function()
+
+
+def _reset(token: Any) -> None:
+    with contextlib.suppress(ValueError):  # the garbage collector closes the coroutine in another context
+        SCOPE.reset(token)
+
+
+def _shown(asked: Asked) -> str:
+    return shown(asked.name, asked.text)

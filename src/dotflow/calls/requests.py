@@ -1,0 +1,38 @@
+"""The requests of the bodies of one attempt."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from dotflow.core.calls import BodyStopped, CallAnswer, CallRequest
+
+
+class Requests(ABC):
+    """Sends the requests of the bodies of one attempt: that of its step, and those of durable calls in it.
+
+    Attributes:
+        stop: What has stopped them; None as long as nothing has.
+        is_slow: Whether a request may take long, so that a coroutine sends it in a thread.
+        running: The calls that run in all bodies of the attempt, each by a token of its own.
+        call_ended: Called when one of them ends.
+    """
+
+    def __init__(self, *, is_slow: bool) -> None:
+        self.stop: BodyStopped | None = None
+        self.is_slow = is_slow
+        self.running: set[object] = set()
+        self.call_ended: Callable[[], object] = int
+        self._numbers = itertools.count(1)
+
+    @abstractmethod
+    def send(self, request: CallRequest) -> CallAnswer:
+        """Returns the answer to a request, which any thread may send."""
+
+    def count(self) -> int:
+        """Returns the number of the call that is asked for now, from 1."""
+        return next(self._numbers)
+
+    def stop_for(self, error: Exception | None) -> BodyStopped:
+        """Stops the bodies, unless they are stopped, and returns what each further call raises."""
+        self.stop = self.stop or BodyStopped(error)
+        return self.stop

@@ -1,0 +1,358 @@
+"""Kept: the calls of durable steps in the storage of a run, which a later attempt or run is given back."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.storage import Storage
+from dotflow.calls.keys import root_of, shown
+from dotflow.calls.port import LocalPort
+from dotflow.code.fingerprint import can_compare
+from dotflow.core.call import KEY_BASE, Call
+from dotflow.core.calls import CallAnswer, CallFollower, CallRequest, TypeRequest
+from dotflow.core.context import NOTHING, Context, Origin
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
+from dotflow.resume.checkpoint_keys import CALL, OF_CALL
+from dotflow.resume.journal import Journal
+from dotflow.resume.turns import Turn
+from dotflow.worker.files import change_since
+
+VOIDED: Final = "call "  # begins the name of a call in the journal, where its idempotency keys are counted
+MAX_NAMED: Final = 10  # calls in a line of the log
+COUNT_INTERVAL: Final = 1.0  # seconds between two counts of an attempt's calls
+
+MAKE: Final = CallAnswer(TypeRequest.MAKE)
+STOP: Final = CallAnswer(TypeRequest.STOP)
+DONE: Final = CallAnswer(TypeRequest.DONE)
+
+
+class Kept:
+    """The calls of the durable steps of one run.
+
+    Args:
+        storage: Where they are kept.
+        journal: What the storage has beside them.
+        turn: Whether its values count, and when it may save them.
+        follower: The loop of the run.
+        goes_on: Whether the run goes on with earlier ones.
+        voids_changed: Whether calls don't count whose code has changed.
+        run: The run, as the inputs of its values name it.
+        codes: The fingerprints of the actions that durable steps call, by their identities.
+        log_line: Writes a line into the log.
+
+    Attributes:
+        is_lost: Whether another process has the workflow now.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        journal: Journal,
+        turn: Turn,
+        follower: CallFollower,
+        *,
+        goes_on: bool,
+        voids_changed: bool,
+        run: str,
+        codes: Mapping[str, str],
+        log_line: Callable[..., None],
+    ) -> None:
+        self.storage = storage
+        self.journal = journal
+        self.turn = turn
+        self.goes_on = goes_on
+        self.voids_changed = voids_changed
+        self.run = run
+        self.codes = codes
+        self.log_line = log_line
+        self.is_lost = False
+        self.follower = follower
+        self._nodes: dict[str, NodeCalls] = {}  # by the key of the task or the item
+
+    def attach(self, call: Call, task: Task, key: str, name: str, *, always: bool) -> Call:
+        """Returns the call of an attempt of a durable step with its way to here.
+
+        Args:
+            call: The call.
+            task: The task or the item.
+            key: The key of its value.
+            name: The name of the task in its keys.
+            always: Whether it cleans up, so that no pause stops it.
+        """
+        assert call.secrets is not None
+        node = self._nodes.get(key)
+        if node is None or node.root != root_of(call.secrets[KEY_BASE]):
+            node = self._nodes[key] = NodeCalls(self, task, key, name, root_of(call.secrets[KEY_BASE]), always=always)
+        storage = self.storage
+        port = LocalPort(node.begin(), is_slow=storage.outlives_process, must_copy=not storage.outlives_process)
+        return call._replace(port=port)
+
+    def end_attempt(self, key: str) -> None:
+        """Counts the calls of an attempt that has ended."""
+        node = self._nodes.get(key)
+        if node is not None and node.attempt is not None:
+            node.attempt.end()
+
+    def complete(self, key: str) -> None:
+        """Reports the calls that the attempt which has completed did not ask for, and deletes those of another base."""
+        node = self._nodes.get(key)
+        if node is not None:
+            node.complete()
+
+    def listed(self, key: str) -> list[str]:
+        """Returns the keys of the calls of a task or an item, as far as the storage lists them."""
+        return list_calls(self.storage, key)
+
+
+def list_calls(storage: Storage, key: str, root: str = "") -> list[str]:
+    """Returns the keys of the kept calls below that of a task or an item, as far as the storage lists them."""
+    prefix = f"{key}{CALL}"
+    return [one for one in storage.list_keys(f"{prefix}{root}") if OF_CALL.fullmatch(one, len(key))]
+
+
+class CallsAhead:
+    """The kept calls with which durable steps would go on, for a plan.
+
+    Args:
+        storage: Where they are kept.
+        codes: The fingerprints of the actions that durable steps call, by their identities.
+        voids_changed: Whether calls don't count whose code has changed.
+    """
+
+    def __init__(self, storage: Storage, codes: Mapping[str, str], *, voids_changed: bool) -> None:
+        self._storage = storage
+        self._codes = codes
+        self._voids_changed = voids_changed
+
+    def of(self, nodes: Iterable[tuple[str, str]]) -> str:
+        """Returns how a step goes on, as in "goes on with 12 calls, 3 of search are made again"; "" without calls.
+
+        *nodes* are the keys of the values of its task or items, each with what the keys of its calls are made from.
+        """
+        count, again = 0, Counter[str]()
+        for key, base in nodes:
+            found = list_calls(self._storage, key, root_of(base))
+            count += len(found)
+            for one in found if self._voids_changed else ():
+                context = self._storage.get(one)
+                name = context.step or "?"
+                saved, now = context._origin.code, self._codes.get(name, "")
+                if saved and now and saved != now and can_compare(saved, now):
+                    again[name.rpartition(":")[2]] += 1
+        if not count:
+            return ""
+        voided = [f", {number} of {name} {'is' if number == 1 else 'are'} made again" for name, number in again.items()]
+        return f"goes on with {count} call{'s' * (count > 1)}{''.join(voided)}"
+
+
+class NodeCalls:
+    """The calls of one task or item in a run.
+
+    Args:
+        kept: The calls of the run.
+        task: The task or the item.
+        key: The key of its value.
+        name: The name of the task in its keys.
+        root: The beginning of the keys of its calls.
+        always: Whether it cleans up.
+    """
+
+    def __init__(self, kept: Kept, task: Task, key: str, name: str, root: str, *, always: bool) -> None:
+        self.kept = kept
+        self.task = task
+        self.key = key
+        self.root = root
+        self.always = always
+        self._name = name
+        self._own: set[str] = set()  # the calls that this run has kept
+        self._has_noted = False
+        self.attempt: AttemptCalls | None = None
+        self.changed: dict[str, int] = {}  # by the name of an action, how many calls were given that other code made
+
+    def begin(self) -> "AttemptCalls":
+        """Begins an attempt. What still comes from the one before is refused."""
+        if self.attempt is not None:
+            self.attempt.is_over = True
+        self.attempt = AttemptCalls(self)
+        return self.attempt
+
+    def key_of(self, key: str) -> str:
+        """Returns the key of a call in the storage."""
+        return f"{self.key}{CALL}{key}"
+
+    def may_have(self, key: str) -> bool:
+        """Returns whether an earlier attempt may have kept a call."""
+        return self.kept.goes_on or key in self._own
+
+    def read(self, key: str) -> Context | None:
+        """Returns what was kept of a call; None for nothing. Raises CheckpointUnreadable."""
+        storage, place = self.kept.storage, self.key_of(key)
+        try:
+            context = storage.get(place)
+        except CheckpointUnreadable as error:
+            where = f"{type(storage).__name__} under {place!r}"
+            raise error.at(where, f"{self.task.task_id} {self.task.name}") from error.__cause__
+        if context.task_id is None and context.storage is None:
+            return None
+        return context
+
+    def void(self, key: str, *, takes_key: bool = True) -> None:
+        """Deletes a call that was made by other code; its next idempotency key is another one."""
+        with self.kept.turn.lock:
+            if not self.kept.turn.is_void:
+                if takes_key:
+                    self.kept.journal.void([f"{VOIDED}{key}"])
+                self.kept.storage.delete(self.key_of(key))
+        self._own.discard(key)
+
+    def keep(self, request: CallRequest) -> None:
+        """Saves the end of a call."""
+        kept, task = self.kept, self.task
+        context = Context(request.value, task.task_id, task.workflow_id, step=request.name)
+        origin = Origin(request.digest, kept.run, request.code, request.files)
+        context._set_inputs(origin, NOTHING, request.links)
+        with kept.turn.lock:
+            if kept.turn.is_void:
+                return
+            if not self._has_noted:
+                self._has_noted = True
+                names = kept.journal.fact("calls")
+                if self._name not in names:
+                    kept.journal.put(calls=sorted({*names, self._name}))
+            kept.storage.post(self.key_of(request.key), context)
+        self._own.add(request.key)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Deletes calls."""
+        with self.kept.turn.lock:
+            for key in keys:
+                if not self.kept.turn.is_void:
+                    self.kept.storage.delete(self.key_of(key))
+                self._own.discard(key)
+
+    def complete(self) -> None:
+        """Reports the calls that the attempt did not ask for, and deletes those of another base."""
+        attempt, kept = self.attempt, self.kept
+        if attempt is None:
+            return
+        attempt.is_over = True
+        for name, count in self.changed.items():
+            calls = "1 call was" if count == 1 else f"{count} calls were"
+            kept.log_line(
+                f"{self.task.name}: the code of {name} has changed since {calls} kept, which count all the same. Use "
+                f"resume='changed' or --resume-changed to make them again."
+            )
+        orphans = self._own - attempt.asked
+        if kept.goes_on:
+            listed = {one[len(self.key_of("")) :] for one in kept.listed(self.key)}
+            others = [key for key in listed if not key.startswith(self.root)]
+            orphans |= {key for key in listed if key.startswith(self.root)} - attempt.asked
+            if others:
+                self.drop(others)
+        if orphans:
+            self._report(sorted(orphans))
+
+    def _report(self, orphans: list[str]) -> None:
+        """Reports calls that were not asked for any more, but those below a call that was given."""
+        assert self.attempt is not None
+        found: list[tuple[str, str]] = []
+        given = self.attempt.given
+        for key in orphans:
+            context = self.read(key)
+            links = {} if context is None else context._links or {}
+            if context is None or links.get("base") in given or links.get("base") in orphans:
+                continue
+            found.append((context.time.isoformat(), shown(context.step or "?", links.get("arguments", ""))))
+        if not found:
+            return
+        names = [name for _, name in sorted(found)]
+        more = f", and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        calls = "1 kept call was" if len(names) == 1 else f"{len(names)} kept calls were"
+        self.kept.log_line(f"{self.task.name}: {calls} not asked for any more: {', '.join(names[:MAX_NAMED])}{more}")
+
+
+class AttemptCalls:
+    """Answers the requests of one attempt, in any thread.
+
+    Attributes:
+        is_over: Whether the attempt is over, so that nothing is answered any more.
+        asked: The keys of the calls that it has asked for.
+        given: Those of them that were given back.
+    """
+
+    def __init__(self, node: NodeCalls) -> None:
+        self._node = node
+        self.is_over = False
+        self.asked: set[str] = set()
+        self.given: set[str] = set()
+        self._kept = 0
+        self._count_at = 0.0  # when they are counted next, in ticks
+
+    def answer(self, request: CallRequest) -> CallAnswer:
+        """Returns the answer to a request."""
+        node, kept = self._node, self._node.kept
+        if self.is_over:
+            return STOP
+        if request.name in kept.codes:  # before the first attempt, and by this process
+            request = request._replace(code=kept.codes[request.name])
+        try:
+            if request.kind is TypeRequest.ASK:
+                if not node.always and kept.follower.is_pausing:
+                    return STOP
+                self.asked.add(request.key)
+                return self._ask(request) if node.may_have(request.key) else MAKE
+            if request.kind is TypeRequest.KEEP:
+                node.keep(request)
+                self._count()
+            else:
+                node.drop(request.keys)
+        except ValueNotStorable as error:
+            return CallAnswer(TypeRequest.REFUSE, error.by(request.name.rpartition(":")[2], is_of_call=True))
+        except (CheckpointUnreadable, StorageError) as error:
+            kept.is_lost = kept.is_lost or isinstance(error, LeaseLost)
+            return CallAnswer(TypeRequest.REFUSE, error)
+        except Exception as error:  # the storage may be the user's
+            what = f"The calls of step '{node.task.name}' can't be kept in {type(kept.storage).__name__}"
+            refusal = StorageError(what, f"{type(error).__name__}: {error}")
+            refusal.__cause__ = error
+            return CallAnswer(TypeRequest.REFUSE, refusal)
+        return DONE
+
+    def _count(self) -> None:
+        """Counts a call that is kept: it is progress, also if this process is killed before its step completes."""
+        self._kept += 1
+        if (now := clock.ticks()) >= self._count_at:
+            self._count_at = now + COUNT_INTERVAL
+            self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
+
+    def end(self) -> None:
+        """Ends the attempt, and counts its calls."""
+        self.is_over = True
+        if self._kept or self.given:
+            self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
+
+    def _ask(self, request: CallRequest) -> CallAnswer:
+        node, kept = self._node, self._node.kept
+        voided = kept.journal.voided(f"{VOIDED}{request.key}")
+        context = node.read(request.key)
+        if context is None:
+            return MAKE if not voided else MAKE._replace(voided=voided)
+        links, origin = context._links or {}, context._origin
+        if origin.code and request.code and origin.code != request.code and can_compare(origin.code, request.code):
+            if kept.voids_changed:
+                node.void(request.key)
+                return MAKE._replace(voided=kept.journal.voided(f"{VOIDED}{request.key}"))
+            name = request.name.rpartition(":")[2]
+            node.changed[name] = node.changed.get(name, 0) + 1
+        files = {} if origin.files is None else origin.files.made
+        for path, state in files.items():
+            if (change := change_since(path, state)) != "same":
+                kept.log_line(
+                    f"{node.task.name}: {shown(request.name, links.get('arguments', ''))} is called again: its file "
+                    f"{path} is {'gone' if change == 'gone' else 'another one now'}."
+                )
+                return MAKE._replace(voided=voided)
+        self.given.add(request.key)
+        return CallAnswer(TypeRequest.GIVE, context.storage, "raised" in links, tuple(files))
