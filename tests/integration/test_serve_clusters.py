@@ -2,17 +2,21 @@
 
 import importlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow import DotFlow
+from dotflow import DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.core.types import TypeStatus
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunRecord
 from tests.clusters.dask import DaskProcesses
+from tests.clusters.ray import RayProcesses
 from tests.integration.children import Script, Scripts
 from tests.integration.test_clusters import clients_of, parent_of, wait_for
 
@@ -74,6 +78,7 @@ class Shop:
         (self._folder / "shop.py").write_text(SHOP.format(kind=kind, arguments=arguments))
         self._scripts = scripts
         self._days = days
+        importlib.invalidate_caches()
         self.workflow: DotFlow = importlib.import_module("shop").shop
         for day in days:
             self.workflow.submit({"day": day})
@@ -161,3 +166,55 @@ def test_two_servers_share_a_dask_cluster(scripts: Scripts) -> None:
             shop.wait_for_the_end()
     assert arrived
     shop.check(arrived)
+
+
+@pytest.mark.usefixtures("on_path")
+def test_two_servers_share_a_ray_cluster(scripts: Scripts) -> None:
+    """A worker is killed, then a server: the other one completes all runs. No item runs again whose value had arrived.
+
+    A run keeps its actors until it ends, so with `max_workers` each of the four has one of the four CPUs.
+    """
+    with RayProcesses() as cluster:
+        shop = Shop(scripts, "Ray", f"{cluster.address!r}, max_workers=1", days="abcd")
+        with shop.serve() as server, shop.serve():
+            parent_of(shop.wait_for_marks(20)).kill()
+            shop.wait_for_marks(20)
+            server.process.kill()
+            server.process.wait()
+            arrived = shop.completed_by(server.process.pid)
+            shop.wait_for_the_end()
+    assert arrived
+    shop.check(arrived)
+
+
+def test_a_run_of_long_items_leaves_a_short_dask_run_its_turn(
+    dask_executor: Executor, make_workflow: Callable[..., DotFlow], tmp_path: Path
+) -> None:
+    """Only the long items come first that run or wait already."""
+
+    @action
+    def long(number: int) -> None:
+        (tmp_path / f"begun{number}").touch()
+        until = time.monotonic() + 60
+        while not (tmp_path / f"go{number}").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    many, short = make_workflow(executor=dask_executor), make_workflow(executor=dask_executor)
+    many.task.add(long, each=list(range(40)))
+    short.task.add(action(lambda: "short"))
+    long_run = many.launch(lambda: None, mode="parallel")
+    wait_for(lambda: len(list(tmp_path.glob("begun*"))) == 4, "an item on each thread", 60)
+    short_run = short.launch(lambda: None)
+    wait_for(lambda: short_run.tasks[0].status is TypeStatus.IN_PROGRESS, "its turn in the queue")
+    released = 0
+    while not short_run.wait(0):
+        (tmp_path / f"go{released}").touch()
+        released += 1
+        more = 4 + released
+        wait_for(lambda more=more: short_run.wait(0) or len(list(tmp_path.glob("begun*"))) == more, "the next", 60)
+    long_run.cancel()
+    assert long_run.wait(30)
+
+    assert short.result_storage() == ["short"]
+    assert released <= 6, "four that ran, one that waited, and one for the moment between"
