@@ -312,7 +312,8 @@ class DaskSession(ClusterSession):
         for forgotten in (self._pending, self._workers, self._ended, self._shared, self.lanes):
             forgotten.clear()
         self._scattered_size = 0
-        self._ask_journals(packs, machines or {""}, RETURN_TIMEOUT)
+        is_anywhere = any(not lost.address for lost in packs)
+        self._ask_journals(packs, (machines or {""}) if is_anywhere else set(), RETURN_TIMEOUT)
 
     def _refresh(self) -> None:
         """Requests the workers from the scheduler, in Dask's event loop."""
