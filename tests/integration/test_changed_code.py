@@ -417,6 +417,40 @@ def test_items_of_an_unsaved_list_are_compared_by_themselves(tmp_path: Path) -> 
     assert run(3, lock) == [2, lock]
 
 
+@pytest.mark.parametrize("inside", ["step", "map", "workflow"])
+def test_items_of_nested_lists_are_compared_by_themselves(inside: str) -> None:
+    """Where the outer list is unsaved: those of entries that it has again are restored, but those known by index."""
+    ran = list[Any]()
+    storage = StorageDefault()
+
+    @action
+    def double(item: Any, word: str = "") -> int:
+        ran.append(item)
+        return 2
+
+    def run(count: int, *more: Any) -> list[Any]:
+        @action(checkpoint=False)
+        def entries() -> list[Any]:
+            return [*range(count), *more]
+
+        ran.clear()
+        page, part = DotFlow(params={"item": ...}), DotFlow(params={"item": ..., "word": ...})
+        part.task.add(double)
+        if inside == "workflow":
+            page.task.add(part, name="part", each={"word": ["a"]})
+        else:
+            page.task.add(double, each={"word": ["a"]} if inside == "map" else None)
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="l")
+        workflow.task.add(entries).add(page, name="page", each={"item": entries})
+        workflow.start(resume="changed")
+        return list(ran)
+
+    lock = object()  # no codec keeps it
+    assert run(2, lock) == [0, 1, lock]
+    assert run(2, lock) == []
+    assert run(3, lock) == [2, lock]
+
+
 def test_a_resume_names_changed_maps_once(tmp_path: Path) -> None:
     """Those of which some items run, and those whose items are known only in the run."""
     lines: list[str] = []

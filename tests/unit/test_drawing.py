@@ -238,6 +238,19 @@ def test_rounds_are_a_box_and_what_is_carried_goes_back() -> None:
     ]  # fmt: skip
 
 
+def test_a_map_in_rounds_is_drawn_as_a_map() -> None:
+    """In a workflow that is repeated as in one for each item."""
+    again = DotFlow(params={"day": ""})
+    again.task.add(urls).add(fetch, each=urls, max_parallel=2)
+    workflow = DotFlow()
+    workflow.task.add(again, name="round", repeat=2, carry={})
+    workflow.task.add(again, name="page", each=["a", "b"])
+
+    assert [line for line in lines(workflow) if "fetch" in line] == [
+        't1[["fetch<br/>× each urls, 2 at once"]]', 't3[["fetch<br/>× each urls, 2 at once"]]',
+    ]  # fmt: skip
+
+
 def test_a_box_of_items_stands_in_others() -> None:
     """Its list is named in its own box, wherever that is."""
     page = DotFlow(params={"url": ...})

@@ -183,10 +183,6 @@ class Nest(NamedTuple):
         """How many rounds there are at most, as in "8 rounds"."""
         return f"{self.repeat} round{'s' * (self.repeat > 1)}"
 
-    def has(self, source: object) -> bool:
-        """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
-        return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
-
     def moved(self, first: int, within: str) -> "Nest":
         """Returns it as a part of an added workflow of that name, whose first task has that id."""
         if not self.tasks:
@@ -363,3 +359,6 @@ class Links(NamedTuple):
 
         levels = tuple(nest.moved(first, within) for nest in self.levels)
         return self._replace(needs=moved(self.needs), after=moved(self.after), levels=levels)
+
+
+NO_LINKS: Final = Links()

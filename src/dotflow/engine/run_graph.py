@@ -369,7 +369,7 @@ class RunGraph:
     def _unit(self, owners: Sequence[LinkedTask]) -> Unit:
         """Returns what the fans of some tasks share."""
         first = owners[0]
-        key = (first.task_id,) if first.nest is None else first.nest.tasks, first.level
+        key = first.opens.tasks or (first.task_id,), first.level
         if key not in self._units:
             self._units[key] = Unit(first.nest)
         unit = self._units[key]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Carried, Condition, Constant, Entry, Links, Nest
+from dotflow.core.links import MAX_PARALLEL, NO_LINKS, TRUE, Bind, Carried, Condition, Constant, Entry, Links, Nest
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -69,7 +69,7 @@ def draw(tasks: Sequence[Task], format: str) -> str:
 def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
     has_groups = len({task.group_name for task in tasks}) > 1
     for task in tasks:
-        links = task.links or Links()
+        links = task.links or NO_LINKS
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
         lists = list[str]()
@@ -78,7 +78,7 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
             if nest.tasks:
                 depth = nest.name.count(".")  # in added workflows around it
                 boxes[depth] = (names[depth], *lines)
-            elif not (links.nests and links.nests[-1].repeat):
+            else:
                 lists = lines
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
@@ -128,7 +128,7 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
     for task in tasks:
         before = last_of_group.get(task.group_name)
         last_of_group[task.group_name] = task.task_id
-        links = task.links or Links()
+        links = task.links or NO_LINKS
         arrows = list(_arrows_of_links(task, links, tasks))
         takes_previous = "previous_context" in task.step.context_params
         gets_items = any(link.parameter == "previous_context" for link in links.each)
@@ -170,7 +170,7 @@ def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterato
 def _first_taker(nest: Nest, entry: Entry, tasks: Sequence[Task]) -> int:
     """Returns the id of the task that the arrow of a list leads to: the first one that takes its items."""
     for task_id in nest.tasks:
-        links = tasks[task_id].links or Links()
+        links = tasks[task_id].links or NO_LINKS
         taken: Sequence[Bind | Condition] = (*links.binds, *links.fallback_binds, *links.conditions)
         if any(own.source == entry for own in taken):
             return task_id

@@ -10,6 +10,7 @@ from dotflow.core.action import CONTEXTS, AnyAction, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import (
     MAX_PARALLEL,
+    NO_LINKS,
     PARAM,
     PARAMS,
     VALUE,
@@ -234,9 +235,6 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
         takes_key=any(part.takes_key or part.durable for own in steps for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
-
-
-NO_LINKS: Final = Links()
 
 
 def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple[AnyAction, Links]]:
@@ -548,7 +546,7 @@ def copy_tasks(
     counts = Counter(map(name_of, tasks))
     copies = []
     for task in tasks:
-        own_links = task.links or Links()
+        own_links = task.links or NO_LINKS
         name = f"{options.name}.{name_of(task)}"
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"

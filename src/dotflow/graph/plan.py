@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from dotflow.core.links import Group, Links
+from dotflow.core.links import NO_LINKS, Group, Links
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.wiring import PREVIOUS
 
-NO_LINKS: Final = Links()
 DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_name
 
 
@@ -227,8 +226,8 @@ def _links_of(task: Task) -> Links:
 
 def unit_of(task: Task) -> Group:
     """Returns the ids of the tasks that begin together: those of a workflow for each item, or the task alone."""
-    nest = _links_of(task).nest
-    return (task.task_id,) if nest is None else nest.tasks
+    levels = _links_of(task).levels
+    return (levels[0].tasks if levels else ()) or (task.task_id,)
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

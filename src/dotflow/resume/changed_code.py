@@ -90,7 +90,7 @@ class ChangedCode:
             return
         links = task.links
         if links is not None:
-            taken = links._replace(levels=links.nests if len(links.nests) > 1 else ()).value_sources()
+            taken = links._replace(levels=()).value_sources()
             lists = {source for source in links.list_sources() if not self._tasks[source].is_mapped}.difference(taken)
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None
@@ -104,7 +104,7 @@ class ChangedCode:
     def code_of(self, task: Task, context: Context) -> str:
         """Returns the fingerprint of the code that made the value of a task or an item."""
         task_id = task.task_id
-        if task_id in self._by_index and isinstance(task, Item) and task.entry_key.startswith(BY_INDEX):
+        if task_id in self._by_index and isinstance(task, Item) and BY_INDEX in task.key_suffix:  # of any list of it
             return self._by_index[task_id]
         if task_id not in self._fallbacks or context.step is None or is_same_step(context.step, task.step.identity):
             return self.codes[task_id]

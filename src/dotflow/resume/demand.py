@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from dotflow.core.links import Links
+from dotflow.core.links import NO_LINKS
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.graph.gather import is_over
@@ -13,7 +13,6 @@ from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.tokens import Tokens
 
-NO_LINKS: Final = Links()
 ALL: Final = None  # instead of the indices of the items that run
 
 

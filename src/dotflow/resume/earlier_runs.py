@@ -585,7 +585,7 @@ class EarlierRuns:
                 self._go_on(task, unmet, is_missing=True)
                 first = [taken[one][0].open for one in (nest.result, nest.until, task.task_id) if one is not None]
                 why = next((one for one in first if one is not None), None) or self._open_by_item(task)
-                takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)
+                takes = any(bind.required and task.links.level_of(bind.source) for bind in task.links.binds)
                 if why is None and last is None and takes and not task.is_cleanup:
                     others = [one for one in tasks if not one.is_cleanup]
                     maybe = next((one for one in others if _may_skip_rounds(one.links, *taken[one.task_id])), None)
