@@ -216,8 +216,15 @@ def _bare_lane(by_hand: ByHand) -> dict[str, Work]:
             made.append(by_hand.submit(hand_on, made[-1]))
         return made[1:]
 
+    def in_turn(count: int) -> None:
+        last: Any = None
+        for _ in range(count):  # as for a record of each step before the next one begins
+            last = by_hand.submit(hand_on, last)
+            by_hand.fetch([last])
+
     return {
         f"{by_hand.name}, of all": lambda count: by_hand.fetch(futures(count)),
+        f"{by_hand.name}, of each before the next": in_turn,
         f"{by_hand.name}, of the last": lambda count: by_hand.fetch(futures(count)[-1:]),
     }
 

@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from importlib.metadata import version
@@ -94,8 +96,10 @@ def own_dask() -> Iterator[DaskProcesses]:
 
 def parent_of(pid: int) -> psutil.Process:
     """The cluster's worker that has the step's process made: its grandparent, through the nursery."""
-    grandparent = psutil.Process(pid).parent().parent()
-    assert grandparent is not None
+    parent = psutil.Process(pid).parent()
+    grandparent = parent and parent.parent()
+    if grandparent is None:  # it is being killed
+        raise psutil.NoSuchProcess(pid)
     return grandparent
 
 
@@ -656,44 +660,55 @@ class TestPacks:
         assert len({item.value for item in items if item.status is COMPLETED}) <= 4
         assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"item {number}" for number in range(300))
 
+    @pytest.mark.parametrize(
+        ("kills", "count"),
+        [(3, 2000), pytest.param(40, 12000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])],
+    )
     def test_each_effect_is_an_attempt_when_workers_are_killed(
-        self, request: pytest.FixtureRequest, kind: str, make_workflow: MakeWorkflow, tmp_path: Path
+        self,
+        request: pytest.FixtureRequest,
+        kind: str,
+        make_workflow: MakeWorkflow,
+        tmp_path: Path,
+        kills: int,
+        count: int,
     ) -> None:
         """Workers die in the middle of packs: what has ended is not made again, what has begun counts, and no more."""
         executor = request.getfixturevalue(f"{kind.lower()}_executor")
+        effects = tmp_path / "effects"
+        effects.touch()
 
         @action(retry=20, retry_delay=0)
         def step(number: int) -> int:
-            descriptor = os.open(tmp_path / f"{number}", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            descriptor = os.open(effects, os.O_APPEND | os.O_WRONLY)
+            os.write(descriptor, f"{number} {os.getpid()}\n".encode())
             os.close(descriptor)
             time.sleep(0.002)
             return number
 
-        def effects() -> dict[int, list[int]]:
-            return {int(path.name): list(map(int, path.read_text().split())) for path in tmp_path.iterdir()}
-
         workflow = make_workflow(executor=executor)
-        workflow.task.add(step, each=list(range(2000)))
+        workflow.task.add(step, each=list(range(count)))
         run = workflow.launch(lambda: None, mode="parallel")
-        kills = 0
-        for done in (100, 500, 900):
-            wait_for(lambda done=done: completed_items(run) > done, "items", 40)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                written = [path for path in tmp_path.iterdir() if path.stat().st_size]
-                newest = max(written, key=lambda path: path.stat().st_mtime_ns)
-                parent_of(int(newest.read_text().split()[-1])).kill()
-                kills += 1
-        assert run.wait(60)
+        moments = sorted(random.Random(count).sample(range(count // 20, count * 9 // 10), kills))
 
-        made = {number: len(pids) for number, pids in effects().items()}
+        def kill() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent_of(int(effects.read_text().split()[-1])).kill()
+                return True
+            return False
+
+        for done in moments:
+            wait_for(lambda done=done: completed_items(run) > done, "items", 60)
+            wait_for(kill, "a kill")
+        assert run.wait(120)
+
+        made = Counter(int(line.split()[0]) for line in effects.read_text().splitlines())
         counted = {item.item: item.attempt for item in run.tasks[0].items}
-        assert run.value("step") == list(range(2000))
-        assert kills
+        assert run.value("step") == list(range(count))
         assert all(made[number] <= counted[number] for number in counted), "an effect that is no attempt"
         # An attempt that has just begun may have had no effect yet: one for each thread of a killed worker.
         assert sum(counted[number] - made[number] for number in counted) <= 2 * kills
-        assert sum(counted.values()) - 2000 <= 2 * kills, "what has ended is not made again"
+        assert sum(counted.values()) - count <= 2 * kills, "what has ended is not made again"
 
     def test_what_waits_in_a_pack_is_not_begun_after_a_cancel(
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
@@ -714,6 +729,37 @@ class TestPacks:
         assert run.wait(20)
 
         assert len(list(tmp_path.iterdir())) <= 5, "one for each worker"
+
+    def test_a_pause_ends_what_has_begun_of_a_pack(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """Each effect so far is that of a completed item, and a resume makes the others once."""
+        effects = tmp_path / "effects"
+        effects.touch()
+
+        @action
+        def step(number: int) -> int:
+            with effects.open("a") as file:
+                file.write(f"{number}\n")
+            time.sleep(0.005)
+            return number
+
+        def workflow() -> DotFlow:
+            made = make_workflow(workflow_id="pause", executor=executor, storage=StorageFile(path=tmp_path / "values"))
+            made.task.add(step, each=list(range(400)))
+            return made
+
+        def made() -> list[int]:
+            return sorted(map(int, effects.read_text().split()))
+
+        run = workflow().launch(lambda: None, mode="parallel")
+        wait_for(lambda: len(made()) > 100, "items", 40)
+        run.pause()
+        assert run.wait(40)
+
+        assert run.status is TypeStatus.PAUSED
+        assert made() == [item.item for item in run.tasks[0].items if item.status is COMPLETED]
+        assert workflow().start(mode="parallel", resume=True).value("step") == made() == list(range(400))
 
 
 class TestKeptConnections:

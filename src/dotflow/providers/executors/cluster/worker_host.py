@@ -178,7 +178,6 @@ class WorkerHost:
         self._idle: dict[StepWorker, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[StepWorker, Stop] = {}
         self._packs: dict[str, RunningPack] = {}
-        delete_old_journals()
         self._journals: set[str] = set()  # the names of the packs that are over, and may not have arrived
         self._closed = False
 
@@ -303,6 +302,7 @@ class WorkerHost:
                 process.kill()
                 wakeup.set()
             self._close_forkserver_if_closed()
+        delete_old_journals()  # here, where nobody waits for it
 
     def _process_for(self, place: Placement, last: StepWorker | None) -> StepWorker | None:
         """Returns the process, or thread, for a call; None if it has ended. Raises OSError if none can be started."""
