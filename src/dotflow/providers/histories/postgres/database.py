@@ -56,8 +56,8 @@ class PostgresDatabase(Database):
         self.schema = HistorySchema(dsn, schema)
         self.store: Hashable = ("postgres", dsn.location(), schema)
         self.queue, self.events = Link(self.schema), Link(self.schema)
-        self.presence: PostgresPresence = PostgresPresence(self.schema, self.events, self.queue)
-        self._readers: list[Link] = []  # idle ones
+        self._readers: list[Link] = []  # idle ones, which a beat closes
+        self.presence: PostgresPresence = PostgresPresence(self.schema, self.events, self.queue, self._readers)
         self._is_asking, self._is_silent = threading.Lock(), False  # a look of a run; whether that was given up
         _databases.add(self)
 
@@ -129,7 +129,7 @@ class PostgresDatabase(Database):
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        link = self._readers.pop() if self._readers else Link(self.schema)
+        link = self._reader()
         with forged(self.schema):
             link.use(self._look, is_repeated=True)
             if self.schema.history_id is None:
@@ -149,6 +149,11 @@ class PostgresDatabase(Database):
             link.close()
         else:
             self._readers.append(link)
+
+    def _reader(self) -> Link:
+        with contextlib.suppress(IndexError):  # a beat was faster
+            return self._readers.pop()
+        return Link(self.schema)
 
     def _look(self, connection: PostgresConnection) -> None:
         """Asks the server for something: an idle connection may be lost, and a new one takes its place."""

@@ -67,6 +67,7 @@ class PostgresPresence(Presence):
         schema: The schema of the history.
         events: The connection that a run has anyway. Beats have one of their own.
         queue: That of the queue, which looks for the others.
+        readers: Those that nothing reads from now. A beat closes them: a server reads seldom.
 
     Attributes:
         news: How often it has found that another process, or time, may have changed what a server looks at.
@@ -75,8 +76,8 @@ class PostgresPresence(Presence):
     patience = 12.0
     rhythm = RHYTHM
 
-    def __init__(self, schema: HistorySchema, events: Link, queue: Link) -> None:
-        self._schema, self._events, self._queue = schema, events, queue
+    def __init__(self, schema: HistorySchema, events: Link, queue: Link, readers: list[Link]) -> None:
+        self._schema, self._events, self._queue, self._readers = schema, events, queue, readers
         self._link = Link(schema)
         self._reset()
         _presences.add(self)
@@ -244,6 +245,8 @@ class PostgresPresence(Presence):
         heart = self._heart
         if heart is None:
             return self.rhythm.beat
+        with contextlib.suppress(IndexError):  # there is none
+            self._readers.pop().close()
         heart = self._heart = heart.sending(_number(BEAT_SIZE), clock.elapsed())
         try:
             heart = self._beat(heart)
