@@ -178,7 +178,7 @@ class NodeInputs:
 
     def _take_in(self, fan: Fan, node: ItemOrMap) -> Taken | Ended:
         """Returns what `take` does, for a node below a fan."""
-        if isinstance(node, InnerMap) and self.checkpoints.is_whole(node):
+        if isinstance(node, InnerMap) and self.checkpoints.found.is_whole(node):
             return fan.given(node, {})  # as no item runs, a value that it would take may be missing
         inputs = fan.unit.inputs[node.task_id]
         try:

@@ -20,7 +20,7 @@ from dotflow.errors import (
     StorageError,
     ValueNotStorable,
 )
-from dotflow.graph.linked_task import InnerMap, Item, LinkedTask
+from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
@@ -471,10 +471,6 @@ class Checkpoints:
         for note in self._changes.notes([task_id for task_id, values in restored.values.items() if values]):
             self._log_line(note)
         return restored
-
-    def is_whole(self, node: InnerMap) -> bool:
-        """Returns whether all items of a map in a scope are restored, as far as is known."""
-        return self._earlier is not None and self._earlier.is_whole(node)
 
     def restored_with_other_code(self) -> list[str]:
         """Returns the names of restored tasks whose code has changed since their values were made."""

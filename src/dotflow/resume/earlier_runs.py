@@ -83,6 +83,11 @@ class Restoration:
     may_lack_items: set[int] = field(default_factory=set)
     outdated: set[int] = field(default_factory=set)
 
+    def is_whole(self, node: InnerMap) -> bool:
+        """Returns whether all items of a map in a scope are restored, as far as is known."""
+        known = self.maps.get(node.task_id, {}).get(node.scope.key)
+        return known is not None and known.status in OVER
+
 
 class RestoredItems(NamedTuple):
     """The decisions on the items of maps that have opened in the run.
@@ -803,11 +808,6 @@ class EarlierRuns:
             values[node.task_id] = of_task
             not_needed[node.task_id] = found.not_needed_items.get(node.task_id, ())
         return RestoredItems(values, void, not_needed)
-
-    def is_whole(self, node: InnerMap) -> bool:
-        """Returns whether all items of a map in a scope are restored, as far as is known."""
-        known = self.found.maps.get(node.task_id, {}).get(node.scope.key)
-        return known is not None and known.status in OVER
 
     def _judge_apart(self, nodes: Sequence[LinkedTask]) -> None:
         """Judges maps of one scope in records of their own, since each one depends on those before it."""

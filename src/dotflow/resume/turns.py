@@ -56,6 +56,7 @@ class Turn:
         log_line: Writes a line into the log.
 
     Attributes:
+        lock: What saves and voids take.
         is_exclusive: Whether the workflow is locked against other processes during the run.
         is_void: Whether a newer run has voided the values of this one.
     """
@@ -70,13 +71,9 @@ class Turn:
         self._shared = _Shared(storage)
         self._is_claimed = self._has_reported = False
         self._workflow_lock: AbstractContextManager[Hashable] | None = None
+        self.lock = self._shared.lock
         self.is_exclusive = exclusive
         self.is_void = False
-
-    @property
-    def lock(self) -> threading.RLock:
-        """The lock that saves and voids take."""
-        return self._shared.lock
 
     @property
     def is_alone(self) -> bool:
@@ -97,6 +94,7 @@ class Turn:
         with _guard:
             place = (id(self._storage) if key is None else key, self._workflow_id)
             self._shared = shared = _shared.setdefault(place, self._shared)
+            self.lock = shared.lock
             for other in shared.turns.copy() if self.is_exclusive else ():
                 if is_claimed or other._is_claimed:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
