@@ -195,6 +195,10 @@ bench-goals: .venv/bench/.ready  ## Measure the rows that have a goal, and write
 comparison:  ## Install other libraries, each in a venv of its own, and compare them with dotflow: twenty minutes
 	@'$(call python,$(newest))' benchmarks/comparison.py
 
+.PHONY: agent-edits
+agent-edits:  ## Install engines with durable functions, and edit an agent that was killed: twenty minutes
+	@'$(call python,$(newest))' benchmarks/agent_edits.py
+
 .PHONY: screenshots
 screenshots: .venv/$(newest)/.ready  ## Take the pictures of the README and the documentation, with Chromium
 	@.venv/$(newest)/bin/python scripts/screenshots/take.py
