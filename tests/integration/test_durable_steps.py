@@ -76,6 +76,13 @@ class ThreeMethods(Storage):
         return f"{task.workflow_id}.{task.key_name}"
 
 
+class ValuesOnly(ThreeMethods):
+    """Keeps the values of contexts, and nothing of where they are from."""
+
+    def post(self, key: str, context: Context) -> None:
+        super().post(key, Context(context.storage))
+
+
 class Lab:
     """Runs one durable step again and again over one storage."""
 
@@ -699,6 +706,17 @@ def test_a_value_that_cannot_be_kept_fails_the_attempt(lab: Lab, make: Callable[
     assert run.status is FAILED
     assert run.tasks[0].error is not None
     assert "unstorable" in run.tasks[0].error.message
+
+
+def test_a_storage_of_values_alone_keeps_no_call(lab: Lab) -> None:
+    """It would take a failure for a value, so no call is made."""
+    lab.storage = ValuesOnly()
+
+    run = lab.start(three)
+
+    assert run.tasks[0].error is not None
+    assert "ValuesOnly: it keeps values only" in run.tasks[0].error.message
+    assert lab.made == []
 
 
 # Edits

@@ -21,6 +21,7 @@ from dotflow.worker.files import change_since
 
 VOIDED: Final = "call "  # begins the name of a call in the journal, where its idempotency keys are counted
 MAX_NAMED: Final = 10  # calls in a line of the log
+MANY: Final = 10_000  # calls of an attempt, at which the log names a map
 COUNT_INTERVAL: Final = 1.0  # seconds between two counts of an attempt's calls
 
 MAKE: Final = CallAnswer(TypeRequest.MAKE)
@@ -169,6 +170,7 @@ class NodeCalls:
         self._own: set[str] = set()  # the calls that this run has kept
         self._has_noted = False
         self.attempt: AttemptCalls | None = None
+        self.unknown: set[str] = set()  # the names of actions of which it is unknown whether their code has changed
         self.changed: dict[str, int] = {}  # by the name of an action, how many calls were given that other code made
 
     def begin(self) -> "AttemptCalls":
@@ -244,6 +246,12 @@ class NodeCalls:
                 f"{self.task.name}: the code of {name} has changed since {calls} kept, which count all the same. Use "
                 f"resume='changed' or --resume-changed to make them again."
             )
+        if self.unknown:
+            names = ", ".join(sorted(self.unknown))
+            kept.log_line(
+                f"{self.task.name}: whether the code of {names} has changed since calls were kept is unknown, since "
+                f"another Python kept them, or the code can't be read. They count."
+            )
         orphans = self._own - attempt.asked
         if kept.goes_on:
             listed = {one[len(self.key_of("")) :] for one in kept.listed(self.key)}
@@ -301,6 +309,9 @@ class AttemptCalls:
             if request.kind is TypeRequest.ASK:
                 if not node.always and kept.follower.is_pausing:
                     return STOP
+                if not kept.journal.keeps_inputs:
+                    what = f"The calls of step '{node.task.name}' can't be kept in {type(kept.storage).__name__}"
+                    raise StorageError(what, "it keeps values only, which don't show what they are")
                 self.asked.add(request.key)
                 return self._ask(request) if node.may_have(request.key) else MAKE
             if request.kind is TypeRequest.KEEP:
@@ -323,6 +334,9 @@ class AttemptCalls:
     def _count(self) -> None:
         """Counts a call that is kept: it is progress, also if this process is killed before its step completes."""
         self._kept += 1
+        if self._kept == MANY:
+            name = self._node.task.name
+            self._node.kept.log_line(f"{name} has made {MANY:,} calls; a map keeps them with less.")
         if (now := clock.ticks()) >= self._count_at:
             self._count_at = now + COUNT_INTERVAL
             self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
@@ -340,7 +354,9 @@ class AttemptCalls:
         if context is None:
             return MAKE if not voided else MAKE._replace(voided=voided)
         links, origin = context._links or {}, context._origin
-        if origin.code and request.code and origin.code != request.code and can_compare(origin.code, request.code):
+        if not (origin.code and request.code and can_compare(origin.code, request.code)):
+            node.unknown.add(request.name.rpartition(":")[2])
+        elif origin.code != request.code:
             if kept.voids_changed:
                 node.void(request.key)
                 return MAKE._replace(voided=kept.journal.voided(f"{VOIDED}{request.key}"))
