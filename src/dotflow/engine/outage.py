@@ -16,21 +16,21 @@ class Outage:
         report: Writes a line into the log.
         then: What it means, a sentence; "" for none.
         place: Where the history is; "" for none.
+
+    Attributes:
+        refused: What is refused now; nothing unless there is an outage.
     """
 
     def __init__(self, report: Callable[[str], object], then: str = "", place: str = "") -> None:
         self.report = report
         self._then = then and f" {then}"
         self._history = place and f" at {place}"
-        self._refused: set[str] = set()
+        self.refused: set[str] = set()
         self._since = self._over = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self._refused)
 
     def covers(self, moment: float) -> bool:
         """Returns whether the history, asked then, refused what it refuses in an outage, also in one that is over."""
-        return bool(self._refused) or moment < self._over
+        return bool(self.refused) or moment < self._over
 
     def begin(self, what: str, error: HistoryError, since: float | None = None) -> None:
         """Reports a refusal, unless another one was reported.
@@ -40,16 +40,16 @@ class Outage:
             error: Why.
             since: When the history was asked; None for now.
         """
-        if not self._refused:
+        if not self.refused:
             self._since = clock.monotonic() if since is None else since
             self.report(f"{str(error).rstrip('.')}.{self._then}")
-        self._refused.add(what)
+        self.refused.add(what)
 
     def end(self, what: str) -> None:
         """Reports that it is over, if that was the last thing that was refused."""
-        if what in self._refused:
-            self._refused.remove(what)
-            if not self._refused:
+        if what in self.refused:
+            self.refused.remove(what)
+            if not self.refused:
                 self._over = clock.monotonic()
                 away = format_duration(self._over - self._since)
                 self.report(f"The history{self._history} can be used again (away for {away}).")

@@ -170,7 +170,7 @@ class Publisher:
                 self._report_failure(name, "an attempt" if begins else "a wait", error)
                 continue
             else:
-                if self._outage:
+                if self._outage.refused:
                     self._outage.end(name)
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest = seconds
