@@ -1107,6 +1107,72 @@ def test_every_event_is_a_moment_to_kill_at() -> None:
     assert {*BOUNDARIES, *get_args(events.Detail)} == set(get_args(events.Event))
 
 
+# Durable steps
+
+
+@action
+def search(query: int) -> list[int]:
+    return [query, query]
+
+
+@action
+def decline(query: int) -> None:
+    raise ValueError(query)
+
+
+@action
+def stamp(query: int, at: float) -> int:
+    return query
+
+
+@action(durable=True)
+def agent() -> list[int]:
+    try:
+        decline(1)
+    except ValueError:
+        return [*search(2), *search(2)]
+    return []
+
+
+@action(durable=True)
+def clocked() -> list[int]:
+    return [stamp(1, at=time.time()), *search(2)]
+
+
+@pytest.mark.parametrize("kind", [StorageFile, ThreeMethods])
+def test_a_durable_step_makes_no_call_twice_whose_save_has_returned(kind: type[Any], tmp_path: Path) -> None:
+    """Wherever it is killed. Each kill point is reached again, though each run has keys of its own."""
+
+    def build(storage: Storage) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage), workflow_id="agent")
+        workflow.task.add(agent)
+        return workflow
+
+    report = assert_survives_crashes(build, kind(tmp_path))
+
+    assert (report.missed, report.note) == (0, "")
+    assert report.crashes > 20
+
+
+def test_a_call_that_depends_on_a_clock_is_named(tmp_path: Path) -> None:
+    """Killed after it was kept, the resume makes another one beside it."""
+
+    def build() -> DotFlow:
+        workflow = DotFlow(workflow_id="clocked")
+        workflow.task.add(clocked)
+        return workflow
+
+    message = failure_of(build, StorageFile(tmp_path))
+
+    assert message.startswith(
+        "Killed after the post of call 1 of task 0 (clocked), then resumed: task 0 (clocked) has "
+    )
+    assert re.search(
+        r"It made stamp\(1, [\d.]+\), stamp\(1, [\d.]+\)\. Call 1 of task 0 \(clocked\) was stamp", message
+    )
+    assert "its argument 'at' comes from a clock or at random. Make it a call" in message
+
+
 # At random moments
 
 

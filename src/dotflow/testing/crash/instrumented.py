@@ -13,6 +13,7 @@ from dotflow.core import events
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.resume.checkpoint_keys import OF_CALL
 from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
 from dotflow.testing.crash.ledger import ABSENT, UNREADABLE, Version, version_of
 from dotflow.worker import atomic_path
@@ -37,6 +38,7 @@ BOUNDARIES: Final[Mapping[type, str]] = {
 
 MAX_BLOCKS: Final = 3  # of `atomic_path` in an attempt that have kill points
 MAX_UNKNOWN: Final = 2  # deletes of items of an earlier run that have kill points
+MAX_CALLS: Final = 8  # the first calls of a durable step that have kill points; of the others the 16th, 32nd, 64th, ...
 
 
 class InstrumentedStorage:
@@ -53,6 +55,7 @@ class InstrumentedStorage:
         self._switch = switch
         self._tasks: dict[str, Task] = {}
         self._items: dict[str, Item] = {}  # by key, of the maps that have opened
+        self._calls: dict[str, dict[str, int]] = {}  # of each durable step the numbers of its calls, by key
         self._unknown = 0
         self._inside = threading.local()
         self._key, self._post, self._get = storage.key, storage.post, storage.get
@@ -65,11 +68,16 @@ class InstrumentedStorage:
         return key
 
     def post(self, key: str, context: Context) -> None:
-        task = self._task(key)
-        points = self._has_points(task)
+        task, call = self._task(key), self._call(key)
+        points = self._has_points(task, call)
         with self._switch.write(f"the post of {self._label(key)}", has_points=points), self._operation() as record:
-            step = None if task is None else (task.task_id, task.item)
+            step = None if task is None or call else (task.task_id, task.item)
             record("post", key, version_of(context), step, context.workflow_id)
+            if call:
+                links = {} if context.inputs is None else context.inputs.links
+                record(
+                    "call", key, context.workflow_id, self._label(key), context.step or "?", links.get("arguments", "")
+                )
             self._post(key, context)
             record("posted", key)
 
@@ -89,7 +97,8 @@ class InstrumentedStorage:
     def delete(self, key: str) -> None:
         task = self._task(key)
         self._unknown += task is None
-        has_points = self._has_points(task) if task is not None else self._unknown <= MAX_UNKNOWN
+        is_known = task is not None
+        has_points = self._has_points(task, self._call(key)) if is_known else self._unknown <= MAX_UNKNOWN
         with (
             self._switch.write(f"the delete of {self._label(key)}", has_points=has_points),
             self._operation() as record,
@@ -119,7 +128,8 @@ class InstrumentedStorage:
             self._inside.operation = False
 
     def _task(self, key: str) -> Task | None:
-        """Returns the task or the item that a key belongs to; None where that is not known."""
+        """Returns the task or the item that a key, or that of its call, belongs to; None where that is not known."""
+        key = OF_CALL.sub("", key)
         if key in self._tasks:
             return self._tasks[key]
         if key not in self._items:
@@ -128,15 +138,26 @@ class InstrumentedStorage:
                     self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
         return self._items.get(key)
 
-    def _has_points(self, task: Task | None) -> bool:
+    def _call(self, key: str) -> int:
+        """Returns the number of a call in its step, in the order in which they are saved; 0 for anything else."""
+        task_key = OF_CALL.sub("", key)
+        if task_key == key:
+            return 0
+        numbers = self._calls.setdefault(task_key, {})
+        return numbers.setdefault(key, len(numbers) + 1)
+
+    def _has_points(self, task: Task | None, call: int = 0) -> bool:
+        if call > MAX_CALLS and call & (call - 1):
+            return False
         if task is None or task.item is None:
             return True
         owner = next(one for one in self._tasks.values() if one.task_id == task.task_id)
         return is_chosen(task.item, len(owner.items))
 
     def _label(self, key: str) -> str:
-        task = self._task(key)
-        return f"the key {key!r}" if task is None else label(task.task_id, task.name, task.item)
+        task, call = self._task(key), self._call(key)
+        name = f"the key {OF_CALL.sub('', key)!r}" if task is None else label(task.task_id, task.name, task.item)
+        return f"call {call} of {name}" if call else name
 
 
 def _ignore(*operation: object) -> None:

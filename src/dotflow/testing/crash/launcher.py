@@ -151,12 +151,14 @@ def assert_survives_crashes(
 
     Runs the workflow in a process that kills itself with SIGKILL, and resumes it in another process. The kills come at
     every boundary of a step, and before, inside of and after every write of the storage, and of `atomic_path` in the
-    process of the run. Of a mapped task, the first, second, middle and last items have kill points. Each time the
-    result has to be that of an undisturbed run, also the content of each file that a path in it names, unless
-    `files=False`. What a post() saved has to be found as it was, and what a delete() or clear() deleted must be gone.
-    No step or item may run again whose checkpoint is found, unless the resume deletes that, since it no longer counts.
-    Every task has to be COMPLETED or SKIPPED; with keep_going it may also fail, each time in the same way. The runs
-    that are killed make cached values anew; their resumes use them.
+    process of the run. Of a mapped task, the first, second, middle and last items have kill points; of a durable step
+    the first eight calls, the 16th, the 32nd and so on. Each time the result has to be that of an undisturbed run, also
+    the content of each file that a path in it names, unless `files=False`. What a post() saved has to be found as it
+    was, and what a delete() or clear() deleted must be gone. No step or item may run again whose checkpoint is found,
+    unless the resume deletes that, since it no longer counts. No call of a durable step may be kept that an undisturbed
+    run does not make: what its arguments depend on, such as a clock, has to be a call, too. Every task has to be
+    COMPLETED or SKIPPED; with keep_going it may also fail, each time in the same way. The runs that are killed make
+    cached values anew; their resumes use them.
 
         def test_nightly_survives_crashes(tmp_path):
             assert_survives_crashes(build_nightly, StorageFile(tmp_path))

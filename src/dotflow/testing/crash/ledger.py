@@ -1,9 +1,10 @@
 """Ledger: what a storage has to return for each key, after all that trials have done with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from dotflow.calls.keys import shown
 from dotflow.core.context import Context
 from dotflow.testing.crash.kill_points import StepId
 
@@ -27,11 +28,34 @@ def version_of(context: Context) -> Version:
     return [*others, dict(links), code, None if files is None else files.as_plain()]
 
 
+class SavedCall(NamedTuple):
+    """A call of a durable step that was saved.
+
+    Attributes:
+        label: What it is called, such as "call 3 of task 1 (agent)".
+        name: The identity of its action.
+        arguments: Its arguments as JSON; empty where they are not saved.
+    """
+
+    label: str
+    name: str
+    arguments: str
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """The task or item, and the action."""
+        return self.label.partition(" of ")[2], self.name
+
+    def __str__(self) -> str:
+        return shown(self.name, self.arguments)
+
+
 @dataclass(slots=True)
 class Findings:
     """What a trial found in the storage, and left there.
 
     Attributes:
+        labels: What the calls of durable steps are called, by key.
         posted: What it has posted.
         lost: What was posted, and is absent or can't be read.
         stale: What was deleted, and is still there.
@@ -39,6 +63,7 @@ class Findings:
         valid: The checkpoints that the trial found and did not delete.
     """
 
+    labels: Mapping[str, str]
     posted: set[Name] = field(default_factory=set)
     lost: set[Name] = field(default_factory=set)
     stale: set[Name] = field(default_factory=set)
@@ -53,10 +78,24 @@ class Ledger:
         self._versions: dict[str, list[Version]] = {}
         self._steps: dict[str, StepId] = {}  # by the key of a checkpoint
         self._workflows: dict[str, str] = {}  # by the key of a checkpoint: whose clear() deletes it
+        self._labels: dict[str, str] = {}  # by the key of a call
+        self._calls: dict[str, SavedCall] = {}  # by key: those that count
 
-    def follow(self, operations: Iterable[tuple[Any, ...]]) -> Findings:
-        """Follows what a trial has done with the storage, and returns what it found there."""
-        findings = Findings()
+    @property
+    def calls(self) -> list[SavedCall]:
+        """The calls that count, in the order in which they were saved."""
+        return list(self._calls.values())
+
+    def follow(self, operations: Iterable[tuple[Any, ...]], *, is_new: bool = False) -> Findings:
+        """Follows what a trial has done with the storage, and returns what it found there.
+
+        Args:
+            operations: What it has done.
+            is_new: Whether it began anew, so that no call of an earlier one counts.
+        """
+        findings, call = Findings(self._labels), None
+        if is_new:
+            self._calls.clear()
         for operation, key, *more in operations:
             match operation:
                 case "post":
@@ -64,16 +103,23 @@ class Ledger:
                     if step is not None:
                         self._steps[key], self._workflows[key] = (step[0], step[1]), workflow_id
                     self._begin(key, version)
+                case "call":
+                    self._workflows[key], call = more[0], SavedCall(*more[1:])
+                    self._labels[key] = call.label
                 case "delete":
+                    self._calls.pop(key, None)
                     findings.valid.discard(self._name(key))
                     self._begin(key, ABSENT)
                 case "clear":
                     for one in self._of_workflow(key):
                         self._begin(one, ABSENT)
+                        self._calls.pop(one, None)
                 case "cleared":
                     self._versions.update((one, [ABSENT]) for one in self._of_workflow(key))
                 case "posted" | "deleted":
                     self._versions[key] = self._versions[key][-1:]
+                    if operation == "posted" and call is not None:
+                        self._calls[key], call = call, None
                     if operation == "posted":
                         findings.posted.add(self._name(key))
                 case "get":
