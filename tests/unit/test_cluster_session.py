@@ -308,6 +308,16 @@ class TestTimes:
             Timed(Returned(2), None, first + 5),
         ]
 
+    def test_a_long_call_that_is_alone_is_seen_to_run(self, session: ExecutorSession) -> None:
+        """Once, and at once when it has run for a while, though nothing else happens."""
+        session.submit(call(task_id=0))
+        session.wait(0)
+        sent = sent_pack(session)
+        sent.begun_at, sent.first_began = clock.ticks() - 1, 41.0
+
+        assert [arrived for _, arrived in session.wait(60)] == [Running(41.0)]
+        assert session.wait(0) == []
+
     def test_a_lost_call_ends_when_its_loss_is_known(self, session: ExecutorSession, sent: SentPack) -> None:
         """It began when the journal says."""
         session.receive(sent, PackReply({0: Reply(LOST, began=1001.0)}, made=1009.0))

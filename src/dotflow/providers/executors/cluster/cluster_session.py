@@ -121,6 +121,7 @@ class SentPack:
         count: How many calls were sent.
         sent_at: When it was sent, in seconds since 1970.
         begun_at: When it has begun, in ticks; None before that.
+        first_began: When its first call began, in ticks; None where its worker has not reported that.
         seen: The places of the calls that the run knows to run.
         is_taken: Whether the run has taken what had ended of it.
     """
@@ -132,12 +133,13 @@ class SentPack:
         self.count = len(pack.calls)
         self.sent_at = clock.real_time()
         self.begun_at: float | None = None
+        self.first_began: float | None = None
         self.seen: set[int] = set()
         self.is_taken = False
 
     def until_take(self) -> float:
-        """Returns the seconds until the run takes what has ended; infinity where nothing waits for another call."""
-        if self.begun_at is None or self.is_taken or self.count == 1:
+        """Returns the seconds until the run takes what has ended, or notes that the only call runs."""
+        if self.begun_at is None or self.is_taken or (self.count == 1 and self.first_began is None):
             return math.inf
         return max(0.0, self.begun_at + TAKE_DELAY - clock.ticks())
 
@@ -294,6 +296,8 @@ class ClusterSession(ExecutorSession, CapturingSession):
         left = max(0.0, end - clock.ticks())
         limit = min(left, self.prepare(), self._take_late(), self.until_wait_report(), longest_sleep())
         events: list[Callable[[], object] | None] = []
+        if self.answers:  # that a call goes on for long
+            return events
         try:
             events.append(self.events.get(timeout=limit))
             while True:
@@ -313,7 +317,10 @@ class ClusterSession(ExecutorSession, CapturingSession):
             seconds = sent.until_take()
             if seconds == 0.0:
                 sent.is_taken = True
-                self.take(sent)
+                if sent.count == 1 and sent.first_began is not None:
+                    self.note_running(sent, 0, sent.first_began)
+                else:
+                    self.take(sent)
             else:
                 due = min(due, seconds)
         return due

@@ -33,6 +33,7 @@ from dotflow.providers.executors.cluster.cluster_session import (
     Lane,
     ReadyPack,
     SentPack,
+    WorkerTimes,
     describe_error,
 )
 from dotflow.providers.executors.cluster.journal import take_journals
@@ -387,7 +388,7 @@ class DaskSession(ClusterSession):
         if key in self._pending:
             sent = self._pending[key].sent
             self.mark_begun(sent)
-            self.receive(sent, PackReply({}, running=(0, began)))
+            sent.first_began = WorkerTimes(sent, PackReply({}, running=(0, began))).tick(began)
 
     def send(self, pack: ReadyPack, sent: SentPack) -> None:
         key = f"{dask_remote.PREFIX}{pack.calls[0].call.step.name.replace('-', '_')}-{pack.name}"
