@@ -16,15 +16,20 @@ class Outage:
         report: Writes a line into the log.
         then: What it means, a sentence; "" for none.
         place: Where the history is; "" for none.
+        each_cause: Whether each other cause is reported, too, once: the first one may be that of a connection only.
 
     Attributes:
         refused: What is refused now; nothing unless there is an outage.
     """
 
-    def __init__(self, report: Callable[[str], object], then: str = "", place: str = "") -> None:
+    def __init__(
+        self, report: Callable[[str], object], then: str = "", place: str = "", *, each_cause: bool = False
+    ) -> None:
         self.report = report
         self._then = then and f" {then}"
         self._history = place and f" at {place}"
+        self._each_cause = each_cause
+        self._reported: set[str] = set()
         self.refused: set[str] = set()
         self._since = self._over = 0.0
 
@@ -42,8 +47,12 @@ class Outage:
         """
         if not self.refused:
             self._since = clock.monotonic() if since is None else since
-            self.report(f"{str(error).rstrip('.')}.{self._then}")
+            self._reported.clear()
         self.refused.add(what)
+        cause = str(error).rstrip(".")
+        if not self._reported or (self._each_cause and cause not in self._reported):
+            self._reported.add(cause)
+            self.report(f"{cause}.{self._then}")
 
     def end(self, what: str) -> None:
         """Reports that it is over, if that was the last thing that was refused."""

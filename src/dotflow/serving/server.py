@@ -160,7 +160,7 @@ class Server:
     def _serve(self, server: QueueServer, storages: Storages) -> None:
         runs, report = self._runs, self._reports.report
         alarms = Alarms(self._queue, self._reports)
-        outage = Outage(report, "Nothing new begins until it can.", server.location)
+        outage = Outage(report, "Nothing new begins until it can.", server.location, each_cause=True)
         seldom = [Duty(one.look, outage) for one in (storages, runs.ends)]
         on_news = [
             Duty(one.look, outage)
