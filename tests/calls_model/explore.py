@@ -29,7 +29,7 @@ from dotflow import Config, Context, DotFlow, Task
 from dotflow.abc.log import Log
 from dotflow.abc.storage import Storage
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, StorageDefault, StorageFile, StorageSQLite
-from tests.calls_model.memo import Memo, Rules, is_record
+from tests.calls_model.memo import Memo, Rules, is_record, is_value
 from tests.calls_model.program import Program
 from tests.calls_model.world import Kill, W
 
@@ -265,7 +265,7 @@ def watched(storage: Any) -> Any:
 
     def watched_post(key: str, context: Any) -> None:
         is_empty = context.storage is None and context.task_id is None and context.inputs is None
-        counts = not is_empty and "@" not in key
+        counts = not is_empty and (is_record(key) or is_value(key))
         if counts:
             W.passes("coordinator")
             W.write("posting", key)

@@ -314,7 +314,8 @@ class Memo:
             if key in self.owners:
                 self._pair(ask, lambda slot: slot.key == key)
             else:
-                asked = {id(self.slots[one.key]) for one in self.asks.values() if one.key in self.slots}
+                same = [one for one in self.asks.values() if one.scope == ask.scope]
+                asked = {id(self.slots[one.key]) for one in same if one.key in self.slots}
 
                 def is_new(slot: Slot) -> bool:
                     return (slot.kept == NO and slot.key is None) or self._is_void(ask.key, slot)
@@ -363,12 +364,13 @@ class Memo:
         """Gives a call of several equal ones, side by side, what fits it."""
         if ask.key in self.slots and fits(self.slots[ask.key]):
             return
-        taken = {one.key for one in self.asks.values() if one.effects or one.is_resolved}
+        others = [one for one in self.asks.values() if one.scope == ask.scope]
+        taken = {one.key for one in others if one.effects or one.is_resolved}
         for key, slot in self.slots.items():
             if key[:3] == ask.key[:3] and key not in taken and fits(slot):
                 self.slots[key], self.slots[ask.key] = self.slots.get(ask.key, Slot()), slot
                 within = self.scopes[ask.scope]
-                for one in self.asks.values():
+                for one in others:
                     if one is ask or (one.key in (key, ask.key) and not one.is_resolved and not one.effects):
                         one.expected = self._expected(one.key, within)
                 return
@@ -530,14 +532,14 @@ class Memo:
         if is_record(key):
             self.records.add(key)
             self.own.add(key)
-        elif "@" not in key:
+        elif is_value(key):
             self.is_posted = True
 
     def _on_delete(self, key: str) -> None:
         self.records.discard(key)
         self.own.discard(key)
         self.unsure.discard(key)
-        if not is_record(key) and "@" not in key:
+        if is_value(key):
             self.completed = None
 
     def _on_clear(self) -> None:
@@ -586,7 +588,7 @@ class Memo:
         elif not must_run:
             if status != "Completed" or before is None or value != before.value:
                 self._say(f"restored: {status} {value}, and had {before}")
-        elif self.root is not None and self.root.has_value and not self.is_doomed:
+        elif self.root is not None and self.root.has_value and not self.is_doomed and not self.is_cut_off:
             if status != "Completed" or value != self.root.value:
                 self._say(f"the step returned {self.root.value}, and is {status} with {value}: {errors}")
             self._check_orphans()
@@ -644,6 +646,11 @@ class Memo:
 def is_record(key: str) -> bool:
     """Returns whether a key is that of a call."""
     return "-call-" in key
+
+
+def is_value(key: str) -> bool:
+    """Returns whether a key is that of the step, and not that of the workflow, which some storages take for task -1."""
+    return not is_record(key) and "@" not in key and not key.endswith("--1")
 
 
 def scopes_of(key: Key) -> Iterator[Key]:
