@@ -68,6 +68,7 @@ class Runner:
         self._ask_at = 0.0  # when answers are looked for next
         self.is_halted = False
         self.is_stopped = False
+        self._has_durable = graph.inputs.checkpoints.has_durable  # else no look at each call
         graph.inputs.checkpoints.follower = self
         self._thread = get_ident()
         self._counted: deque[CallsCounted] = deque()  # of bodies in other threads
@@ -250,6 +251,7 @@ class Runner:
         given_back = self._given_back
         outdated = checkpoints.outdated
         is_limited, look = self._deadline < math.inf, self._publisher.look
+        has_durable = self._has_durable
         while True:
             if look is not None:
                 look()
@@ -303,7 +305,7 @@ class Runner:
                 begin(task, call.previous_context, call)
                 if step.policy.poll is not None:
                     polls[number] = Poll(clock.monotonic())
-            if step.durable:
+            if has_durable and step.durable:
                 call = checkpoints.with_calls(call, task)
             request = call if prepare is None else prepare(call, task, is_begun)
             # A listener may have cancelled the run.
@@ -334,7 +336,8 @@ class Runner:
             ended: The time of its end on the monotonic clock; None for now.
         """
         task = ready.task
-        if call.port is not None:
+        is_durable = self._has_durable and call.port is not None
+        if is_durable:
             self._graph.inputs.checkpoints.end_calls(task)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
@@ -360,7 +363,7 @@ class Runner:
                     self._stop_new(at_once=True)
                 self._fail(task, Failure.of(error), usage, ended)
             else:
-                if call.secrets is not None and call.port is not None:
+                if is_durable:
                     self._graph.inputs.checkpoints.complete_calls(task)
                 self._carry_out(self._graph.end(task, context))
             return
@@ -374,7 +377,7 @@ class Runner:
             return
         if outcome.repeated:
             self._publish_repeated(task, outcome.repeated)
-        if call.port is not None and self._graph.inputs.checkpoints.calls.is_lost:  # another process runs the workflow
+        if is_durable and self._graph.inputs.checkpoints.calls.is_lost:  # another process runs the workflow
             self._stop_new(at_once=True)
             self._fail(task, outcome.failure, outcome.usage)
             return

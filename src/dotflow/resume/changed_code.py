@@ -53,10 +53,13 @@ class ChangedCode:
         self.changed: set[int] = set()
         self.restored: set[int] = set()
         steps = [task.step for task in tasks]
-        durable = {step: None for task in tasks for step in task._steps if step.durable}
-        self.calls: Mapping[str, str] = _codes_of_calls(durable) if durable else {}
         by_step = {step: renew(step) for step in dict.fromkeys(steps)}
         self.codes: list[str] = list(map(by_step.__getitem__, steps))
+        durable = [step for step in by_step if step.durable]
+        if tokens.has_links:
+            fallbacks = {task.links.fallback: None for task in tasks if task.links is not None}
+            durable += [step for step in fallbacks if step is not None and step.durable]
+        self.calls: Mapping[str, str] = _codes_of_calls(durable) if durable else {}
         if tokens.has_links and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()

@@ -77,6 +77,7 @@ class Checkpoints:
         found: What it restores of earlier runs, as decided before it began.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
         outdated: The keys of checkpoints that don't count, and are deleted as soon as their task or item begins.
+        has_durable: Whether a step is durable, or a fallback.
         follower: The loop of the run, which follows the calls of durable steps.
     """
 
@@ -113,6 +114,7 @@ class Checkpoints:
         self.outdated: set[str] = set()
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
+        self.has_durable = False
         self.follower: CallFollower | None = None
         self._voids_changed = False
 
@@ -155,6 +157,7 @@ class Checkpoints:
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
             ]
             self._changes = changes = ChangedCode(tokens, resume, chosen)
+            self.has_durable = any(map(_is_durable, self._takers))
             resume = resume or bool(chosen.anew)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
