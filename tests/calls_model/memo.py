@@ -78,7 +78,7 @@ class Ask:
     keeps: list[tuple[Key, str]] = field(default_factory=list)
     is_resolved: bool = False
     is_given: bool = False
-    failed_here: bool = False
+    is_begun: bool = True  # False for a coroutine that nobody awaits
 
 
 @dataclass
@@ -252,13 +252,14 @@ class Memo:
             self.loose.add(key[:3])
         ask = self.asks[number] = Ask(number, scope, key, self._expected(key, within), tuple(branch), thread)
         self._line_of[key] = self._line
-        if not is_later:
+        ask.is_begun = not is_later
+        if ask.is_begun:
             self._find_keeps(ask)
 
     def _on_awaits(self, number: int, branch: list[int], thread: int) -> None:
         ask = self.asks.get(number)
         if ask is not None:
-            ask.branch, ask.thread = tuple(branch), thread
+            ask.branch, ask.thread, ask.is_begun = tuple(branch), thread, True
             self._find_keeps(ask)
 
     def _expected(self, key: Key, within: Scope) -> str:
@@ -463,7 +464,6 @@ class Memo:
         slot.kept, slot.outcome = NO, outcome
         self.outcomes[ask.key[:3]].append(list(outcome))
         within.pending[ask.key] = (tuple(branch), thread)
-        ask.failed_here = True
 
     def _on_end(self, number: int, value: Any) -> None:
         scope = self.scopes.get(number)
@@ -602,7 +602,7 @@ class Memo:
         self.figures["completed"] += status == "Completed"
 
     def _check_orphans(self) -> None:
-        asked = {ask.key for ask in self.asks.values()}
+        asked = {ask.key for ask in self.asks.values() if ask.is_begun}
         given = {ask.key for ask in self.asks.values() if ask.is_given}
         required: Counter[str] = Counter()
         allowed: Counter[str] = Counter()
