@@ -143,8 +143,8 @@ test-forkserver: .venv/$(PYTHON)/.ready
 
 # What happens inside of an attempt is the same in the processes of this machine, where `make test` looks at it.
 INSIDE = and not (TestFailures or TestTimeouts or TestCoroutines or TestClassSteps or TestIsolate)
-# Dask on the newest Python, which refuses workers on the oldest, Ray on the oldest: the tests of clusters; for test-all also whole runs with every step on the
-# cluster.
+# The tests of clusters: Dask on the newest Python, which refuses workers on the oldest, and Ray on the oldest; for
+# test-all also whole runs with every step on the cluster.
 WITH_CLUSTERS = $(shell grep -rl --include=test_*.py 'mark\.clusters' tests)
 ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps nests rounds cache) -m processes
 test-dask: .venv/$(newest)/.ready .venv/$(oldest)/.ready
