@@ -16,7 +16,6 @@ import cloudpickle
 import pytest
 
 from dotflow import Config, Context, DotFlow, Run, action, atomic_path
-from dotflow.abc.log import Log
 from dotflow.abc.storage import Storage
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
@@ -33,6 +32,8 @@ from dotflow.providers import (
     StorageFile,
     StorageSQLite,
 )
+from tests.logs import Reports
+from tests.storages import StorageThree
 
 EXECUTORS: Final = {
     "sequential": ExecutorInline,
@@ -46,31 +47,8 @@ COMPLETED, FAILED, PAUSED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.
 FOLDER = Path()  # of the test: a step in another process has it by fork
 
 
-class Lines(Log):
-    """Keeps the lines that are about no task."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, task: Task) -> None: ...
-
-    def error(self, task: Task) -> None: ...
-
-    def report(self, message: str) -> None:
-        self.lines.append(message)
-
-
-class ThreeMethods(Storage):
-    """What a storage needs at least: it lists and clears nothing, and keeps the contexts themselves."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        self.contexts[key] = context
-
-    def get(self, key: str) -> Context:
-        return self.contexts.get(key, Context())
+class ThreeMethods(StorageThree):
+    """It lists and clears nothing."""
 
     def key(self, task: Task) -> str:
         return f"{task.workflow_id}.{task.key_name}"
@@ -89,7 +67,7 @@ class Lab:
     def __init__(self, executor: str, storage: Storage) -> None:
         self.executor = executor
         self.storage = storage
-        self.log = Lines()
+        self.log = Reports()
 
     def flow(self, *steps: Any, **options: Any) -> DotFlow:
         """A workflow of these steps."""
@@ -1164,7 +1142,7 @@ def test_a_run_whose_process_is_killed_after_each_call_is_not_given_up(executor:
     (tmp_path / "served.py").write_text(SERVED.replace("EXECUTOR", executor))
     for arguments, state in (([], TypeRunState.COMPLETED), (["lost"], TypeRunState.FAILED)):
         history = HistorySQLite(path=tmp_path / "h.db")
-        workflow = DotFlow(Config(history=history, log=Lines()), workflow_id="w")
+        workflow = DotFlow(Config(history=history, log=Reports()), workflow_id="w")
         workflow.task.add(three)
         workflow.submit()
         for _ in range(20):

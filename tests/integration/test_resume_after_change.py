@@ -9,28 +9,13 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, action
-from dotflow.abc.log import Log
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.codec import decode, encode
-from dotflow.core.task import Task
 from dotflow.providers import SchedulerCron, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import virtual_clock
+from tests.logs import Reports
 from tests.storages import StorageThree
-
-
-class Reports(Log):
-    """Keeps what is reported."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, task: Task) -> None: ...
-
-    def error(self, task: Task) -> None: ...
-
-    def report(self, message: str) -> None:
-        self.lines.append(message)
 
 
 class StorageText(StorageThree):

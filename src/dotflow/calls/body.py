@@ -29,9 +29,8 @@ from dotflow.worker.files import MAKER, SCALARS, WRITTEN, find_paths, note_writt
 from dotflow.worker.interrupts import in_forked_child
 from dotflow.worker.waiting import Waiters
 
-ASK, KEEP, DROP, MAKE, GIVE, STOP, REFUSE = (
-    TypeRequest.ASK, TypeRequest.KEEP, TypeRequest.DROP, TypeRequest.MAKE, TypeRequest.GIVE, TypeRequest.STOP,
-    TypeRequest.REFUSE,
+ASK, KEEP, DROP, MAKE, STOP, REFUSE = (
+    TypeRequest.ASK, TypeRequest.KEEP, TypeRequest.DROP, TypeRequest.MAKE, TypeRequest.STOP, TypeRequest.REFUSE,
 )  # fmt: skip
 R = TypeVar("R")
 
@@ -226,7 +225,7 @@ class Body:
                 is_idle.clear()
         self._raise_stop(error)
         if error is not None and (request := self._let_go(error)) is not None:
-            await self._talk(request, None)
+            await self._talk(request)
             self._raise_stop(error)
 
     def _begin_end(self, error: BaseException | None) -> None:
@@ -252,7 +251,7 @@ class Body:
         """Returns the request that lets go of the failures that the body ended with; None without one that is kept."""
         if not isinstance(error, Exception):
             return None
-        found = {key for key in self._ends_with(error, set()) if key is not None}
+        found = set(self._ends_with(error, set()))
         if not found and self._kept:
             count = len(self._kept)
             what = "1 failure of a call is" if count == 1 else f"{count} failures of calls are"
@@ -287,7 +286,8 @@ class Body:
         """
         self._check(action)
         if not action.checkpoint:
-            return self._make_unkept(action, args, kwargs)
+            make = self._make_coroutine if action.is_coroutine else self._make
+            return make(action, partial(action.call_plain, args, kwargs))
         try:
             asked = ask_for(action, args, kwargs)
         except TypeError as error:
@@ -309,11 +309,10 @@ class Body:
                 return self._given(answer, asked, key)
             for failed in self._caught(by):
                 self._request(self._keeping(failed.asked, failed.key, failed.number, failed.error))
-                self._note_kept(failed)
+                self._note_kept(failed.key, failed.asked, failed.error)
             written = self._count_written()
-            limit_and_function = partial(_make_once, self._function_of(asked, key, answer, args, kwargs))
             try:
-                value = self._inside(lambda: run_by_policy(action, limit_and_function, []))
+                value = self._make(action, self._function_of(asked, key, answer, args, kwargs))
             except Exception as error:  # the action may raise any
                 self._fail(error, asked, key, number, by)
                 raise
@@ -326,10 +325,8 @@ class Body:
     async def _call_coroutine(
         self, asked: Asked, key: str, number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
-
         action = asked.action
-        if self._is_over and self._fails:  # nobody awaits it any more: its step has failed, and says why
+        if self._is_over and self._fails:  # its step has failed with its own error, and awaits it no more
             import asyncio
 
             raise asyncio.CancelledError
@@ -337,50 +334,42 @@ class Body:
         token = self._begin_call()
         try:
             by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
-            answer = await self._talk(self._asking(asked, key), token)
+            answer = await self._talk(self._asking(asked, key))
             if answer.kind is not MAKE:
                 return self._given(answer, asked, key)
             for failed in self._caught(by):
-                await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error), token)
-                self._note_kept(failed)
+                await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error))
+                self._note_kept(failed.key, failed.asked, failed.error)
             written = self._count_written()
-            scope = SCOPE.set(INSIDE)
             try:
-                function = self._function_of(asked, key, answer, args, kwargs)
-                value = await run_by_policy_async(action, function, [])
+                value = await self._make_coroutine(action, self._function_of(asked, key, answer, args, kwargs))
             except Exception as error:  # the action may raise any
                 self._fail(error, asked, key, number, by)
                 raise
-            finally:
-                _reset(scope)
             self._check_arguments(asked, None)
-            await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)), token)
+            await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
             return value
         finally:
             self._end_call(token)
 
-    def _make_unkept(self, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Makes a call with checkpoint=False, by its own policy."""
-        function = partial(action.call_plain, args, kwargs)
-        if action.is_coroutine:
-            return self._make_unkept_coroutine(action, function)
-        return self._inside(lambda: run_by_policy(action, partial(_make_once, function), []))
+    def _make(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+        """Makes a call by the policy of its action."""
+        token = SCOPE.set(INSIDE)
+        try:
+            return run_by_policy(action, partial(_make_once, function), [])
+        finally:
+            SCOPE.reset(token)
 
-    async def _make_unkept_coroutine(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+    async def _make_coroutine(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+        """Makes a call of a coroutine function by the policy of its action."""
         from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
 
-        scope = SCOPE.set(INSIDE)
+        token = SCOPE.set(INSIDE)
         try:
             return await run_by_policy_async(action, function, [])
         finally:
-            _reset(scope)
-
-    def _inside(self, function: Callable[[], R]) -> R:
-        token = SCOPE.set(INSIDE)
-        try:
-            return function()
-        finally:
-            SCOPE.reset(token)
+            with contextlib.suppress(ValueError):  # the garbage collector closes the coroutine in another context
+                SCOPE.reset(token)
 
     def _function_of(
         self, asked: Asked, key: str, answer: CallAnswer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -454,7 +443,7 @@ class Body:
             return answer.value
         error = read_failure(answer.value)
         self._raised[id(error)] = error, key
-        self._kept[key] = f"{_shown(asked)} {type(error).__name__}: {error}".rstrip(": ")
+        self._note_kept(key, asked, error)
         raise error
 
     def _fail(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
@@ -471,8 +460,8 @@ class Body:
         self._failed = [failed for failed in self._failed if failed not in found]
         return found
 
-    def _note_kept(self, failed: _Failed) -> None:
-        self._kept[failed.key] = f"{_shown(failed.asked)} {type(failed.error).__name__}: {failed.error}".rstrip(": ")
+    def _note_kept(self, key: str, asked: Asked, error: BaseException) -> None:
+        self._kept[key] = f"{shown(asked.name, asked.text)} {type(error).__name__}: {error}".rstrip(": ")
 
     def _check_arguments(self, asked: Asked, error: Exception | None) -> None:
         if name := changed_argument(asked):
@@ -515,7 +504,7 @@ class Body:
     def _request(self, request: CallRequest) -> CallAnswer:
         return self._checked(self._requests.send(request))
 
-    async def _talk(self, request: CallRequest, token: object) -> CallAnswer:
+    async def _talk(self, request: CallRequest) -> CallAnswer:
         """Sends a request in a thread, so that a slow storage does not stop the loop."""
         if not self._requests.is_slow:
             return self._request(request)
@@ -540,12 +529,3 @@ class Body:
 
 def _make_once(function: Callable[[], R], limit: Limit) -> R:
     return run_limited(limit, function) if limit.seconds else function()
-
-
-def _reset(token: Any) -> None:
-    with contextlib.suppress(ValueError):  # the garbage collector closes the coroutine in another context
-        SCOPE.reset(token)
-
-
-def _shown(asked: Asked) -> str:
-    return shown(asked.name, asked.text)

@@ -302,7 +302,7 @@ class WorkerHost:
                 process.kill()
                 wakeup.set()
             self._close_forkserver_if_closed()
-        delete_old_journals()  # here, where nobody waits for it
+        delete_old_journals()  # here, where no run waits for it
 
     def _process_for(self, place: Placement, last: StepWorker | None) -> StepWorker | None:
         """Returns the process, or thread, for a call; None if it has ended. Raises OSError if none can be started."""
