@@ -245,7 +245,8 @@ def test_without_a_history_a_failed_run_has_its_errors(make: Make, notify: Kept)
     (text,) = notify.texts
     assert text.startswith("Failed: a run\nrun ")
     assert "KeyError: 'price'" in text
-    assert "dotflow" not in text.rpartition("\n")[2]
+    last = text.rpartition("\n")[2]
+    assert "dotflow" not in last.replace(str(Path(__file__).parents[2]), "")  # the clone's folder may have that name
 
 
 def test_a_question_is_sent_at_once_and_the_pause_of_its_run_is_not(make: Make, notify: Kept) -> None:

@@ -104,10 +104,14 @@ class Shop:
         history: Any = self.workflow.config.history
         return [history.load(run.run_id) for run in self.workflow.runs()]
 
-    def completed_by(self, pid: int) -> set[tuple[str, int]]:
-        """Returns the items whose values have arrived at a server."""
-        runs = [run for run in self.runs() if run.process.rpartition(":")[2] == str(pid)]
-        return {item for run in runs for item in self._items(run, lambda state: state is TypeAttemptState.COMPLETED)}
+    def completed_by(self, pid: int) -> dict[tuple[str, int], int]:
+        """Returns the items whose values have arrived at a server that has ended, and how often each has run until now.
+
+        That is more than once where the worker of an attempt before was lost.
+        """
+        marks, runs = self.marks(), [run for run in self.runs() if run.process.rpartition(":")[2] == str(pid)]
+        completed = [self._items(run, lambda state: state is TypeAttemptState.COMPLETED) for run in runs]
+        return {item: len(marks[item]) for items in completed for item in items}
 
     @staticmethod
     def _items(run: RunRecord, wanted: Callable[[Any], bool]) -> list[tuple[str, int]]:
@@ -129,10 +133,10 @@ class Shop:
 
         wait_for(lambda: len(completed()) == len(self._days), "the end of all runs", 120)
 
-    def check(self, arrived: set[tuple[str, int]]) -> None:
+    def check(self, arrived: dict[tuple[str, int], int]) -> None:
         """No item ran again whose value had arrived, and none ran that no attempt stands for."""
         marks, attempts = self.marks(), [item for run in self.runs() for item in self._items(run, lambda state: True)]
-        assert {item: len(marks[item]) for item in arrived} == dict.fromkeys(arrived, 1)
+        assert {item: len(marks[item]) for item in arrived} == arrived
         assert marks.keys() == {(day, order) for day in self._days for order in range(80)}
         assert all(len(pids) <= attempts.count(item) for item, pids in marks.items()), "an effect that is no attempt"
         values = [run.steps[-1].attempts[-1].glimpse for run in self.runs() if run.state is TypeRunState.COMPLETED]
