@@ -25,6 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_WIDTH: Final = 100  # columns of help; longer lines are hard to read
 HELP_INDENT: Final = 34  # columns before the help of an option, set by click
 
+#: The option that limits the JSON of a command.
+MAX_CHARS: Final = "--max-chars"
+
 #: -h as well as --help.
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
 
@@ -57,6 +60,7 @@ class Command(click.Command):
             if ctx.args:
                 hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
                 raise click.UsageError(f"Unexpected argument {ctx.args[0]!r}. {hint}")
+            self._keep_max_chars(ctx)
             return rest
         except click.NoSuchOption as error:
             hint = self._hint(ctx, error.option_name)
@@ -64,6 +68,14 @@ class Command(click.Command):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
+
+    def _keep_max_chars(self, ctx: click.Context) -> None:
+        """Keeps --max-chars where print_json finds it, so that no command passes it on."""
+        ctx.meta[MAX_CHARS] = limit = ctx.params.pop("max_chars", None)
+        if limit is not None and not ctx.params["as_json"]:
+            raise click.UsageError(f"{MAX_CHARS} needs --json. Add it.")
+        if limit is not None and ctx.params.get("follow"):
+            raise click.UsageError(f"Can't use {MAX_CHARS} with --follow. Remove one of them.")
 
     def _hint(self, ctx: click.Context, option: str) -> str:
         """Returns what to use in place of an unknown option."""

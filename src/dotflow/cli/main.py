@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "replay",
         "Run a step of a past run again: one attempt, here, with the inputs that it had and today's code.",
     ),
+    "skill": ("skill", "Print what a coding agent should know to find out why a run failed."),
     "report": ("report", "Write a run as one HTML file, to look at or to mail."),
     "ui": ("ui", "Show the runs in a browser, also while they go on."),
     "forget": ("forget", "Delete runs of the past."),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, POSTGRES_VARIABLE
-from dotflow.cli.command import F, option
+from dotflow.cli.command import MAX_CHARS, F, option
+from dotflow.cli.fitting import fit_lines
 from dotflow.cli.storages import STORAGES
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
@@ -59,6 +60,7 @@ def duration(text: str) -> float:
 
 
 DEFAULT_HISTORY: Final = ".output/history.db"
+MIN_CHARS: Final = 1000  # less has no room for the marks of what is left out
 
 # fmt: off
 #: Which workflow it is.
@@ -161,9 +163,11 @@ HISTORY_OPTION: Final = option(
     help=f"The file of the runs, 'postgres' for the database of ${POSTGRES_VARIABLE}, or a DSN without a password; "
          f"${HISTORY_VARIABLE} or {DEFAULT_HISTORY} by default.",
 )
-JSON_OPTION: Final = option(
-    "--json", "as_json", is_flag=True, example="--json | jq .state", help="Print JSON, one object a line.",
-)
+JSON_OPTIONS: Final = with_options((
+    option("--json", "as_json", is_flag=True, example="--json | jq .state", help="Print JSON, one object a line."),
+    option(MAX_CHARS, metavar="N", type=click.IntRange(MIN_CHARS), example="--json --max-chars 8000",
+           help="Print at most so many characters of JSON: what is too long lacks its middle, and says so."),
+))
 # fmt: on
 
 
@@ -189,8 +193,9 @@ def open_history(name: str | None) -> "SQLHistory":
 
 
 def print_json(records: Iterable[Mapping[str, Any]]) -> None:
-    """Prints objects, each on one line without the characters that a terminal would act on."""
-    for record in records:
+    """Prints objects, each on one line without the characters that a terminal would act on, within --max-chars."""
+    room = click.get_current_context().meta.get(MAX_CHARS)
+    for record in records if room is None else fit_lines(list(records), room):
         click.echo(json.dumps(record))
 
 

@@ -34,6 +34,11 @@ CONTEXT: Final = "\nDuring handling of the above exception, another exception oc
 #: A frame of a traceback: file, line, function, and the code if Python has it.
 FRAME_TEXT: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
 
+#: The line in a traceback between a group and its first member, and the one at the end of a member.
+FIRST_MEMBER: Final = re.compile(r"^ *\+-\+-+ 1 -+\n", re.M)
+MEMBER_END: Final = re.compile(r"^ *\+-", re.M)
+IN_GROUP: Final = re.compile(r"^ *\| ?", re.M)
+
 MAX_STACKS: Final = 256  # whose text is cached: a step that is repeated fails at the same lines
 
 Frame = tuple[CodeType, int, int]  # code, line, last instruction
@@ -141,7 +146,27 @@ def raised_at(traceback: str) -> str:
     if not own:
         return ""
     file, line, function, code = own[-1]
-    return f"{_relative(file)}:{line} in {function}" + (f": {code}" if code else "")
+    return f"{relative_path(file)}:{line} in {function}" + (f": {code}" if code else "")
+
+
+def root_cause(traceback: str) -> tuple[str, str, str] | None:
+    """Returns the type, the message and the line of the error that began a chain, or of a group's first member.
+
+    None where the traceback is of one error alone.
+    """
+    part = traceback
+    while (first := FIRST_MEMBER.search(part)) is not None:
+        member = part[first.end() :]
+        end = MEMBER_END.search(member)
+        is_group = end is not None and FIRST_MEMBER.match(member, end.start()) is not None
+        part = member if end is None or is_group else member[: end.start()]
+    part = IN_GROUP.sub("", part) if part is not traceback else part
+    part = min((part.partition(link)[0] for link in (CAUSE, CONTEXT)), key=len)
+    if part == traceback:
+        return None
+    *_, last = re.split(r"^    .*\n", part, flags=re.M)
+    exception, _, message = last.strip("\n").partition(": ")
+    return exception, message, raised_at(part)
 
 
 @functools.cache
@@ -151,7 +176,8 @@ def _library_paths() -> tuple[str, ...]:
     return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def _relative(file: str) -> str:
+def relative_path(file: str) -> str:
+    """Returns the path of a file from the current folder, if it is in there."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (OSError, ValueError):  # it is elsewhere, or the current folder was removed

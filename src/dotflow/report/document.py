@@ -18,6 +18,7 @@ from dotflow import clock
 from dotflow.abc.archive import NAMES, Archive
 from dotflow.codec.json import encode
 from dotflow.core.approval import Question
+from dotflow.core.failure import Failure, raised_at, root_cause
 from dotflow.core.files import FileRecord
 from dotflow.records.record import (
     BAD,
@@ -133,8 +134,21 @@ def files_object(files: FileRecord) -> list[dict[str, Any]]:
 
 
 def error_object(error: ErrorRecord) -> dict[str, Any]:
-    """Returns an error, without the middle of long texts."""
-    return error._asdict() | {"message": cut(error.message), "traceback": cut(error.traceback)}
+    """Returns an error of the history."""
+    return error._asdict() | failure_object(error)
+
+
+def failure_object(error: ErrorRecord | Failure) -> dict[str, Any]:
+    """Returns an error with the line that raised it and the one that began it, without the middle of long texts."""
+    root = root_cause(error.traceback)
+    names = ("exception", "message", "raised_at")
+    return {
+        "exception": error.exception,
+        "message": cut(error.message),
+        "traceback": cut(error.traceback),
+        "raised_at": raised_at(error.traceback),
+        "root_cause": None if root is None else dict(zip(names, map(cut, root), strict=True)),
+    }
 
 
 def question_object(question: Question) -> dict[str, Any]:

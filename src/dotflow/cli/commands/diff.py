@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from dotflow.cli.command import Command, Exit, option
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTION, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
 from dotflow.cli.screen import Column, Screen, local, safe, size, span
 from dotflow.records.record import RunRecord
 from dotflow.report.differences import MEASURES, Difference, differences
@@ -22,7 +22,7 @@ from dotflow.report.differences import MEASURES, Difference, differences
     "--exit-code", is_flag=True, example="dotflow diff last 4f0c9a21 --exit-code",
     help="Exit with 1 if anything differs but durations, CPU and memory.",
 )  # fmt: skip
-@JSON_OPTION
+@JSON_OPTIONS
 @HISTORY_OPTION
 def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str | None) -> int:
     """Compare two runs: only what differs is printed.

@@ -6,14 +6,14 @@ import click
 
 from dotflow.cli.command import Command, option
 from dotflow.cli.load import build, load, resume_of
-from dotflow.cli.options import DEFINITION_OPTIONS, WORKFLOW_OPTIONS, with_options
+from dotflow.cli.options import DEFINITION_OPTIONS, JSON_OPTIONS, WORKFLOW_OPTIONS, print_json, with_options
 from dotflow.core.types.drawing import TypeDrawing
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
 @with_options(WORKFLOW_OPTIONS)
-@option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(**options: Any) -> None:
+@JSON_OPTIONS
+def plan(as_json: bool, **options: Any) -> None:
     """Print what `start` with the same options would do, and why. It runs, writes and locks nothing.
 
     \b
@@ -32,7 +32,10 @@ def plan(**options: Any) -> None:
     workflow, params = build(options, is_plan=True)
     more = {"rerun": options["rerun"], "cache": not options["no_cache"], "only": options["only"] or None}
     planned = workflow.plan(options["mode"], resume, params=params, **more)
-    click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))
+    if as_json:
+        print_json([planned.model_dump(mode="json")])
+    else:
+        click.echo(planned)
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})

@@ -4,14 +4,16 @@ import contextlib
 import copy
 import dataclasses
 import importlib
+import os
 import pdb
 import sys
 import uuid
 from bdb import BdbQuit
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
+from tempfile import TemporaryFile
 from types import FrameType, TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import click
 
@@ -19,7 +21,7 @@ from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.formatting import error_line, one_line
-from dotflow.cli.options import HISTORY_OPTION, open_history
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
 from dotflow.cli.replay.consent import Consent
 from dotflow.cli.replay.find_step import StepFinder, Target, find_target
 from dotflow.cli.replay.inputs import InputFinder, read_input
@@ -30,6 +32,7 @@ from dotflow.codec.canonical import digest
 from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, AnyAction, parts_of
 from dotflow.core.approval import Approval
 from dotflow.core.call import KEY_BASE, Call
+from dotflow.core.context import Context
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.files import FileState
@@ -46,12 +49,15 @@ from dotflow.providers.histories.sql.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.preview import preview
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.report.document import failure_object
 from dotflow.report.stale_code import changed_text, restored_with_other_code
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.files import change_since, find_paths
 from dotflow.worker.loops import Loops
+
+Line = tuple[str, str]  # what differs, and how
 
 
 @click.command(cls=Command)
@@ -83,8 +89,9 @@ from dotflow.worker.loops import Loops
     "--import", "modules", multiple=True, metavar="MODULE", example="--import shop.models",
     help="A module with the class of an input, which the module of the step does not import.",
 )  # fmt: skip
+@JSON_OPTIONS
 @HISTORY_OPTION
-def replay(run: str, step: str, history: str | None, attempt: int | None, **options: Any) -> int:
+def replay(run: str, step: str, history: str | None, attempt: int | None, as_json: bool, **options: Any) -> int:
     """Run a step of a past run again: one attempt, here, with the inputs that it had and today's code.
 
     RUN is an id, the beginning of one, `last` or `failed`. It is the real step: what it writes, it writes. The run's
@@ -102,11 +109,54 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
 
     Exit code: 0 the step returned, 1 it raised, 2 nothing was run, 3 code was imported or run, but not the step.
     """
+    if as_json and options["is_debugged"]:
+        raise click.UsageError("Can't use --json with --pdb. Remove one of them.")
     archive = open_history(history)
     consent = Consent(archive.why_foreign())  # before the file is opened, which may change what is beside it
     has_timeout = not options.pop("no_timeout")
     target = find_target(archive, run, step, attempt)
-    return replay_step(archive, target, consent, has_timeout=has_timeout, **options)
+    if target.run.question_of(target.task, target.item) is not None:
+        find_approval(target)  # before anything is imported
+    edited = options.pop("edited")
+    values = {} if edited is None else read_input(edited)
+    if as_json:
+        return _replay_as_json(archive, target, consent, values, has_timeout=has_timeout, **options)
+    name = one_line(target.task.name_of(target.item))
+    click.echo(f"{name}, as in the run {target.run.short_id} of {local(target.run.began)}")
+    replayed = replay_step(archive, target, consent, values, _print_lines, has_timeout=has_timeout, **options)
+    for line in result_lines(replayed, target.then):
+        click.echo(line)
+    return replayed.exit
+
+
+def _replay_as_json(
+    archive: Archive, target: Target, consent: Consent, values: Mapping[str, Context], **options: Any
+) -> Exit:
+    """Replays a step and prints one object, in which its output is text like any other."""
+    differs: list[Line] = []
+    with output_to_file() as file:
+        replayed = replay_step(archive, target, consent, values, differs.extend, **options)
+        file.seek(0)
+        output = file.read()
+    lines = [{"name": name, "text": text} for name, text in differs]
+    print_json([result_object(replayed, target) | {"differs": lines, "output": replayed.masks.mask(output)}])
+    return replayed.exit
+
+
+@contextlib.contextmanager
+def output_to_file() -> Iterator[IO[str]]:
+    """Writes what the process and its programs print into a file, which is gone afterwards."""
+    with TemporaryFile("w+", buffering=1, errors="backslashreplace") as file:
+        before = {number: os.dup(number) for number in (1, 2)}
+        for number in before:
+            os.dup2(file.fileno(), number)
+        try:
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield file
+        finally:
+            for number, copied in before.items():
+                os.dup2(copied, number)
+                os.close(copied)
 
 
 TASK: Final = 0  # the task that takes the secrets, among one
@@ -208,29 +258,44 @@ class NotReplayed(click.ClickException):
     exit_code = Exit.NOT_REPLAYED
 
 
+class Replayed(NamedTuple):
+    """How a replay has ended, and the secrets that nothing shows."""
+
+    outcome: Outcome
+    ending: str
+    masks: Masks
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.COMPLETED if isinstance(self.outcome, Returned) else Exit.FAILED
+
+    @property
+    def failure(self) -> Failure | None:
+        """What the step raised; None where it returned, was not ready, or the debugger ended it."""
+        if not isinstance(self.outcome, Raised | TimedOut) or self.outcome.failure.exception == BdbQuit.__name__:
+            return None
+        return self.outcome.failure
+
+
 def replay_step(
     archive: Archive,
     target: Target,
     consent: Consent,
+    values: Mapping[str, Context],
+    tell: Callable[[Iterable[Line]], None],
     *,
-    edited: IO[str] | None,
     modules: Sequence[str],
     has_timeout: bool,
     is_debugged: bool,
     **options: Any,
-) -> Exit:
-    """Makes one attempt of a step of a past run, and prints what differs and what became of it.
+) -> Replayed:
+    """Makes one attempt of a step of a past run, and tells before it what differs from then.
 
-    *edited* is a file with its inputs; the options are `named`, the step, `workflow` and `param`.
+    *values* are edited inputs; the options are `named`, the step, `workflow` and `param`.
     """
-    if target.run.question_of(target.task, target.item) is not None:
-        find_approval(target)  # before anything is imported
-    values = {} if edited is None else read_input(edited)
     copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
-    name = one_line(target.task.name_of(target.item))
-    click.echo(f"{name}, as in the run {target.run.short_id} of {local(target.run.began)}")
-    _print_lines(environment_changes(target.run))
+    tell(environment_changes(target.run))
     finder = StepFinder(target, consent, options)
     try:
         step = finder.find()
@@ -248,10 +313,10 @@ def replay_step(
             inputs_of.notes[APPROVAL] = f"that of {approval.by}"
         if takes_key(step):
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
-        _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
-        _print_lines(file_changes(target, inputs))
+        tell([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
+        tell(file_changes(target, inputs))
         if changed := restored_with_other_code(archive, target.run):
-            _print_lines([("code", changed_text(changed))])
+            tell([("code", changed_text(changed))])
     except Exception as error:  # of the user, of their modules or of ours
         if not finder.has_run:
             raise
@@ -261,11 +326,9 @@ def replay_step(
     outcome = debug(call, secrets.masks) if is_debugged else make(call)
     seconds = clock.ticks() - began
     ending = secrets.masks.mask(ending_of(outcome, target.then, returned, seconds))
-    for line in result_lines(outcome, target.then, ending, secrets.masks):
-        click.echo(line)
     with contextlib.suppress(HistoryError):  # a read-only file, say
         archive.note(target.run.run_id, f"Replay of {target.task.name_of(target.item)}: {ending}")
-    return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
+    return Replayed(outcome, ending, secrets.masks)
 
 
 def call_of(target: Target, step: AnyAction, inputs: TaskInputs, secrets: RunSecrets) -> Call:
@@ -303,7 +366,7 @@ def _import(module: str) -> None:
         raise click.ClickException(f"Can't import {module}: {type(error).__name__}: {error}.") from error
 
 
-def _print_lines(lines: Iterable[tuple[str, str]]) -> None:
+def _print_lines(lines: Iterable[Line]) -> None:
     """Prints on a line each what differs."""
     for name, text in lines:
         click.echo(f"  {one_line(name):{NAME_WIDTH}}  {one_line(text)}")
@@ -332,16 +395,37 @@ def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | Non
     return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)
 
 
-def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
+def result_lines(replayed: Replayed, then: AttemptRecord) -> Iterator[str]:
     """Yields the value or the traceback without secrets, and how it ended then and now."""
+    outcome, ending, masks = replayed
     if isinstance(outcome, Returned):
         yield f"returned {preview(outcome.value, masks)}"
-    elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
-        yield from map(safe, masks.mask(outcome.failure.traceback).splitlines())
-    failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
-    before = ENDINGS.get(then.state, failed)
+    elif (failure := replayed.failure) is not None:
+        yield from map(safe, masks.mask(failure.traceback).splitlines())
+    before = _ending_then(then)
     line = f"then: {before}, now: {ending}"
     yield from [line] if len(line) <= WIDTH else [f"then: {before},", f"now: {ending}"]
+
+
+def result_object(replayed: Replayed, target: Target) -> dict[str, Any]:
+    """Returns the value or the error without secrets, and how it ended then and now."""
+    outcome, ending, masks = replayed
+    failure = None if replayed.failure is None else replayed.failure.masked(masks)
+    return {
+        "run_id": target.run.run_id,
+        "task_id": target.task.task_id,
+        "name": target.task.name,
+        "item": target.item,
+        "then": _ending_then(target.then),
+        "now": ending,
+        "glimpse": preview(outcome.value, masks) if isinstance(outcome, Returned) else "",
+        "error": None if failure is None else failure_object(failure),
+    }
+
+
+def _ending_then(then: AttemptRecord) -> str:
+    failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
+    return ENDINGS.get(then.state, failed)
 
 
 def _error(error: Failure | ErrorRecord) -> str:
@@ -360,8 +444,6 @@ MAX_PACKAGES: Final = 8
 MAX_FILES: Final = 8
 NONE: Final = "none"
 CHANGES: Final = {"other": "is another file now", "gone": "is gone"}
-
-Line = tuple[str, str]  # what differs, and how
 
 
 def environment_changes(run: RunRecord) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.abc.archive import FAILURES, Archive
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTION, open_history, parse_time, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, parse_time, print_json
 from dotflow.cli.screen import GAP, MIN_WIDTH, MISSING, Column, Screen, asked_text, local, safe, span, state_of, styled
 from dotflow.core.approval import Question
 from dotflow.core.attempt_id import ID_LENGTH
@@ -48,7 +48,7 @@ from dotflow.report.document import question_object, run_object
     "-n", "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, example="-n 100",
     help="How many of the newest.",
 )  # fmt: skip
-@JSON_OPTION
+@JSON_OPTIONS
 @HISTORY_OPTION
 def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> None:
     """List the runs of the past, the newest first.

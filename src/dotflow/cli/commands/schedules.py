@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dotflow.abc.operations import ScheduleSummary
 from dotflow.cli.command import Command, Exit, option
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTION, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
 from dotflow.cli.screen import Column, Screen, local, safe, styled
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
@@ -23,7 +23,7 @@ from dotflow.report.document import moment
     "--expect", multiple=True, metavar="NAME", example="--expect nightly --expect hourly",
     help="With --check: exit with 1 if no schedule of this workflow, by its id, is known; one option for each.",
 )  # fmt: skip
-@JSON_OPTION
+@JSON_OPTIONS
 @HISTORY_OPTION
 def schedules(check: bool, expect: tuple[str, ...], as_json: bool, history: str | None) -> int:
     """List the schedules of `dotflow serve`, with their next and last scheduled runs, and those that are late.

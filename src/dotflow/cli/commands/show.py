@@ -11,8 +11,10 @@ import click
 from dotflow import providers
 from dotflow.abc.archive import Archive
 from dotflow.cli.command import Command, option
+from dotflow.cli.load import make_folder_importable
 from dotflow.cli.log.files import POLL_INTERVAL, pause
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTION, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.code.definition import definition_of
 from dotflow.codec.document import pack
 from dotflow.core.text import escape_lines
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -35,7 +37,7 @@ PARTS = ("output", "error", "input", "value")
 @option(
     "--this", is_flag=True, example="dotflow show 4f0c9a21 --this", help="This run, though another one continues it."
 )
-@JSON_OPTION
+@JSON_OPTIONS
 @HISTORY_OPTION
 def show(run: str, step: str | None, attempt: int | None, as_json: bool, history: str | None, **options: Any) -> None:
     """Show a run of the past, or one of its steps.
@@ -112,7 +114,7 @@ def _show_part(
     if part == "error":
         is_round = bool(task.round_name) and attempt is None
         attempts = task.all_attempts if is_round else task.attempts_of(item, attempt)
-        _print_error(task, item, attempts, as_json=as_json)
+        _print_error(record, task, item, attempts, as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
     is_own = not archive.why_foreign()  # so that its word on where its storage is counts
@@ -185,9 +187,11 @@ def escape_output(data: bytes) -> bytes:
     return escape_lines(data.decode(errors="backslashreplace").replace("\r\n", "\n")).encode()
 
 
-def _print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool) -> None:
+def _print_error(
+    run: RunRecord, task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool
+) -> None:
     """Writes the traceback of the last error of the attempts; as JSON, all their errors."""
-    objects = _error_lines(task, attempts)
+    objects = _error_lines(run, task, attempts)
     if as_json:
         print_json(objects)
         return
@@ -263,10 +267,13 @@ def _attempt_line(run: RunSummary, task: TaskRecord, attempt: AttemptRecord) -> 
     return _task_of(task) | {"item": attempt.item, "address": task.name_of(attempt.item)} | attempt_object(run, attempt)
 
 
-def _error_lines(task: TaskRecord, attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
-    """Returns the errors of attempts, with the attempt of each."""
+def _error_lines(run: RunRecord, task: TaskRecord, attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
+    """Returns the errors of attempts, with the attempt of each, and where the step is defined."""
+    folder, argv = run.environment.get("folder") or "", run.environment.get("argv") or [""]
+    make_folder_importable()
+    step_at = definition_of(task.identity, str(Path(folder, argv[0])))
     return [
-        _task_of(task) | {"item": attempt.item, "attempt": attempt.attempt} | error_object(error)
+        _task_of(task) | {"item": attempt.item, "attempt": attempt.attempt, "step_at": step_at} | error_object(error)
         for attempt in attempts
         for error in attempt.errors
     ]
