@@ -26,7 +26,18 @@ from dotflow.engine import background
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistoryPostgres, HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
-from tests.histories import FIFTH_FORMAT, FOURTH_FORMAT, asking, begin, crash, nightly, numbers, quick, write
+from tests.histories import (
+    FIFTH_FORMAT,
+    FOURTH_FORMAT,
+    SIXTH_FORMAT,
+    asking,
+    begin,
+    crash,
+    nightly,
+    numbers,
+    quick,
+    write,
+)
 
 #: From the present format to the third one, to the second one, and to the first one.
 THIRD_FORMAT = f"""{FOURTH_FORMAT} DROP VIEW note_list; DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
@@ -630,9 +641,9 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
 
     assert [process.communicate()[1] for process in processes] == [b""] * 4
     assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
-    assert older in (THIRD_FORMAT, FOURTH_FORMAT, FIFTH_FORMAT) or history.load(run).params is None
+    assert older in (THIRD_FORMAT, FOURTH_FORMAT, FIFTH_FORMAT, SIXTH_FORMAT) or history.load(run).params is None
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
         assert set(database.execute("SELECT asked, round FROM attempt_list")) == {(None, None)}
         assert database.execute("SELECT sent FROM questions").fetchall() == []
 
@@ -642,18 +653,21 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     """An earlier dotflow of the same format refuses a file that lacks one. Another list needs another format."""
     quick(history).start()
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     of_runs = {"runs", "plans", "steps", "environments", "attempts", "errors", "output", "copies", "notes", "meta"}
-    of_queue = {"wanted", "workflows", "servers", "orders", "schedules", "questions", "grants", "task_notes"}
+    of_queue = {"wanted", "workflows", "servers", "orders", "schedules", "questions", "grants", "task_notes", "calls"}
     assert tables == of_runs | of_queue
 
 
 @pytest.mark.parametrize(
     ("older", "has_queue"),
-    [(FIFTH_FORMAT, True), (FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
-    ids=["fifth", "fourth", "third", "second", "first"],
+    [
+        *((SIXTH_FORMAT, True), (FIFTH_FORMAT, True), (FOURTH_FORMAT, True)),
+        *((THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)),
+    ],
+    ids=["sixth", "fifth", "fourth", "third", "second", "first"],
 )
 @ON_FILE
 def test_a_file_of_an_earlier_format_is_read_as_it_is(
@@ -677,8 +691,9 @@ def test_a_file_of_an_earlier_format_is_read_as_it_is(
     control, ids = Control(history), [run for run, _ in runs]
     assert ([run.run_id for run in history.queue()[0]], len(control.questions())) == ([ids[0]] * has_queue, has_queue)
     assert (history.noted_numbers(ids), control.schedules(), control.long_queued()) == ([[]] * 4, [], [])
+    assert ([history.all_calls(run) for run in ids], history.calls("crashed", "load").total) == ([{}] * 4, 0)
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() < (6,)
+        assert database.execute("PRAGMA user_version").fetchone() < (7,)
 
 
 @ON_FILE
@@ -719,7 +734,7 @@ def test_a_file_of_the_fifth_format_gets_what_its_runs_wait_for(
     quick(history).start()
     history.close()
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(6,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
         waits = database.execute("SELECT waits FROM runs ORDER BY run").fetchall()
     assert waits == [("Answer",), (None,), (None,)]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a run only writes, and does not need them
     import os
     from pathlib import Path
 
-    from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
+    from dotflow.records.record import CallPage, OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
@@ -162,6 +162,32 @@ class Archive(ABC):
     @abstractmethod
     def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
         """Returns the ends of outputs: of each attempt in *sizes* the last bytes, up to the number there."""
+
+    @abstractmethod
+    def calls(
+        self,
+        run: str,
+        step: str,
+        *,
+        attempt: int | None = None,
+        before: int | None = None,
+        limit: int | None = 20,
+    ) -> "CallPage":
+        """Returns calls that a durable step has made in a run; none of others. What was given back was made before.
+
+        Of each attempt, the first and the last 500 are there.
+
+        Args:
+            run: The run.
+            step: The step, or an item.
+            attempt: Only those of this attempt.
+            before: Only those with a smaller number.
+            limit: The maximum number, the last ones; None for all.
+        """
+
+    @abstractmethod
+    def all_calls(self, run: str, limit: int = 20) -> "dict[tuple[int, int | None], CallPage]":
+        """Returns the last calls of each durable step of a run, by the ids of tasks and the indices of items."""
 
     @abstractmethod
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":

@@ -14,11 +14,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
 from dotflow.calls.failures import read_failure, write_failure
-from dotflow.calls.keys import Asked, ask_for, changed_argument, key_of, shown
+from dotflow.calls.keys import MAX_BEGINNING, Asked, ask_for, changed_argument, key_of, shown
 from dotflow.calls.requests import Requests
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction
 from dotflow.core.calls import INSIDE, OPEN, SCOPE, BodyStopped, CallAnswer, CallRequest, Scope, TypeRequest
+from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.cpython import has_running_loop
 from dotflow.errors import ArgumentChanged, CallRefused
@@ -125,6 +126,7 @@ class Body:
         self._root = root
         self._files = files
         self._outer = outer
+        self._depth: int = 0 if outer is None else outer._depth + 1
         self._numbers: dict[tuple[str, str], Iterator[int]] = {}
         self._failed: list[_Failed] = []  # whose failures are not kept
         self._raised: dict[int, tuple[BaseException, str]] = {}  # by the id of the error: the key of its call
@@ -415,7 +417,10 @@ class Body:
             raise CallRefused(
                 asked.action.name, f"'{self._name}' has made {MAX_CALLS:,} calls", "A map keeps them with less."
             )
-        return CallRequest(ASK, key, asked.name, fingerprint(asked.action))
+        request = CallRequest(ASK, key, asked.name, fingerprint(asked.action))
+        if not self._requests.is_followed:
+            return request
+        return request._replace(beginning=asked.beginning[:MAX_BEGINNING], depth=self._depth)
 
     def _keeping(
         self,
@@ -448,6 +453,8 @@ class Body:
 
     def _fail(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
         """Notes that a call has failed. Its failure is kept once the body goes on after it."""
+        if self._requests.is_followed:  # any answer will do: the failure goes on
+            self._requests.send(CallRequest(TypeRequest.FAIL, key, asked.name, value=Failure.of(error)))
         self._check_arguments(asked, error)
         self._raised[id(error)] = error, key
         self._failed.append(_Failed(error, asked, key, number, by))
@@ -519,7 +526,9 @@ class Body:
                 self._end_call(own)
 
         # Shielded, since one that has not begun when its coroutine is cancelled would never end.
-        return self._checked(await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, send)))
+        answer = await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, send))
+        self._requests.settle()
+        return self._checked(answer)
 
     def _checked(self, answer: CallAnswer) -> CallAnswer:
         if answer.kind is STOP or answer.kind is REFUSE:

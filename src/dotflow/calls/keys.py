@@ -23,6 +23,8 @@ from dotflow.worker.files import are_scalars
 
 MAX_ARGUMENTS: Final = 16 << 10  # bytes of a call's arguments that are kept, to show them
 MAX_SHOWN: Final = 60  # characters of the arguments in a line
+MAX_LINE: Final = 200  # characters of the arguments in a history
+MAX_BEGINNING: Final = 1000  # characters of a call's arguments that a history is sent
 ROOT_DIGITS: Final = 6  # hexadecimal digits of a key that are those of the step, so that a list of keys shows them
 KEY_BYTES: Final = 9  # of the digest that follows them
 
@@ -40,6 +42,7 @@ class Asked(NamedTuple):
         name: The identity of its function: the same in every process.
         digest: The digest of its arguments.
         text: These as JSON; empty where they are too large.
+        beginning: The beginning of that, also where they are.
         counted: The arguments that tell it apart; None where all are scalars, which no call can change.
         lacks_key: Whether it takes an idempotency key that was not passed.
     """
@@ -48,6 +51,7 @@ class Asked(NamedTuple):
     name: str
     digest: str
     text: str
+    beginning: str
     counted: Mapping[str, Any] | None
     lacks_key: bool = False
 
@@ -170,12 +174,12 @@ def ask_for(action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     for name, value in counted.items():
         if type(value) is Context:
             counted[name] = value.storage
-    digest, text = _digest(action, counted)
+    digest, text, beginning = _digest(action, counted)
     is_fixed = are_scalars(map(type, counted.values()))
-    return Asked(action, signature.name, digest, text, None if is_fixed else counted, lacks_key)
+    return Asked(action, signature.name, digest, text, beginning, None if is_fixed else counted, lacks_key)
 
 
-def _digest(action: AnyAction, counted: Mapping[str, Any]) -> tuple[str, str]:
+def _digest(action: AnyAction, counted: Mapping[str, Any]) -> tuple[str, str, str]:
     parts: list[Raw] = []
     try:
         data = encode_bytes(counted, parts=parts, is_sorted=True)
@@ -185,7 +189,10 @@ def _digest(action: AnyAction, counted: Mapping[str, Any]) -> tuple[str, str]:
     for part in parts:
         digest.update(b"%d:" % part.data.nbytes)
         digest.update(part.data)
-    return digest.hexdigest(), "" if parts or len(data) > MAX_ARGUMENTS else data.decode()
+    if parts or len(data) > MAX_ARGUMENTS:
+        return digest.hexdigest(), "", data[:MAX_BEGINNING].decode(errors="ignore")
+    text = data.decode()
+    return digest.hexdigest(), text, text
 
 
 def changed_argument(asked: Asked) -> str:
@@ -225,6 +232,21 @@ def shown(name: str, text: str) -> str:
     values = json.loads(text).values() if text else ()
     arguments = ", ".join(safe_repr(decode_plain(value)) for value in values) if text else "…"
     return f"{name.rpartition(':')[2].rpartition('.')[2]}({shorten(arguments, MAX_SHOWN)})"
+
+
+def shown_arguments(beginning: str) -> str:
+    """Returns the arguments of a call as a line shows them, by the beginning of their JSON. What is cut is as it is."""
+    decoder, at, shown = json.JSONDecoder(), 1, list[str]()
+    try:
+        while at < len(beginning) - 1:
+            _, end = decoder.raw_decode(beginning, at)  # the name
+            at = end + len(": ")
+            value, end = decoder.raw_decode(beginning, at)
+            shown.append(safe_repr(decode_plain(value)))
+            at = end + len(", ")
+    except ValueError:
+        shown.append(beginning[at:])
+    return shorten(", ".join(shown), MAX_LINE)
 
 
 def root_of(base: str) -> str:

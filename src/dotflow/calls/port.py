@@ -28,11 +28,12 @@ class LocalPort(Requests):
     Args:
         coordinator: Answers the requests.
         is_slow: Whether an answer may take long.
+        is_followed: Whether a history receives the events of single calls.
         must_copy: Whether a value that can't be copied is refused: the storage keeps the objects themselves.
     """
 
-    def __init__(self, coordinator: Coordinator, *, is_slow: bool, must_copy: bool) -> None:
-        super().__init__(is_slow=is_slow)
+    def __init__(self, coordinator: Coordinator, *, is_slow: bool, is_followed: bool, must_copy: bool) -> None:
+        super().__init__(is_slow=is_slow, is_followed=is_followed)
         self._coordinator = coordinator
         self._must_copy = must_copy
 
@@ -43,6 +44,9 @@ class LocalPort(Requests):
     def answer(self, request: CallRequest) -> CallAnswer:
         """Answers a request of a body in another process: what it has sent is a copy."""
         return self._coordinator.answer(request)
+
+    def close(self) -> None:
+        """Does nothing: the coordinator knows when the attempt is over."""
 
     def send(self, request: CallRequest) -> CallAnswer:
         if request.kind is TypeRequest.KEEP and type(request.value) not in SCALARS:
@@ -55,6 +59,9 @@ class LocalPort(Requests):
         if answer.kind is TypeRequest.GIVE and type(answer.value) not in SCALARS:
             answer = answer._replace(value=self._copied(answer.value))
         return answer
+
+    def settle(self) -> None:
+        self._coordinator.settle()
 
     def _copied(self, value: Any) -> Any:
         try:

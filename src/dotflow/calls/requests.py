@@ -13,13 +13,15 @@ class Requests(ABC):
     Attributes:
         stop: What has stopped them; None as long as nothing has.
         is_slow: Whether a request may take long, so that a coroutine sends it in a thread.
+        is_followed: Whether a history receives the events of single calls.
         running: The calls that run in all bodies of the attempt, each by a token of its own.
         call_ended: Called when one of them ends.
     """
 
-    def __init__(self, *, is_slow: bool) -> None:
+    def __init__(self, *, is_slow: bool, is_followed: bool) -> None:
         self.stop: BodyStopped | None = None
         self.is_slow = is_slow
+        self.is_followed = is_followed
         self.running: set[object] = set()
         self.call_ended: Callable[[], object] = int
         self._numbers = itertools.count(1)
@@ -27,6 +29,9 @@ class Requests(ABC):
     @abstractmethod
     def send(self, request: CallRequest) -> CallAnswer:
         """Returns the answer to a request, which any thread may send."""
+
+    def settle(self) -> None:  # noqa: B027 (optional)
+        """Does in the thread of the body what the answers to requests from other threads have left to it."""
 
     def count(self) -> int:
         """Returns the number of the call that is asked for now, from 1."""

@@ -55,22 +55,25 @@ class TypeRequest(IntEnum):
     STOP = 5  # the answer: the run pauses
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
+    FAIL = 8  # to report a failure: it is kept later, or never
 
 
 class CallRequest(NamedTuple):
     """A request about a call.
 
     Attributes:
-        kind: ASK, KEEP or DROP.
+        kind: ASK, KEEP, DROP or FAIL.
         key: The key of the call.
         name: The identity of its action.
         code: The fingerprint of its code.
         links: Of KEEP: the key that it is below, its number, and what it shows of its arguments.
         digest: Of KEEP: the digest of its arguments.
-        value: Of KEEP: the value, or the failure as data.
+        value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure.
         is_failure: Whether it is a failure.
         files: Of KEEP: the files that the call has made.
         keys: Of DROP: the keys.
+        beginning: Of ASK, where calls are followed: the beginning of its arguments as JSON.
+        depth: Of ASK: in how many durable calls it is made.
     """
 
     kind: TypeRequest
@@ -83,6 +86,8 @@ class CallRequest(NamedTuple):
     is_failure: bool = False
     files: FileRecord | None = None
     keys: tuple[str, ...] = ()
+    beginning: str = ""
+    depth: int = 0
 
 
 class CallAnswer(NamedTuple):
@@ -109,9 +114,18 @@ class Coordinator(Protocol):
     def answer(self, request: CallRequest) -> CallAnswer:
         """Returns the answer. It raises nothing."""
 
+    def settle(self) -> None:
+        """Saves what the answers to requests from other threads have left to the thread of the body."""
+
 
 class CallFollower(Protocol):
-    """What follows the calls of a run: its loop. Any thread may ask it."""
+    """What follows the calls of a run. Any thread may call it.
+
+    Attributes:
+        is_following: Whether a history receives the events of single calls.
+    """
+
+    is_following: bool
 
     @property
     def is_pausing(self) -> bool:
@@ -120,15 +134,33 @@ class CallFollower(Protocol):
     def count_calls(self, task: Any, kept: int, given: int) -> None:
         """Notes how many calls the attempt of a task or an item has kept so far, and how many it was given back."""
 
+    def begin_call(self, task: Any, number: int, request: CallRequest) -> None:
+        """Notes that a call is made, by its number and its ASK."""
+
+    def end_call(self, task: Any, number: int, tick: float, end: Any) -> None:
+        """Notes that a call has ended: with a Failure, or a value."""
+
+    def settle(self) -> None:
+        """Saves what was noted in other threads, where it is called in the run's thread, which runs the body."""
+
 
 class Port(Protocol):
-    """The way of an attempt to the coordinator."""
+    """The way of an attempt to the coordinator.
+
+    Attributes:
+        is_followed: Whether a history receives the events of single calls.
+    """
+
+    is_followed: bool
 
     def body_of(self, call: Any) -> Callable[..., Any]:
         """Returns the function of the call's step, which runs as a body."""
 
     def answer(self, request: CallRequest) -> CallAnswer:
         """Answers a request of a body that runs elsewhere. It raises nothing."""
+
+    def close(self) -> None:
+        """Ends the conversation, once the request under way has its answer."""
 
 
 class BodyStopped(BaseException):

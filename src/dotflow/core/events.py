@@ -225,6 +225,49 @@ class CallsCounted(NamedTuple):
     item: int | None = None
 
 
+class CallBegan(NamedTuple):
+    """A call in the body of a durable step is made now. One that was kept, and is given back, makes no event.
+
+    Only the history receives it, between other events. No text in it shows a secret.
+
+    Attributes:
+        task_id, attempt, item: The attempt.
+        number: Its number, from 1, of all that the task or the item has made. A resume goes on with it.
+        name: Its action, as a line shows it.
+        arguments: Its arguments, as a line shows them.
+        depth: In how many durable calls it is made.
+        key: Its key, under which its end is kept.
+        at: The moment.
+        tick: The same time on the monotonic clock, in seconds.
+    """
+
+    task_id: int
+    attempt: int
+    number: int
+    name: str
+    arguments: str
+    depth: int
+    key: str
+    at: datetime
+    tick: float
+    item: int | None = None
+
+
+class CallEnded(NamedTuple):
+    """A call has ended: it returned, and is kept, or it has a *failure*. Only the history receives it.
+
+    A call that its attempt has cut off has no end. `preview` shows the value that it returned.
+    """
+
+    task_id: int
+    attempt: int
+    number: int
+    preview: str
+    failure: Failure | None
+    tick: float
+    item: int | None = None
+
+
 class Planned(NamedTuple):
     """A task at the beginning of a run.
 
@@ -334,7 +377,7 @@ TaskEvent = (
 )
 RunEvent = RunStarted | RunEnded
 #: What a history records beside the events that change a task or the run.
-Detail = AttemptOutput | Traced | CallsCounted
+Detail = AttemptOutput | Traced | CallsCounted | CallBegan | CallEnded
 Event = TaskEvent | RunEvent | Detail
 
 

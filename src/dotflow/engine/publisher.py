@@ -117,6 +117,11 @@ class Publisher:
         self._outage = Outage(lambda line: log_line(line, None))
         self._failures: Counter[str] = Counter()  # how often each listener has raised
 
+    @property
+    def has_history(self) -> bool:
+        """Whether a history receives what `record` passes."""
+        return self._history is not None
+
     def follow_session(self, session: ExecutorSession) -> bool:
         """Asks a new session for what the history wants. Returns whether attempts need `prepare`.
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from threading import get_ident
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import ArrivedCall, ExecutorSession
@@ -14,7 +14,7 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, CallsCounted, TaskFailed, TaskSkipped
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, Running, Timed, TimedOut, Usage
 from dotflow.core.task import Task
@@ -27,6 +27,9 @@ from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.files import ReadingEnded, reading_until
+
+if TYPE_CHECKING:
+    from dotflow.engine.call_events import CallEvents
 
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
 
@@ -46,6 +49,8 @@ class Runner:
         is_halted: Whether the loop has to end: the run is stopped, with its running tasks, or pauses.
         is_stopped: Whether the run was stopped, and only cleanups are left.
     """
+
+    _calls: "CallEvents | None"
 
     def __init__(
         self,
@@ -69,9 +74,13 @@ class Runner:
         self.is_halted = False
         self.is_stopped = False
         self._has_durable = graph.inputs.checkpoints.has_durable  # else no look at each call
-        graph.inputs.checkpoints.follower = self
+        self._calls = None
+        if self._has_durable:
+            from dotflow.engine.call_events import CallEvents  # here: few runs have durable steps
+
+            self._calls = CallEvents(publisher, graph.inputs.masks, self._looks_pausing, lambda: self.session.wake())
+            graph.inputs.checkpoints.follower = self._calls
         self._thread = get_ident()
-        self._counted: deque[CallsCounted] = deque()  # of bodies in other threads
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -93,22 +102,11 @@ class Runner:
         self._is_pausing = False
         self._halt()
 
-    @property
-    def is_pausing(self) -> bool:
-        """Whether the run pauses. In the run's thread, whose loop waits for the step, it looks for orders before."""
+    def _looks_pausing(self) -> bool:
+        """Returns whether the run pauses. In its thread, whose loop waits for the step, it looks for orders before."""
         if self._publisher.look is not None and get_ident() == self._thread:
             self._publisher.look()
         return self._is_pausing
-
-    def count_calls(self, task: Task, kept: int, given: int) -> None:
-        """Passes the number of an attempt's calls to the history, in the run's thread only."""
-        event = CallsCounted(task.task_id, task.attempt, kept, given, task.item)
-        if get_ident() == self._thread:
-            self._publisher.record(event)
-            self._publisher.settle(begins=True)
-        else:
-            self._counted.append(event)
-            self.session.wake()
 
     def pause(self, stop: Stop) -> None:
         """Lets the running tasks end, and begins no other one but cleanups. May be called from any thread."""
@@ -200,6 +198,8 @@ class Runner:
             self._fail_unfinished(self._stop, is_over=True)
 
     def _fail_unfinished(self, stop: Stop, *, is_over: bool = False) -> None:
+        if self._calls is not None:
+            self._calls.collect(is_due=True)
         for event in self._graph.unfinished(stop, is_over=is_over):
             self._publish(event)
         self._publisher.flush()
@@ -339,6 +339,8 @@ class Runner:
         is_durable = self._has_durable and call.port is not None
         if is_durable:
             self._graph.inputs.checkpoints.end_calls(task)
+            if self._calls is not None:
+                self._calls.collect(is_due=True)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
             outcome = poll.with_usage(outcome)
@@ -438,8 +440,6 @@ class Runner:
     def _wait(self) -> None:
         """Waits for outcomes and the next timer, and goes on with their tasks."""
         completed = clock.wait(self.session.wait, self._until_due(), self.session.wake, in_flight=len(self._in_flight))
-        while self._counted:
-            self._publisher.record(self._counted.popleft())
         # Outcomes that arrive together with an interrupt are recorded before it ends the run.
         self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
         while self._completed:
@@ -475,9 +475,10 @@ class Runner:
 
         A virtual clock never asks for answers meanwhile: in its time, a second may last a microsecond.
         """
+        collected = None if self._calls is None else self._calls.collect()
         settled = self._publisher.settle(begins=False)
         due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
-        waits = [] if settled is None else [settled]
+        waits = [seconds for seconds in (settled, collected) if seconds is not None]
         if due < math.inf:
             waits.append(max(0.0, due - clock.monotonic()))
         if self._graph.asked and clock.source is None:

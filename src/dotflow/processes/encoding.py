@@ -7,6 +7,7 @@ A call is sent as the values of a `Call`, in which these stand for others:
 - `LAST_VALUE`: the value that the worker has returned last, as an argument or in the `previous_context`.
 - `shared`: the number of the shared arguments, which a message of their own has brought.
 - A context without a value: None. `files`: its values. `watch`: the values of its AttemptId.
+- `port`: whether its calls are followed; the worker makes its own one.
 """
 
 import itertools
@@ -98,7 +99,9 @@ class CallEncoder:
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
-        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback, secrets, files, _, watch = call
+        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback, secrets, files, port, watch = (
+            call
+        )
         previous = _not_empty(call.previous_context)
         if previous is not None and cache.is_value(previous.storage):
             previous = Context(LAST_VALUE, previous.task_id, previous.workflow_id, previous.time, previous.step)
@@ -111,7 +114,9 @@ class CallEncoder:
         attempt = None if watch is None else tuple(watch.attempt)
         # A plain tuple, which is pickled sooner than a Call, and made sooner than by `_replace`.
         sent = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments)
-        parts = dump((*sent, shared_number, is_fallback, secrets, files and tuple(files), attempt))
+        parts = dump(
+            (*sent, shared_number, is_fallback, secrets, files and tuple(files), port and port.is_followed, attempt)
+        )
         if step is not None:
             cache.steps.add(step[0])
         return parts

@@ -49,11 +49,11 @@ class RemotePort(Requests):
         channel: The worker's end of the channel.
         number: The number of the call.
         dump: Pickles values.
-        is_slow: Whether an answer may take long.
+        is_followed: Whether a history receives the events of single calls.
     """
 
-    def __init__(self, channel: Channel, number: int, dump: Dump, *, is_slow: bool) -> None:
-        super().__init__(is_slow=is_slow)
+    def __init__(self, channel: Channel, number: int, dump: Dump, *, is_followed: bool) -> None:
+        super().__init__(is_slow=True, is_followed=is_followed)
         self._channel = channel
         self._number = number
         self._dump = dump

@@ -14,6 +14,7 @@ from dotflow.capture.output import buffer_lines, flush_all, flush_streams, print
 from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
+from dotflow.core.calls import Port
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
@@ -78,7 +79,7 @@ class CallReader:
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""
         task_id, lane, sent_step, initial, previous, workflow_id, *rest = message.load()
-        carrier, number, arguments, shared, is_fallback, secrets, files, attempt_id = rest
+        carrier, number, arguments, shared, is_fallback, secrets, files, is_followed, attempt_id = rest
         task = self.inherited_tasks.get(task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
@@ -102,9 +103,14 @@ class CallReader:
             name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()
         }
         shared = None if shared is None else self._shared(shared)
+        port = None if is_followed is None else self.port_of(message.number, is_followed=is_followed)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
-        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), None, watch))
+        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), port, watch))
+
+    def port_of(self, number: int, *, is_followed: bool) -> Port | None:
+        """Returns the way of a durable step's attempt to the coordinator, by the number of its call."""
+        return None
 
     def _shared(self, number: int) -> Mapping[str, Any]:
         """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""
@@ -170,6 +176,11 @@ class WorkerLoop(CallReader):
         except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 
+    def port_of(self, number: int, *, is_followed: bool) -> Port:
+        from dotflow.processes.requests import RemotePort  # here: few steps are durable
+
+        return RemotePort(self.channel, number, self.dump, is_followed=is_followed)
+
     def handle(self, message: Message) -> None:
         """Makes the attempt of a call, and sends its outcome."""
         try:
@@ -180,20 +191,14 @@ class WorkerLoop(CallReader):
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
         self.number = message.number
-        port = None
-        if call.step.durable:
-            from dotflow.processes.requests import RemotePort  # here: few steps are durable
-
-            port = RemotePort(self.channel, message.number, self.dump, is_slow=True)
-            call = call._replace(port=port)
         try:
             outcome = attempt(call, self.loops, self.report_returned)
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
             os._exit(0)
-        if port is not None:
-            port.close()
+        if call.port is not None:
+            call.port.close()
         if seconds:
             self.report_returned()
         if seconds or getattr(outcome, "files", None) is not None:

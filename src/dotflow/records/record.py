@@ -17,6 +17,7 @@ from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import LEVELS, known_id, name_at, split_address, split_path
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
 
@@ -103,6 +104,52 @@ class AttemptRecord(NamedTuple):
     def files(self) -> FileRecord:
         """The files that it made, changed and took, with their states then."""
         return FileRecord.from_text(self.files_text)
+
+
+class CallRecord(NamedTuple):
+    """One call that an attempt of a durable step has made.
+
+    Attributes:
+        task_id, item, attempt: The attempt.
+        number: Its number, from 1, of all that the task or the item has made. A resume goes on with it.
+        name: Its action.
+        arguments: A text that shows its arguments.
+        depth: In how many durable calls it was made.
+        state: What became of it.
+        began: The moment.
+        duration: None where it has not ended.
+        glimpse: A short text that shows its value.
+        exception, message, traceback: Its failure; "" for none.
+        key: Its key, under which the storage keeps its end.
+    """
+
+    task_id: int
+    item: int | None
+    attempt: int
+    number: int
+    name: str
+    arguments: str
+    depth: int
+    state: TypeCallState
+    began: datetime
+    duration: float | None
+    glimpse: str
+    exception: str
+    message: str
+    traceback: str
+    key: str
+
+    @property
+    def shown(self) -> str:
+        """The call as a line shows it: `search('weather')`."""
+        return f"{self.name}({self.arguments})"
+
+
+class CallPage(NamedTuple):
+    """Some calls of a task or an item in a run, by their numbers. `total` counts those without rows, too."""
+
+    calls: Sequence[CallRecord] = ()
+    total: int = 0
 
 
 class OutputKey(NamedTuple):

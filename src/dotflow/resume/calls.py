@@ -1,8 +1,11 @@
 """Kept: the calls of durable steps in the storage of a run, which a later attempt or run is given back."""
 
+import contextlib
+import itertools
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
@@ -12,6 +15,7 @@ from dotflow.code.fingerprint import can_compare
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.calls import CallAnswer, CallFollower, CallRequest, TypeRequest
 from dotflow.core.context import NOTHING, Context, Origin
+from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.resume.checkpoint_keys import CALL, OF_CALL
@@ -22,6 +26,7 @@ from dotflow.worker.files import change_since
 VOIDED: Final = "call "  # begins the name of a call in the journal, where its idempotency keys are counted
 MAX_NAMED: Final = 10  # calls in a line of the log
 MANY: Final = 10_000  # calls of an attempt, at which the log names a map
+NUMBER: Final = "number"  # in the links of a record: that of the call
 COUNT_INTERVAL: Final = 1.0  # seconds between two counts of an attempt's calls
 
 MAKE: Final = CallAnswer(TypeRequest.MAKE)
@@ -87,7 +92,8 @@ class Kept:
         if node is None or node.root != root_of(call.secrets[KEY_BASE]):
             node = self._nodes[key] = NodeCalls(self, task, key, name, root_of(call.secrets[KEY_BASE]), always=always)
         storage = self.storage
-        port = LocalPort(node.begin(), is_slow=storage.outlives_process, must_copy=not storage.outlives_process)
+        lasts = storage.outlives_process
+        port = LocalPort(node.begin(), is_slow=lasts, is_followed=self.follower.is_following, must_copy=not lasts)
         return call._replace(port=port)
 
     def end_attempt(self, key: str) -> None:
@@ -111,6 +117,12 @@ def list_calls(storage: Storage, key: str, root: str = "") -> list[str]:
     """Returns the keys of the kept calls below that of a task or an item, as far as the storage lists them."""
     prefix = f"{key}{CALL}"
     return [one for one in storage.list_keys(f"{prefix}{root}") if OF_CALL.fullmatch(one, len(key))]
+
+
+def number_of(context: Context | None) -> int:
+    """Returns the number of a kept call; 0 where it has none."""
+    text = "" if context is None else (context._links or {}).get(NUMBER, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class CallsAhead:
@@ -168,6 +180,8 @@ class NodeCalls:
         self.always = always
         self._name = name
         self._own: set[str] = set()  # the calls that this run has kept
+        self._numbers: Iterator[int] | None = None  # of the calls that are made
+        self._numbering = threading.Lock()
         self._has_noted = False
         self.attempt: AttemptCalls | None = None
         self.unknown: set[str] = set()  # the names of actions of which it is unknown whether their code has changed
@@ -200,6 +214,25 @@ class NodeCalls:
             return None
         return context
 
+    def number(self) -> int:
+        """Returns the number of a call that is made now: they go on where the runs before have ended."""
+        with self._numbering:
+            if self._numbers is None:
+                self._numbers = itertools.count(self._last_number() + 1)
+            return next(self._numbers)
+
+    def _last_number(self) -> int:
+        """Returns the greatest number of the calls that are kept. Those that were given back are known."""
+        assert self.attempt is not None
+        numbers = self.attempt.numbers
+        last = max(numbers.values(), default=0)
+        for place in list_calls(self.kept.storage, self.key, self.root) if self.kept.goes_on else ():
+            key = place[len(self.key_of("")) :]
+            if key not in numbers:
+                with contextlib.suppress(CheckpointUnreadable):  # raised once it is asked for
+                    last = max(last, number_of(self.read(key)))
+        return last
+
     def void(self, key: str, *, takes_key: bool = True) -> None:
         """Deletes a call that was made by other code; its next idempotency key is another one."""
         with self.kept.turn.lock:
@@ -209,12 +242,12 @@ class NodeCalls:
                 self.kept.storage.delete(self.key_of(key))
         self._own.discard(key)
 
-    def keep(self, request: CallRequest) -> None:
-        """Saves the end of a call."""
+    def keep(self, request: CallRequest, number: int) -> None:
+        """Saves the end of a call, by its number."""
         kept, task = self.kept, self.task
         context = Context(request.value, task.task_id, task.workflow_id, step=request.name)
         origin = Origin(request.digest, kept.run, request.code, request.files)
-        context._set_inputs(origin, NOTHING, request.links)
+        context._set_inputs(origin, NOTHING, {**request.links, NUMBER: str(number)})
         with kept.turn.lock:
             if kept.turn.is_void:
                 return
@@ -252,11 +285,11 @@ class NodeCalls:
                 f"{self.task.name}: whether the code of {names} has changed since calls were kept is unknown, since "
                 f"another Python kept them, or the code can't be read. They count."
             )
-        orphans = self._own - attempt.asked
+        orphans = self._own - attempt.numbers.keys()
         if kept.goes_on:
             listed = {one[len(self.key_of("")) :] for one in kept.listed(self.key)}
             others = [key for key in listed if not key.startswith(self.root)]
-            orphans |= {key for key in listed if key.startswith(self.root)} - attempt.asked
+            orphans |= {key for key in listed if key.startswith(self.root)} - attempt.numbers.keys()
             if others:
                 self.drop(others)
         if orphans:
@@ -286,15 +319,16 @@ class AttemptCalls:
 
     Attributes:
         is_over: Whether the attempt is over, so that nothing is answered any more.
-        asked: The keys of the calls that it has asked for.
+        numbers: The numbers of the calls that it has asked for, by their keys.
         given: Those of them that were given back.
     """
 
     def __init__(self, node: NodeCalls) -> None:
         self._node = node
         self.is_over = False
-        self.asked: set[str] = set()
+        self.numbers: dict[str, int] = {}
         self.given: set[str] = set()
+        self._running: set[str] = set()  # the keys of the calls that are made, and followed
         self._kept = 0
         self._count_at = 0.0  # when they are counted next, in ticks
 
@@ -312,24 +346,52 @@ class AttemptCalls:
                 if not kept.journal.keeps_inputs:
                     what = f"The calls of step '{node.task.name}' can't be kept in {type(kept.storage).__name__}"
                     raise StorageError(what, "it keeps values only, which don't show what they are")
-                self.asked.add(request.key)
-                return self._ask(request) if node.may_have(request.key) else MAKE
+                answer = self._ask(request) if node.may_have(request.key) else MAKE
+                if answer.kind is TypeRequest.MAKE:
+                    self._begin(request)
+                return answer
             if request.kind is TypeRequest.KEEP:
-                node.keep(request)
+                tick = clock.monotonic()
+                node.keep(request, self.numbers.get(request.key, 0))
+                self._end(request.key, tick, request.value)
                 self._count()
+            elif request.kind is TypeRequest.FAIL:
+                self._end(request.key, clock.monotonic(), request.value)
             else:
                 node.drop(request.keys)
         except ValueNotStorable as error:
-            return CallAnswer(TypeRequest.REFUSE, error.by(request.name.rpartition(":")[2], is_of_call=True))
+            return self._refuse(request, error.by(request.name.rpartition(":")[2], is_of_call=True))
         except (CheckpointUnreadable, StorageError) as error:
             kept.is_lost = kept.is_lost or isinstance(error, LeaseLost)
-            return CallAnswer(TypeRequest.REFUSE, error)
+            return self._refuse(request, error)
         except Exception as error:  # the storage may be the user's
             what = f"The calls of step '{node.task.name}' can't be kept in {type(kept.storage).__name__}"
             refusal = StorageError(what, f"{type(error).__name__}: {error}")
             refusal.__cause__ = error
-            return CallAnswer(TypeRequest.REFUSE, refusal)
+            return self._refuse(request, refusal)
         return DONE
+
+    def settle(self) -> None:
+        """Has the follower save what it has noted."""
+        self._node.kept.follower.settle()
+
+    def _refuse(self, request: CallRequest, error: Exception) -> CallAnswer:
+        self._end(request.key, clock.monotonic(), Failure.of(error))
+        return CallAnswer(TypeRequest.REFUSE, error)
+
+    def _begin(self, request: CallRequest) -> None:
+        """Notes that a call is made now."""
+        number = self.numbers[request.key] = self._node.number()
+        follower = self._node.kept.follower
+        if follower.is_following:
+            self._running.add(request.key)
+            follower.begin_call(self._node.task, number, request)
+
+    def _end(self, key: str, tick: float, end: Any) -> None:
+        """Notes the end of a call, with a value or a Failure. One that is kept later has ended before."""
+        if key in self._running:
+            self._running.discard(key)
+            self._node.kept.follower.end_call(self._node.task, self.numbers[key], tick, end)
 
     def _count(self) -> None:
         """Counts a call that is kept: it is progress, also if this process is killed before its step completes."""
@@ -371,4 +433,5 @@ class AttemptCalls:
                 )
                 return MAKE._replace(voided=voided)
         self.given.add(request.key)
+        self.numbers[request.key] = number_of(context)
         return CallAnswer(TypeRequest.GIVE, context.storage, "raised" in links, tuple(files))

@@ -1,6 +1,7 @@
 """The enums of the public API. They compare and print as their string values."""
 
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.overlap import TypeOverlap
@@ -10,6 +11,7 @@ from dotflow.core.types.storage import TypeStorage
 
 __all__ = [
     "TypeAttemptState",
+    "TypeCallState",
     "TypeCapture",
     "TypeExecution",
     "TypeOverlap",

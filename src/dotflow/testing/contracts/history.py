@@ -21,7 +21,8 @@ from dotflow.errors import NotInHistory
 from dotflow.records.record import OutputKey
 
 BEGAN: Final = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
-AWAY: Final = Failure("ConnectionError", "the warehouse is away", "Traceback (most recent call last):\n  ...\n")
+AWAY_TEXTS: Final = ("ConnectionError", "the warehouse is away")
+AWAY: Final = Failure(*AWAY_TEXTS, "Traceback (most recent call last):\n  ...\n")
 STEPS: Final = (
     events.Planned("extract", "default", 0, "shop:extract", (), Policy(), "3.11:abc", ()),
     events.Planned("load", "left", 1, "shop:load", (0,), Policy(attempts=3), "", ("previous_context",)),
@@ -75,6 +76,24 @@ class Driver:
         status = TypeStatus(state) if state in ("Completed", "Paused") else TypeStatus.FAILED
         self.send(events.RunEnded(self.workflow_id, self.run_id, status, self.now, TypeRunState(state), reason))
         return self.load()
+
+    def call(
+        self, number: int, name: str, arguments: str, *, attempt: int = 1, depth: int = 0, item: Any = None
+    ) -> None:
+        """Begins a call of a durable step."""
+        fields = (0, attempt, number, name, arguments, depth, f"key {number}", self.now, self.seconds, item)
+        self.send(events.CallBegan(*fields))
+
+    def end_call(self, number: int, preview: str = "", failure: Failure | None = None, attempt: int = 1) -> None:
+        self.send(events.CallEnded(0, attempt, number, preview, failure, self.seconds))
+
+    def calls(self, step: str, is_there: Callable[[Any], object] = bool, **options: Any) -> Any:
+        """Returns the calls of a step, as `load` returns the record."""
+        self.history.settle(self.run_id, True)
+        until = clock.ticks() + (self.history.late and self.history.late + GRACE)
+        while not is_there(page := self.history.calls(self.run_id, step, **options)) and clock.ticks() < until:
+            time.sleep(self.history.late)
+        return page
 
     def load(self, is_there: Callable[[Any], object] = bool) -> Any:
         """Returns the record, once it has what is looked for: some histories write a little later."""
@@ -364,6 +383,67 @@ class HistoryContract:
 
         assert driver.history.settle("elsewhere", True) is None
         assert driver.end().state == "Completed"
+
+    def test_calls_of_a_durable_step(self, driver: Driver) -> None:
+        """Those that were made, failed and run can be read, also with the attempt that they are of."""
+        driver.begin(0)
+        driver.call(1, "search", "'weather'")
+        driver.end_call(1, "['sunny']")
+        driver.call(2, "charge", "'a1'", depth=1)
+        driver.end_call(2, failure=AWAY)
+        driver.call(3, "send", "...")
+
+        page = driver.calls("extract", lambda page: page.total == 3)
+        made, failed, running = page.calls
+
+        assert (made.number, made.shown, made.state, made.glimpse) == (1, "search('weather')", "Made", "['sunny']")
+        assert (made.began, made.duration, made.depth, made.key) == (BEGAN + timedelta(seconds=2), 1.0, 0, "key 1")
+        assert (failed.state, failed.exception, failed.message, failed.depth) == ("Failed", *AWAY_TEXTS, 1)
+        assert failed.traceback == AWAY.traceback
+        assert (running.state, running.duration, running.glimpse) == ("Running", None, "")
+        assert (page.total, driver.calls("load").calls) == (3, [])
+
+        driver.send(events.AttemptFailed(0, 1, AWAY, 5.0))
+        driver.begin(0, 2)
+        driver.call(4, "send", "...", attempt=2)
+        driver.end_call(4, attempt=2)
+
+        page = driver.calls("extract", lambda page: page.calls[-1].state == "Made")
+        assert [call.state for call in page.calls] == ["Made", "Failed", "Cut off", "Made"]
+        assert [call.number for call in driver.calls("extract", attempt=2).calls] == [4]
+        assert [call.number for call in driver.calls("extract", before=4, limit=2).calls] == [2, 3]
+        pages = driver.history.all_calls(driver.run_id, 1)
+        assert [(key, [call.number for call in page.calls], page.total) for key, page in pages.items()] == [
+            ((0, None), [4], 4)
+        ]
+
+    def test_calls_of_items(self, driver: Driver) -> None:
+        """Each has numbers of its own. Those that run are cut off by the end of the run."""
+        driver.send(events.MapOpened(0, 2, driver.now, driver.seconds))
+        for item in range(2):
+            driver.begin(0, item=item)
+            driver.call(1, "search", "''", item=item)
+        driver.end("Cancelled")
+
+        assert [call.item for call in driver.calls("extract#1").calls] == [1]
+        assert [call.state for call in driver.calls("extract#0").calls] == ["Cut off"]
+        assert driver.calls("extract").total == 0
+        assert list(driver.history.all_calls(driver.run_id)) == [(0, 0), (0, 1)]
+
+    def test_many_calls(self, driver: Driver) -> None:
+        """Of an attempt the first and the last ones are kept, and the number of all."""
+        driver.begin(0)
+        for number in range(7, 2_507):
+            driver.call(number, "search", str(number))
+            driver.end_call(number, str(number))
+
+        page = driver.calls("extract", lambda page: page.calls and page.calls[-1].state == "Made", limit=None)
+        numbers = [call.number for call in page.calls]
+
+        assert page.total == 2_500
+        assert numbers == [*range(7, 507), *range(2_007, 2_507)]
+        assert [(call.arguments, call.glimpse) for call in page.calls] == [(str(one), str(one)) for one in numbers]
+        assert [call.number for call in driver.calls("extract", before=2_000, limit=2).calls] == [505, 506]
 
     @pytest.mark.parametrize("text", ["naïve ☃ 𝄞", "'; DROP TABLE runs; --", "a\nb\x00c", "\ud800"], ids=ascii)
     def test_any_text(self, text: str, history: Any) -> None:

@@ -7,11 +7,12 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.errors import InvalidArgument
-from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, STATES, TABLES
+from dotflow.providers.histories.sql.tables import CALL_STATES, CALLS, MICRO, NO_ITEM, STATES, TABLES
 from dotflow.providers.text_escape import escape
 
-FORMAT: Final = 6  # the tables are those of a history file of this format
+FORMAT: Final = 7  # the tables are those of a history file of this format
 READ_FROM: Final = 6  # the oldest format whose code may read them
 WRITE_FROM: Final = 6  # the oldest one whose code may write them
 
@@ -157,7 +158,17 @@ def views(schema: str) -> tuple[str, ...]:
         f"""CREATE VIEW "{schema}".note_list AS SELECT {of_step}, task_notes.name AS name, {_iso("at")} AS at, value,
             CASE WHEN value ~ '^-?[0-9]' THEN CAST(value AS DOUBLE PRECISION) END AS number
             FROM "{schema}".task_notes {steps}""",
+        _call_list(schema),
     )
+
+
+def _call_list(schema: str) -> str:
+    names = " ".join(f"WHEN {code} THEN '{TypeCallState(state)}'" for code, state in enumerate(CALL_STATES))
+    return f"""CREATE VIEW "{schema}".call_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+        NULLIF(item, {NO_ITEM}) AS item, attempt, number, calls.name AS name, arguments,
+        CASE calls.state {names} END AS state, {_iso("calls.began")} AS began, {_seconds("took")} AS seconds, depth,
+        glimpse, exception, message, traceback, call
+        FROM "{schema}".calls JOIN "{schema}".runs USING (run) LEFT JOIN "{schema}".steps USING (plan, task)"""
 
 
 def schema_statements(schema: str, history_id: str) -> list[str]:
@@ -169,6 +180,15 @@ def schema_statements(schema: str, history_id: str) -> list[str]:
         f"""INSERT INTO "{schema}".meta (id, format, read_from, write_from, swept)
             VALUES ('{history_id}', {FORMAT}, {READ_FROM}, {WRITE_FROM}, 0)""",
     ]
+
+
+def upgrade_statements(schema: str, written: int) -> list[str]:
+    """Returns the statements that make tables of an older format those of this one. They only add, once."""
+    following = {6: (as_table(CALLS, schema), _call_list(schema))}
+    added = [statement for older in range(written, FORMAT) for statement in following[older]]
+    added = [re.sub("^CREATE TABLE", "CREATE TABLE IF NOT EXISTS", statement) for statement in added]
+    added = [re.sub("^CREATE VIEW", "CREATE OR REPLACE VIEW", statement) for statement in added]
+    return [*added, f'UPDATE "{schema}".meta SET format = {FORMAT}']
 
 
 def lock_key(text: str) -> int:

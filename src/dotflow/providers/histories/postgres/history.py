@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -19,7 +18,7 @@ from dotflow.core.masks import Masks, hide_all
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import HistoryError, InvalidArgument
 from dotflow.providers.histories.postgres.database import PostgresDatabase
-from dotflow.providers.histories.postgres.dialect import check_schema, schema_statements
+from dotflow.providers.histories.postgres.dialect import check_schema
 from dotflow.providers.histories.postgres.late import LateWriter, OutputWriter
 from dotflow.providers.histories.postgres.link import SHARED
 from dotflow.providers.histories.sql.crashed import mark_ended
@@ -56,8 +55,8 @@ class HistoryPostgres(SQLHistory):
     The tables are made by the first run, in a schema of their own. Events are written *late* seconds after they
     happen, so that no step waits for the server: when a process is killed, the last 0.2 s of its run may be missing.
     Where the server is away, a run goes on, and what it keeps for the server is written later. Any tool can read the
-    views `run_list`, `attempt_list`, `error_list` and `note_list`. Poolers such as PgBouncer may be between, in
-    transaction mode too. Needs `pip install 'dotflow[postgres]'`.
+    views `run_list`, `attempt_list`, `call_list`, `error_list` and `note_list`. Poolers such as PgBouncer may be
+    between, in transaction mode too. Needs `pip install 'dotflow[postgres]'`.
 
     Args:
         dsn: The database: a URL, `host=... dbname=...`, or '' for that of the environment. Better keep the password in
@@ -174,14 +173,13 @@ class HistoryPostgres(SQLHistory):
         return False
 
     def upgrade(self) -> bool:
-        """Makes the tables where they are missing. Returns whether it has. Raises HistoryError."""
-        return self.database.schema.prepare(self.database.queue)
+        """Makes the tables, or upgrades those of an older format. Returns whether it has. Raises HistoryError."""
+        return self.database.schema.upgrade(self.database.queue)
 
     def upgrade_sql(self) -> str:
-        """Returns the statements that make the tables, for an owner that dotflow is not."""
-        name = self.database.schema.name
-        statements = [f'CREATE SCHEMA IF NOT EXISTS "{name}"', *schema_statements(name, uuid.uuid4().hex)]
-        return ";\n".join(" ".join(statement.split()) for statement in statements) + ";"
+        """Returns the statements that do this, for an owner that dotflow is not. Raises HistoryError."""
+        statements = self.database.schema.statements(self.database.queue)
+        return "".join(f"{' '.join(statement.split())};\n" for statement in statements)
 
     def close(self) -> None:
         """Closes the connections. The next call opens them again."""

@@ -133,6 +133,8 @@ class RunWriter:
             # A row changes until it is written: so this is a copy of it.
             taken.attempts = {key: widened([*row]) for key, row in rows.attempts.items()}
             taken.errors, taken.copies, taken.notes = [*rows.errors], [*rows.copies], [*rows.notes]
+            taken.calls = copy.copy(rows.calls)
+            taken.calls.rows = dict(rows.calls.rows)
             taken.output = copy.copy(rows.output)
             taken.output.rows = dict(rows.output.rows)
             rows.clear()

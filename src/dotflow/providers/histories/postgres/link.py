@@ -13,11 +13,11 @@ from dotflow.abc.operations import HistoryReplaced
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.postgres.dialect import (
     FORMAT,
-    READ_FROM,
     as_batch,
     lock_key,
     schema_statements,
     translate,
+    upgrade_statements,
 )
 from dotflow.providers.histories.sql.database import CLAIMS, AnswerLost, Cursor, Values
 from dotflow.providers.histories.sql.tables import MICRO, micro
@@ -97,6 +97,12 @@ class PostgresFailed(HistoryError):
 
     state: str = ""
     is_passing: bool = False
+
+
+class OldFormat(HistoryError):
+    """The tables have an older format, which is written there."""
+
+    written: int = 0
 
 
 class LaterCursor:
@@ -478,9 +484,11 @@ class HistorySchema:
         if read_from > FORMAT:
             raise HistoryError(self.title, f"it has format {written}, and needs a newer dotflow")
         self._is_writable = write_from <= FORMAT
-        if written < READ_FROM:
+        if written < FORMAT:
             reason = f"it has format {written}, and this dotflow uses {FORMAT}. Run `dotflow history upgrade`"
-            raise HistoryError(self.title, reason)
+            refusal = OldFormat(self.title, reason)
+            refusal.written = written
+            raise refusal
         self.history_id = found
 
     def prepare(self, link: Link) -> bool:
@@ -497,6 +505,48 @@ class HistorySchema:
         if not self._is_writable:
             raise HistoryError(self.title, "a newer dotflow has upgraded it, which this one can read but not write")
         return is_made
+
+    def upgrade(self, link: Link) -> bool:
+        """Makes the tables, or upgrades those of an older format. Returns whether it has. Raises HistoryError."""
+        written = self._old_format(link)
+        if written is None:
+            return self.prepare(link)
+        self._execute(upgrade_statements(self.name, written))
+        return True
+
+    def statements(self, link: Link) -> list[str]:
+        """Returns the statements that make the tables, or upgrade those that are there. Raises HistoryError."""
+        if (written := self._old_format(link)) is not None:
+            return upgrade_statements(self.name, written)
+        if self.history_id is not None:
+            return []
+        return [f'CREATE SCHEMA IF NOT EXISTS "{self.name}"', *schema_statements(self.name, uuid.uuid4().hex)]
+
+    def _old_format(self, link: Link) -> int | None:
+        """Returns the format of the tables, as a new connection finds it; None for this one, and for no tables."""
+        link.close()
+        try:
+            link.open()
+        except OldFormat as old:
+            return old.written
+        return None
+
+    def _execute(self, statements: Iterable[str]) -> None:
+        """Executes statements in one transaction, which no other process makes meanwhile."""
+        from psycopg import Error
+
+        raw = self.connect()
+        try:
+            lock = LOCK.format(self.lock, 0)
+            cursor = raw.execute(f"{BEGIN}{lock}{';'.join(statements)}; COMMIT".encode())
+            while cursor.nextset():
+                pass
+            return
+        except Error as error:
+            failed = self.failed(error, raw)
+        finally:
+            close(raw)
+        raise failed  # outside of the except: psycopg's frames hold the password
 
     def _make(self, connection: PostgresConnection) -> None:
         connection.begin(None, durable=True)

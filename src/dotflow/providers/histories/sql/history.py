@@ -25,7 +25,7 @@ from dotflow.providers.histories.sql.values import KEPT
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
     from dotflow.providers.histories.sql.records import Records
-    from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
+    from dotflow.records.record import CallPage, OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 NOTE: Final = "INSERT INTO notes (run, at, text) VALUES (?, ?, ?)"
@@ -120,6 +120,23 @@ class SQLHistory(Archive, History):
     def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
         with self._records() as records:
             return records.output(*records.select(run, step, attempt))
+
+    def calls(
+        self,
+        run: str,
+        step: str,
+        *,
+        attempt: int | None = None,
+        before: int | None = None,
+        limit: int | None = 20,
+    ) -> "CallPage":
+        with self._records() as records:
+            number, found = records.select(run, step, attempt)
+            return records.calls(number, found, before, limit)
+
+    def all_calls(self, run: str, limit: int = 20) -> "dict[tuple[int, int | None], CallPage]":
+        with self._records() as records:
+            return records.all_calls(records.find(run), limit)
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
         with self._records() as records:

@@ -17,12 +17,15 @@ from dotflow.core.files import EPOCH, FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.graph.params import params_in
 from dotflow.providers.histories.sql.crashed import counts_of, end_of
 from dotflow.providers.histories.sql.questions import of_chain
 from dotflow.providers.histories.sql.reading import Reader, in_list
 from dotflow.providers.histories.sql.tables import (
+    CALL_RUNNING,
+    CALL_STATES,
     FAILED,
     MICRO,
     NO_ITEM,
@@ -36,6 +39,8 @@ from dotflow.providers.histories.sql.tables import (
 from dotflow.records.record import (
     NO_NOTES,
     AttemptRecord,
+    CallPage,
+    CallRecord,
     ErrorRecord,
     OutputChunk,
     OutputKey,
@@ -110,8 +115,24 @@ NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS DOUB
     WHERE SUBSTR(noted, 1, 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     GROUP BY task, note ORDER BY task, note"""
 TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FROM task_notes WHERE run = ?"
+CALL_COLUMNS: Final = """task, item, attempt, number, name, arguments, depth, calls.state AS call_state,
+    attempts.state AS of_attempt, calls.began AS began, calls.took AS took, calls.glimpse AS glimpse,
+    COALESCE(exception, '') AS exception, COALESCE(message, '') AS message, COALESCE(traceback, '') AS traceback,
+    call"""
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
+#: The calls of a part of a run, each with the state of its attempt, the last ones first.
+CALLS: Final = f"""SELECT {CALL_COLUMNS} FROM calls JOIN attempts USING (run, task, item, attempt)
+    WHERE run = ?{{where}} AND number < ? ORDER BY number DESC LIMIT ?"""
+#: The last ones of each task and item.
+ALL_CALLS: Final = f"""SELECT {CALL_COLUMNS} FROM (SELECT calls.*,
+    ROW_NUMBER() OVER (PARTITION BY task, item ORDER BY number DESC) AS nth FROM calls WHERE run = ?) AS calls
+    JOIN attempts USING (run, task, item, attempt) WHERE nth <= ? ORDER BY task, item, number"""
+#: The numbers of an attempt's calls have no gaps, and its first one is kept.
+COUNT_CALLS: Final = """SELECT task, item, SUM(made) AS total FROM
+    (SELECT task, item, MAX(number) - MIN(number) + 1 AS made FROM calls WHERE run = ?{where}
+        GROUP BY task, item, attempt) AS of_attempts
+    GROUP BY task, item"""
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
 ITEM_AT: Final = "SELECT item FROM attempts WHERE run = ? AND task = ? AND round = ? AND items = ? LIMIT 1"
 HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
@@ -504,6 +525,31 @@ class Records(Reader):
             copies.append(ValueRecord(task, role, item, number, size, digest or "", document, why or ""))
         return copies
 
+    def calls(self, run: int, selection: Selection, before: int | None, limit: int | None) -> CallPage:
+        """Returns the last calls of a task or an item, those of its own if it is a map."""
+        where, values = selection._replace(item=NO_ITEM if selection.item is None else selection.item).where()
+        window = (ALL if before is None else before, ALL if limit is None else limit)
+        rows = self.connection.execute(CALLS.format(where=where), (run, *values, *window)).fetchall()
+        counts = self.connection.execute(COUNT_CALLS.format(where=where), (run, *values)).fetchall()
+        is_running = self.is_running(run)
+        return CallPage([_call(row, is_running) for row in reversed(rows)], sum(int(total) for *_, total in counts))
+
+    def all_calls(self, run: int, limit: int) -> dict[tuple[int, int | None], CallPage]:
+        """Returns the last calls of each task and item that has any."""
+        rows = self.connection.execute(ALL_CALLS, (run, limit)).fetchall()
+        if not rows:
+            return {}
+        is_running = self.is_running(run)
+        found: dict[tuple[int, int | None], list[CallRecord]] = defaultdict(list)
+        for row in rows:
+            call = _call(row, is_running)
+            found[call.task_id, call.item].append(call)
+        totals = {
+            (task, None if item == NO_ITEM else item): int(total)
+            for task, item, total in self.connection.execute(COUNT_CALLS.format(where=""), (run,))
+        }
+        return {key: CallPage(calls, totals[key]) for key, calls in found.items()}
+
     def output(self, run: int, selection: Selection) -> list[OutputChunk]:
         """Returns the output in the order of arrival."""
         where, values = selection.where()
@@ -645,6 +691,16 @@ def _seconds(micro: int | None) -> float | None:
 def _chunk(row: tuple[Any, ...]) -> OutputChunk:
     task, item, attempt, seq, at, stream, data, skipped = row
     return OutputChunk(task, None if item == NO_ITEM else item, attempt, seq, moment(at), stream, data, skipped or 0)
+
+
+def _call(row: Sequence[Any], is_running: bool) -> CallRecord:
+    task, item, attempt, number, name, arguments, depth, state, of_attempt, *rest = row
+    began, took, glimpse, exception, message, traceback, key = rest
+    is_cut_off = state == CALL_RUNNING and not (is_running and of_attempt == RUNNING)
+    call_state = TypeCallState.CUT_OFF if is_cut_off else CALL_STATES[state]
+    of_call = (task, None if item == NO_ITEM else item, attempt, number, name or "", arguments or "", depth)
+    end: Any = (call_state, moment(began), _seconds(took), glimpse or "", exception, message, traceback, key or "")
+    return CallRecord(*of_call, *end)
 
 
 def _by_arrival(chunks: list[OutputChunk]) -> list[OutputChunk]:

@@ -66,6 +66,7 @@ FORGET_ROWS: Final = (
     _rows_of("copies", "task, item, attempt, role"),
     _rows_of("errors", "task, item, attempt, nth"),
     _rows_of("task_notes", "task, item, attempt, name"),
+    _rows_of("calls", "task, item, attempt, slot"),
     _rows_of("attempts", "task, item, attempt"),
     "DELETE FROM notes WHERE run = :run",
     "DELETE FROM orders WHERE run = :run",

@@ -11,6 +11,8 @@ from dotflow.core.events import (
     AttemptRuns,
     AttemptStarted,
     AttemptWaits,
+    CallBegan,
+    CallEnded,
     CallsCounted,
     MapEnded,
     MapOpened,
@@ -26,6 +28,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Note, Usage
 from dotflow.core.text import error_line, escape_surrogates, shorten, waiting
+from dotflow.providers.histories.sql.call_rows import CallRows
 from dotflow.providers.histories.sql.output_rows import OutputRows
 from dotflow.providers.histories.sql.tables import (
     ASKED,
@@ -65,7 +68,16 @@ from dotflow.providers.histories.sql.values import Values
 Row = list[Any]
 Key = tuple[int, int]  # task and item
 OfAttempt = (
-    AttemptRuns | AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced | CallsCounted
+    AttemptRuns
+    | AttemptFailed
+    | AttemptRepeated
+    | AttemptWaits
+    | AttemptOutput
+    | TaskPaused
+    | Traced
+    | CallsCounted
+    | CallBegan
+    | CallEnded
 )
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
@@ -90,7 +102,7 @@ class RunRows:
         started, ended: The first event, and the last one once the run has ended.
         attempts: Rows of `attempts`, by their ids, since a row changes until it is written. Of most, the last columns
             are missing: to pass None takes longer than all other values.
-        errors, copies, notes, output: Rows of these tables.
+        errors, copies, notes, output, calls: Rows of these tables.
         counts: The number of tasks by state.
         error: The first failure of a task.
         trace: The id of the run's trace, until it is in the file.
@@ -106,6 +118,7 @@ class RunRows:
         self.output = OutputRows(output_limit)
         self.copies: list[Row] = []
         self.notes: list[Row] = []
+        self.calls = CallRows()
         self.counts = {COMPLETED: 0, FAILED: 0, RESTORED: 0, SKIPPED: 0}
         self.error: str | None = None
         self.trace: str | None = None
@@ -123,7 +136,7 @@ class RunRows:
         return self._copied + self.output.size
 
     def __len__(self) -> int:
-        tables = (self.attempts, self.errors, self.output.rows, self.copies, self.notes)
+        tables = (self.attempts, self.errors, self.output.rows, self.copies, self.notes, self.calls.rows)
         return sum(map(len, tables)) + self.has_end
 
     def clear(self) -> None:
@@ -137,6 +150,7 @@ class RunRows:
             self.copies.clear()
             self.notes.clear()
             self.output.clear()
+            self.calls.rows.clear()
 
     def drop(self) -> int:
         """Forgets the rows but the end of the run. Returns the number of those that are lost."""
@@ -192,6 +206,8 @@ class RunRows:
             self.counts[COMPLETED] += 1
         if self.output.attempts:
             self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
+        if self.calls.attempts:
+            self.calls.attempts.pop((row[TASK], row[ITEM]), None)
         if values.keeps_all:
             self._copy(values.inputs(row, started))
             self._copy(values.returned(row, context))
@@ -211,6 +227,7 @@ class RunRows:
         if opened is not None:
             self._copy(self._values.inputs(row, opened.started))
         self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
+        self.calls.attempts.pop((row[TASK], row[ITEM]), None)
 
     def _retry(self, event: AttemptFailed) -> None:
         opened = self._changed(event)
@@ -233,6 +250,16 @@ class RunRows:
     def _count_calls(self, event: CallsCounted) -> None:
         if opened := self._opened(event):
             self._note(opened.row, {CALLS_KEPT: event.kept, CALLS_GIVEN: event.given})
+
+    def _begin_call(self, event: CallBegan) -> None:
+        if (opened := self._opened(event)) and opened.row[ATTEMPT] == event.attempt:
+            self.has_more = True
+            self.calls.begin(event, self._values.shown(event.arguments))
+
+    def _end_call(self, event: CallEnded) -> None:
+        if self._opened(event):
+            self.has_more = True
+            self.calls.end(event, self._values.shown(event.preview))
 
     def _repeat(self, event: AttemptRepeated) -> None:
         opened = self._opened(event)
@@ -389,6 +416,8 @@ HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptRepeated: RunRows._repeat,
     AttemptWaits: RunRows._wait,
     CallsCounted: RunRows._count_calls,
+    CallBegan: RunRows._begin_call,
+    CallEnded: RunRows._end_call,
     AttemptFailed: RunRows._retry,
     TaskCompleted: RunRows._complete,
     TaskRestored: RunRows._restore,

@@ -5,7 +5,7 @@ another one shows what it was given; attempt 0 is a task without an attempt: res
 `inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. `round` is that of an item
 of a map in rounds, or the index of the outermost item around it, and `items` its own index there; of a map `items` is
 their number. Other items in rounds are rounds themselves. The `policy` of a step has its `levels`, too. A `value` of
-`task_notes` is JSON. In `output`, stream 0 is a gap of `skipped` bytes.
+`task_notes` is JSON. In `output`, stream 0 is a gap of `skipped` bytes. A row of `calls` is in a slot of its attempt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dotflow.abc.operations import LAST_MOMENT
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 
 NO_ITEM: Final = -1
 SHARED_ATTEMPT: Final = 0  # in `copies`, with NO_ITEM: the arguments that all items of a map share
@@ -22,6 +23,10 @@ MICRO: Final = 1_000_000  # microseconds of a second
 #: The states of attempts as numbers: their place in the enum.
 STATES: Final = tuple(TypeAttemptState)
 RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, PAUSED = range(len(STATES))
+
+#: Those of calls, in the same way.
+CALL_STATES: Final = (TypeCallState.RUNNING, TypeCallState.MADE, TypeCallState.FAILED)
+CALL_RUNNING, CALL_MADE, CALL_FAILED = range(len(CALL_STATES))
 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
@@ -116,6 +121,14 @@ WAITS: Final = (
     "CREATE INDEX wanted_unnamed ON wanted (workflow) WHERE queued AND name IS NULL",
 )
 
+#: The calls of durable steps: their keys are `call`, and `depth` is in how many durable calls they are.
+CALLS: Final = """CREATE TABLE calls (
+    run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    slot INTEGER NOT NULL, number INTEGER NOT NULL, state INTEGER NOT NULL, began INTEGER NOT NULL, took INTEGER,
+    depth INTEGER NOT NULL, call TEXT NOT NULL, name TEXT NOT NULL, arguments TEXT, glimpse TEXT,
+    exception TEXT, message TEXT, traceback TEXT,
+    PRIMARY KEY (run, task, item, attempt, slot)) WITHOUT ROWID"""
+
 TABLES: Final = (
     """CREATE TABLE runs (
         run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, name TEXT, state TEXT NOT NULL,
@@ -164,6 +177,7 @@ TABLES: Final = (
     ABOUT,
     SENT,
     *WAITS,
+    CALLS,
 )
 
 

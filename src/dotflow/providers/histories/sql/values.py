@@ -64,6 +64,10 @@ class Values:
             return None
         return preview(value, self._run.masks)
 
+    def shown(self, text: str) -> str | None:
+        """Returns a text that shows a value; None if nothing is kept."""
+        return None if self._kept == "none" else text
+
     def item_preview(self, started: AttemptStarted) -> str | None:
         """Returns a short text that shows what an item was given; several arguments by name."""
         call = started.call

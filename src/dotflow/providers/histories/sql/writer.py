@@ -14,6 +14,7 @@ from dotflow.core.files import FileRecord
 from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
+from dotflow.providers.histories.sql.call_rows import SAVE_CALL
 from dotflow.providers.histories.sql.crashed import MARK_ATTEMPTS
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.output_rows import save_output
@@ -194,6 +195,7 @@ def write_rows(connection: Connection, run: int, rows: RunRows, *, has_lost: boo
         (SAVE_ERROR, rows.errors),
         (SAVE_COPY, rows.copies),
         (SAVE_NOTE, rows.notes),
+        (SAVE_CALL, rows.calls.rows.values()),
     ):
         if values:
             connection.executemany(statement, [(run, *row) for row in values])

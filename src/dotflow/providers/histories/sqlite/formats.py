@@ -4,10 +4,22 @@ from typing import Final
 
 from dotflow.core.types.run_state import TypeWait
 from dotflow.providers.histories.sql.database import SQLiteConnection
-from dotflow.providers.histories.sql.tables import ABOUT, MICRO, NO_ITEM, QUEUE, SENT, STATES, TABLES, WAITS
+from dotflow.providers.histories.sql.tables import (
+    ABOUT,
+    CALL_STATES,
+    CALLS,
+    MICRO,
+    NO_ITEM,
+    QUEUE,
+    SENT,
+    STATES,
+    TABLES,
+    WAITS,
+)
 from dotflow.providers.sqlite_file import DatabaseFormat
 
 _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
+_CALL_STATE: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(CALL_STATES))
 
 QUEUE_FORMAT: Final = 4  # the oldest one whose queue can be read as it is
 
@@ -39,7 +51,12 @@ NOTE_LIST: Final = f"""CREATE VIEW note_list AS SELECT run_id, workflow_id, task
     NULLIF(item, {NO_ITEM}) AS item, attempt, task_notes.name AS name, {_iso("at")} AS at, value,
     IIF(value GLOB '[-0-9]*', CAST(value AS REAL), NULL) AS number
     FROM task_notes JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
-VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST, NOTE_LIST)
+CALL_LIST: Final = f"""CREATE VIEW call_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+    NULLIF(item, {NO_ITEM}) AS item, attempt, number, calls.name AS name, arguments,
+    CASE calls.state {_CALL_STATE} END AS state, {_iso("calls.began")} AS began, {_seconds("took")} AS seconds,
+    depth, glimpse, exception, message, traceback, call
+    FROM calls JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
+VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST, NOTE_LIST, CALL_LIST)
 
 #: From the first format to the second one.
 SECOND: Final = (
@@ -75,6 +92,8 @@ SIXTH: Final = (
     *WAITS,
     f"UPDATE runs SET waits = '{TypeWait.ANSWER}' WHERE state = 'Paused' AND reason LIKE 'it waits for %'",
 )
+#: From the sixth one to the seventh one: the calls of durable steps.
+SEVENTH: Final = (CALLS, CALL_LIST)
 _NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
@@ -98,6 +117,7 @@ MISSING: Final = {
         "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
     ),
     5: (),  # nothing that is only read has a column of the sixth one
+    6: (CALLS.replace("CREATE TABLE", "CREATE TEMP TABLE"),),
 }
 
 
@@ -111,9 +131,9 @@ def _text_or_blob(text: bytes) -> str | bytes:
 
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=6,
+    version=7,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH, 5: SIXTH},
+    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH, 5: SIXTH, 6: SEVENTH},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.

@@ -43,8 +43,8 @@ class HistorySQLite(SQLHistory):
     """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
 
     An attempt is in the file before the first line of its step runs. What goes wrong with the file is logged once a
-    run, and never reaches the run. Any SQLite tool can read the views `run_list`,
-    `attempt_list` and `error_list`. Beside the file, `-wal`, `-shm` and `-live` belong to it.
+    run, and never reaches the run. Any SQLite tool can read the views `run_list`, `attempt_list`, `call_list`,
+    `error_list` and `note_list`. Beside the file, `-wal`, `-shm` and `-live` belong to it.
 
     Args:
         path: The file, made with its folder by the first run. A relative path counts from the current folder. A

@@ -1,0 +1,94 @@
+"""CallEvents: the events of the calls of durable steps, on their way to the thread of the run."""
+
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.calls.keys import shown_arguments
+from dotflow.core.calls import CallFollower, CallRequest
+from dotflow.core.events import CallBegan, CallEnded, CallsCounted
+from dotflow.core.failure import Failure
+from dotflow.core.masks import Masks
+from dotflow.core.task import Task
+from dotflow.engine.publisher import Publisher
+from dotflow.records.preview import preview
+
+INTERVAL: Final = 0.05  # seconds between two looks for what other threads have noted
+
+
+class CallEvents(CallFollower):
+    """Follows the calls of the durable steps of a run. Bodies in other threads don't wait for it.
+
+    Args:
+        publisher: Passes the events to the history.
+        masks: The secrets, which no event shows.
+        is_pausing: Returns whether the run pauses.
+        wake: Wakes the thread of the run.
+    """
+
+    def __init__(
+        self, publisher: Publisher, masks: Masks, is_pausing: Callable[[], bool], wake: Callable[[], object]
+    ) -> None:
+        self.is_following = publisher.has_history
+        self._publisher = publisher
+        self._masks = masks
+        self._is_pausing = is_pausing
+        self._wake = wake
+        self._thread = get_ident()
+        self._waiting: deque[CallBegan | CallEnded | CallsCounted] = deque()  # of bodies in other threads
+        self._has_woken = False
+        self._due = 0.0  # when what waits is recorded, by `clock.monotonic`
+
+    @property
+    def is_pausing(self) -> bool:
+        return self._is_pausing()
+
+    def count_calls(self, task: Task, kept: int, given: int) -> None:
+        self._pass(CallsCounted(task.task_id, task.attempt, kept, given, task.item))
+
+    def begin_call(self, task: Task, number: int, request: CallRequest) -> None:
+        arguments = shown_arguments(self._masks.mask_end(request.beginning))
+        name = request.name.rpartition(":")[2].rpartition(".")[2]
+        at, tick = clock.now(), clock.monotonic()
+        fields = (task.task_id, task.attempt, number, name, arguments, request.depth, request.key, at, tick, task.item)
+        self._pass(CallBegan(*fields))
+
+    def end_call(self, task: Task, number: int, tick: float, end: Any) -> None:
+        failure = end.masked(self._masks) if isinstance(end, Failure) else None
+        shown = "" if failure is not None or end is None else preview(end, self._masks)
+        self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item))
+
+    def _pass(self, event: CallBegan | CallEnded | CallsCounted) -> None:
+        """Passes an event. In the thread of the run, which waits for the body, no call begins unrecorded."""
+        if get_ident() != self._thread:
+            self._waiting.append(event)
+            if not self._has_woken:
+                self._has_woken = True
+                self._wake()
+            return
+        self._publisher.record(event)
+        if not isinstance(event, CallEnded):
+            self._publisher.settle(begins=True)
+
+    def settle(self) -> None:
+        if self._has_woken and get_ident() == self._thread:
+            self.collect(is_due=True)
+            self._publisher.settle(begins=True)
+
+    def collect(self, *, is_due: bool = False) -> float | None:
+        """Records what other threads have noted, if it is time for it or an attempt has ended, in the run's thread.
+
+        Returns the seconds until it is time; None while nothing waits.
+        """
+        if not self._has_woken:
+            return None
+        left = self._due - clock.monotonic()
+        if left > 0 and not is_due:
+            return left
+        self._has_woken = False  # first: what is noted from now on sets it again
+        self._due = clock.monotonic() + INTERVAL
+        while self._waiting:
+            self._publisher.record(self._waiting.popleft())
+        return None

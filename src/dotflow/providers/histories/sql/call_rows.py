@@ -1,0 +1,96 @@
+"""CallRows: the calls of durable steps as rows, of each attempt the first and the last ones."""
+
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.events import CallBegan, CallEnded
+from dotflow.core.text import escape_surrogates
+from dotflow.providers.histories.sql.tables import (
+    ATTEMPT_KEY,
+    CALL_FAILED,
+    CALL_MADE,
+    CALL_RUNNING,
+    MICRO,
+    NO_ITEM,
+    micro,
+    upsert,
+)
+
+FIRST: Final = 500  # calls of an attempt that are kept
+LAST: Final = 500  # the same of its last ones: each takes the slot of the one that is as many calls before it
+
+CALL_COLUMNS: Final = (
+    *("number", "state", "began", "took", "depth", "call", "name", "arguments", "glimpse"),
+    *("exception", "message", "traceback"),
+)
+SAVE_CALL: Final = upsert("calls", (*ATTEMPT_KEY, "slot"), CALL_COLUMNS)
+NO_ERROR: Final = (None, None, None)
+
+Row = tuple[Any, ...]
+SlotKey = tuple[int, int, int, int]  # task, item, attempt, slot
+
+
+class CallRows:
+    """The rows of `calls` that are not yet in the file. A row is never changed, but replaced.
+
+    Attributes:
+        rows: The rows without the run, by their slots.
+        attempts: The attempts that have not ended, by task and item.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[SlotKey, Row] = {}
+        self.attempts: dict[tuple[int, int], _Attempt] = {}
+
+    def begin(self, event: CallBegan, arguments: str | None) -> None:
+        """Adds a call that is made now."""
+        item = NO_ITEM if event.item is None else event.item
+        attempt = self.attempts.get((event.task_id, item))
+        if attempt is None or attempt.attempt != event.attempt:
+            attempt = self.attempts[event.task_id, item] = _Attempt(event.attempt)
+        nth, attempt.count = attempt.count, attempt.count + 1
+        slot = nth if nth < FIRST else FIRST + (nth - FIRST) % LAST
+        key = (event.task_id, item, event.attempt, slot)
+        attempt.slots[slot] = event.number
+        texts = (event.key, escape_surrogates(event.name), arguments and escape_surrogates(arguments))
+        head = (event.number, CALL_RUNNING, micro(event.at))
+        attempt.running[event.number] = _Running(key, head, (event.depth, *texts), event.tick)
+        self.rows[key] = (*key, *head, None, event.depth, *texts, None, *NO_ERROR)
+
+    def end(self, event: CallEnded, preview: str | None) -> None:
+        """Adds the end of a call, unless a later one has its slot."""
+        item = NO_ITEM if event.item is None else event.item
+        attempt = self.attempts.get((event.task_id, item))
+        if attempt is None or attempt.attempt != event.attempt:
+            return
+        running = attempt.running.pop(event.number, None)
+        if running is None or attempt.slots[running.key[-1]] != event.number:
+            return
+        number, _, began = running.head
+        error: Row = NO_ERROR
+        took, failure = int((event.tick - running.tick) * MICRO), event.failure
+        if failure is not None:
+            error = tuple(map(escape_surrogates, (failure.exception, failure.message, failure.traceback)))
+        state = CALL_MADE if failure is None else CALL_FAILED
+        shown = preview and escape_surrogates(preview)
+        self.rows[running.key] = (*running.key, number, state, began, took, *running.texts, shown, *error)
+
+
+class _Running(NamedTuple):
+    """A call that is made: where its row is, the values of its beginning, and the monotonic time of that."""
+
+    key: SlotKey
+    head: tuple[int, int, int]
+    texts: Row
+    tick: float
+
+
+class _Attempt:
+    """The calls of one attempt."""
+
+    __slots__ = ("attempt", "count", "running", "slots")
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.count = 0
+        self.slots: dict[int, int] = {}  # the numbers of the calls that have them
+        self.running: dict[int, _Running] = {}  # by number
