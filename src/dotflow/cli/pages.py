@@ -1,5 +1,6 @@
 """What `dotflow show` prints for people: the page of a run, and that of one of its steps."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -7,14 +8,16 @@ from typing import Final
 from rich.text import Text
 
 from dotflow.abc.archive import Archive
+from dotflow.cli.calls import FoundCall, KeptCall
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.screen import Column, Screen, local, safe, size, span, state_of, styled
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.failure import raised_at
 from dotflow.core.text import times, titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, GOOD, AttemptRecord, RunRecord, TaskRecord, last_notes
+from dotflow.records.record import BAD, GOOD, AttemptRecord, CallPage, CallRecord, RunRecord, TaskRecord, last_notes
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps, step_commands
 from dotflow.report.stale_code import changed_text, restored_with_other_code
@@ -228,6 +231,15 @@ FILE_COLUMNS: Final = (
     Column("Now"),
 )
 
+CALL_COLUMNS: Final = (
+    Column("Number", is_right=True),
+    Column("Call", fits=2),
+    Column("Duration", is_right=True),
+    Column("State"),
+    Column("Value", fits=1),
+)
+CALL_STYLES: Final = {TypeCallState.FAILED: "red", TypeCallState.CUT_OFF: "red", TypeCallState.RUNNING: "yellow"}
+
 ATTEMPT_COLUMNS: Final = (
     Column("Given", fits=2),
     Column("Attempt", is_right=True),
@@ -248,8 +260,9 @@ def print_step(
     item: int | None,
     attempt: int | None,
     history: str | None,
+    calls: int | None,
 ) -> None:
-    """Prints a task or an item of a run, with all its attempts or one of them."""
+    """Prints a task or an item of a run, with all its attempts or one of them, and its last calls, at most *calls*."""
     screen = Screen()
     attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
@@ -285,6 +298,8 @@ def print_step(
         if left := _left_out(task, item, attempts, listed):
             screen.line((f"and {left}; --json lists all", "dim"))
     if task.count is None or item is not None:
+        page = archive.calls(run.run_id, task.number_of(item), attempt=attempt, limit=calls)
+        _print_calls(screen, page, "; --all lists them" if calls else " that have no row")
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
     chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
@@ -297,6 +312,49 @@ def print_step(
         for text in lines:
             screen.line(("| ", "dim"), text)
     print_next(screen, step_commands(archive, run, task, item, history))
+
+
+def _print_calls(screen: Screen, page: CallPage, left_out: str) -> None:
+    """Prints the calls of a durable step. Those in durable calls are indented."""
+    if not page.calls:
+        return
+    screen.line()
+    screen.print_table(CALL_COLUMNS, [_call_row(call) for call in page.calls])
+    if left := page.total - len(page.calls):
+        screen.line((f"and {pluralize(left, 'earlier call')}{left_out}", "dim"))
+
+
+def _call_row(call: CallRecord) -> list[Text | str]:
+    error = f"{call.exception}: {call.message}".rstrip(": ")
+    return [
+        str(call.number),
+        "  " * call.depth + safe(call.shown),
+        span(call.duration),
+        Text(str(call.state).lower(), CALL_STYLES.get(call.state, "")),
+        Text(safe(error or call.glimpse), "dim"),
+    ]
+
+
+def print_call(found: FoundCall, kept: KeptCall) -> None:
+    """Prints a call of a durable step, with its arguments and its value as far as they are there, and its failure."""
+    screen, call = Screen(), found.call
+    state = Text(str(call.state), CALL_STYLES.get(call.state, ""))
+    screen.line(state, "  ", (safe(call.shown), "bold"), f"  call {found.address} of run {found.run.run_id}")
+    took = "" if call.duration is None else f", {span(call.duration)}"
+    screen.fact("began", f"{local(call.began)}{took}, in attempt {call.attempt}")
+    for name, value in (kept.arguments or {}).items():
+        screen.fact("given", f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    if kept.has_value:
+        screen.fact("value", json.dumps(kept.value, ensure_ascii=False))
+    elif call.glimpse:
+        screen.fact("value", call.glimpse)
+    if kept.note:
+        screen.fact("note", kept.note)
+    text = call.traceback or f"{call.exception}: {call.message}".rstrip(": ")
+    if text:
+        screen.line()
+    for line in text.rstrip("\n").split("\n") if text else ():
+        screen.line(safe(line))
 
 
 def _round_text(attempts: Sequence[AttemptRecord]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -10,6 +11,7 @@ from dotflow.core.types.storage import TypeStorage
 
 if TYPE_CHECKING:
     from dotflow.abc.storage import Storage
+    from dotflow.records.record import RunRecord
 
 
 class StorageChoice(NamedTuple):
@@ -37,7 +39,24 @@ STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
     TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }
 
+#: Those that any process of this machine can open by what a run says of them.
+LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
+
 STORAGE_ARGUMENTS: Final = tuple(dict.fromkeys(option for choice in STORAGES.values() for option in choice.options))
+
+
+def local_storage(run: "RunRecord") -> "Storage | None":
+    """Returns the files or the SQLite database with the values of a run; None for another storage.
+
+    Nothing is unpickled there: a pickle can run any program.
+    """
+    kind, _, path = run.storage.removesuffix(")").partition("(")
+    if kind not in LOCAL_STORAGES:
+        return None
+    from dotflow import providers
+
+    storage: Storage = getattr(providers, kind)(Path(run.environment.get("folder") or "", path))
+    return storage
 
 
 def make_storage(name: str | None, options: Mapping[str, Any]) -> "Storage | None":

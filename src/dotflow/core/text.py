@@ -17,6 +17,9 @@ _SURROGATE: Final = re.compile("([\ud800-\udfff])")
 #: The address of an item: `fetch#3`, `fetch[3]`, or `page[3].fetch` in an added workflow.
 _ADDRESS: Final = re.compile(r"(.+)#([0-9]+)|(.+?)\[([0-9]+)\](\..+)?")
 
+#: The address of a call of a durable step: `agent@12`.
+_CALL: Final = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.S)
+
 _INDEX: Final = re.compile(r"\[([0-9]{1,18})\](?=[.\[]|$)")
 
 
@@ -41,6 +44,12 @@ def split_address(text: str) -> tuple[str, int] | None:
     if match is None:
         return None
     return match[1] or f"{match[3]}{match[5] or ''}", int(match[2] or match[4])
+
+
+def split_call(text: str) -> tuple[str, int] | None:
+    """Returns the name of a durable step and the number of a call from its address; None for any other text."""
+    match = _CALL.fullmatch(text)
+    return None if match is None else (match[1], int(match[2]))
 
 
 def split_path(text: str) -> tuple[str, tuple[tuple[str, int], ...]]:

@@ -23,6 +23,8 @@ from dotflow.core.files import FileRecord
 from dotflow.records.record import (
     BAD,
     AttemptRecord,
+    CallPage,
+    CallRecord,
     ErrorRecord,
     OutputChunk,
     OutputKey,
@@ -36,6 +38,7 @@ from dotflow.report.next_steps import command_objects, last_completed
 
 VERSION: Final = 1
 MAX_TEXT: Final = 50_000  # characters of a message or a traceback; half of the beginning, half of the end
+MAX_CALLS: Final = 20  # of a durable step: the last ones
 MAX_ERRORS: Final = 20  # attempts of a task or an item with their messages and tracebacks: the last ones
 
 TRACE_VARIABLE: Final = "DOTFLOW_TRACE_URL"
@@ -78,12 +81,13 @@ def document(
         history: The value of --history for its commands.
     """
     details, earlier = listed_items(run.steps), None if archive is None else last_completed(archive, run)
+    calls = {} if archive is None else archive.all_calls(run.run_id, MAX_CALLS)
     return {
         "version": VERSION,
         "dotflow": sys.modules["dotflow"].__version__,
         "made": moment(clock.now()),
         "run": _record_object(run),
-        "tasks": [_task_object(run, task, details[task.task_id]) for task in run.steps],
+        "tasks": [_task_object(run, task, details[task.task_id], calls) for task in run.steps],
         **(output or {}),
         "commands": [] if archive is None else command_objects(archive, run, history),
         "last_completed": None if earlier is None else {"run_id": earlier.run_id, "ended": moment(earlier.ended)},
@@ -116,6 +120,23 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "files": files_object(attempt.files),
         "notes": dict(attempt.notes),
         "errors": [error_object(error) for error in attempt.errors] if has_errors else [],
+    }
+
+
+def calls_object(run: RunSummary, page: CallPage | None) -> dict[str, Any] | None:
+    """Returns calls of a durable step; None for none."""
+    if page is None or not page.total:
+        return None
+    return {"total": page.total, "listed": [call_object(run, call) for call in page.calls]}
+
+
+def call_object(run: RunSummary, call: CallRecord) -> dict[str, Any]:
+    """Returns a call. It began so many seconds after its run."""
+    names = ("number", "attempt", "name", "arguments", "depth", "state", "duration", "glimpse", "key")
+    error = ErrorRecord(call.exception, call.message, call.traceback)
+    return {name: getattr(call, name) for name in names} | {
+        "began": round((call.began - run.began).total_seconds(), 6),
+        "error": failure_object(error) if call.exception else None,
     }
 
 
@@ -197,7 +218,12 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _task_object(run: RunRecord, task: TaskRecord, details: Collection[int]) -> dict[str, Any]:
+def _task_object(
+    run: RunRecord,
+    task: TaskRecord,
+    details: Collection[int],
+    calls: Mapping[tuple[int, int | None], CallPage],
+) -> dict[str, Any]:
     fields = ("task_id", "name", "group", "lane", "identity", "code", "state", "duration", "cpu", "peak", "count")
     return {name: getattr(task, name) for name in fields} | {
         "needs": list(task.needs),
@@ -208,8 +234,15 @@ def _task_object(run: RunRecord, task: TaskRecord, details: Collection[int]) -> 
         "counts": dict(task.counts),
         "items": items_object(run, task),
         "levels": list(task.levels),
+        "calls": calls_object(run, calls.get((task.task_id, None))),
         "details": [
-            {"item": item, "name": task.name_of(item), "attempts": _attempts(run, task.items[item])} for item in details
+            {
+                "item": item,
+                "name": task.name_of(item),
+                "attempts": _attempts(run, task.items[item]),
+                "calls": calls_object(run, calls.get((task.task_id, item))),
+            }
+            for item in details
         ],
     }
 

@@ -8,19 +8,29 @@ from typing import Any, Final
 
 import click
 
-from dotflow import providers
 from dotflow.abc.archive import Archive
+from dotflow.cli.calls import RETURNED, FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, option
 from dotflow.cli.load import make_folder_importable
 from dotflow.cli.log.files import POLL_INTERVAL, pause
 from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.storages import local_storage
 from dotflow.code.definition import definition_of
 from dotflow.codec.document import pack
 from dotflow.core.text import escape_lines
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import CheckpointUnreadable, HistoryError, NotInHistory
 from dotflow.records.record import AttemptRecord, OutputChunk, RunRecord, RunSummary, TaskRecord, ValueRecord
-from dotflow.report.document import attempt_object, document, error_object, load_newest, moment
+from dotflow.report.document import (
+    MAX_CALLS,
+    attempt_object,
+    call_object,
+    calls_object,
+    document,
+    error_object,
+    load_newest,
+    moment,
+)
 
 PARTS = ("output", "error", "input", "value")
 
@@ -34,6 +44,7 @@ PARTS = ("output", "error", "input", "value")
 @option("--error", is_flag=True, example="dotflow show last load --error", help="Only its last traceback.")
 @option("--input", is_flag=True, example="--input > input.json", help="Only its inputs, as JSON.")
 @option("--value", is_flag=True, example="--value | jq .", help="Only the value that it returned, as JSON.")
+@option("--all", "has_all", is_flag=True, example="dotflow show last agent --all", help="All calls of a durable step.")
 @option(
     "--this", is_flag=True, example="dotflow show 4f0c9a21 --this", help="This run, though another one continues it."
 )
@@ -46,7 +57,7 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     RUN   an id, the beginning of one, last (the default), or failed: the last one that failed;
           the id of a run that others continue stands for the newest of them
     STEP  a name, the number of a task, or an item: fetch#411; in an added workflow page[411].fetch,
-          or page[411] for that item of all its tasks
+          or page[411] for that item of all its tasks; agent@12 is a call of a durable step
 
     \b
     dotflow show
@@ -66,7 +77,8 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     if parts:
         _show_part(archive, run, step, attempt, parts[0], follow=options["follow"], as_json=as_json)
     else:
-        _show_record(archive, run, step, attempt, history, is_exact=options["this"], as_json=as_json)
+        limit = None if options["has_all"] else MAX_CALLS
+        _show_record(archive, run, step, attempt, history, limit, is_exact=options["this"], as_json=as_json)
 
 
 def _show_record(
@@ -75,30 +87,66 @@ def _show_record(
     step: str | None,
     attempt: int | None,
     history: str | None,
+    limit: int | None,
     *,
     is_exact: bool,
     as_json: bool,
 ) -> None:
-    """Prints a run or a step; as JSON, the run as an object, or each attempt of the step.
+    """Prints a run, a step or a call; as JSON, the run or the call as an object, or each attempt of the step.
 
-    Without a step, the id of a run stands for the newest one of its chain, unless *is_exact*.
+    Without a step, the id of a run stands for the newest one of its chain, unless *is_exact*. Of a durable step the
+    last calls are listed, at most *limit*.
     """
     record = archive.load(run) if is_exact or step is not None else load_newest(archive, run)
-    if step is not None:
+    if step is not None and (call := find_call(archive, record, step)) is not None:
+        _show_call(archive, call, as_json=as_json)
+    elif step is not None:
         for task, item in record.find_all(step):
             if as_json:
                 attempts = task.attempts_of(item, attempt) if item is not None or attempt else task.all_attempts
-                print_json(_attempt_line(record, task, one) for one in attempts)
+                print_json(_attempt_line(archive, record, task, one, limit) for one in attempts)
             else:
                 from dotflow.cli.pages import print_step  # here: JSON needs no rich
 
-                print_step(archive, record, task, item, attempt, history)
+                print_step(archive, record, task, item, attempt, history, limit)
     elif as_json:
         print_json([document(record, archive=archive, history=history)])
     else:
         from dotflow.cli.pages import print_run  # here: JSON needs no rich
 
         print_run(archive, record, history)
+
+
+def _show_call(archive: Archive, found: FoundCall, *, as_json: bool) -> None:
+    """Prints a call with its arguments and its value, as far as the storage has them, and its failure."""
+    kept = kept_call(archive, found)
+    if not as_json:
+        from dotflow.cli.pages import print_call  # here: JSON needs no rich
+
+        print_call(found, kept)
+        return
+    address = {"run_id": found.run.run_id, "address": found.address}
+    members = {"kept": kept._asdict(), "call": call_object(found.run, found.call)}
+    print_json([address | _task_of(found.task) | {"item": found.item} | members])
+
+
+def _print_part_of_call(archive: Archive, found: FoundCall, part: str, *, as_json: bool) -> None:
+    """Prints the traceback of a call, its arguments or its value as JSON, and nothing else."""
+    if part == "output":
+        raise click.UsageError(f"The output of {found.address} is that of its step. Name the step alone.")
+    if part == "error":
+        if not found.call.exception:
+            raise NotInHistory(f"Can't find an error of '{found.address}'", "it has none")
+        error = {name: getattr(found.call, name) for name in ("exception", "message", "traceback")}
+        print_json([error]) if as_json else click.echo(escape_lines(error["traceback"].rstrip("\n")))
+        return
+    kept = kept_call(archive, found)
+    is_there = kept.arguments is not None if part == "input" else kept.has_value
+    if not is_there:
+        what = "the arguments" if part == "input" else "the value"
+        raise NotInHistory(f"Can't find {what} of '{found.address}'", kept.note or "it returned none")
+    value = kept.arguments if part == "input" else kept.value
+    _print_value(value) if not as_json else print_json([{part: value}])
 
 
 def _show_part(
@@ -110,6 +158,9 @@ def _show_part(
         return
     assert step is not None
     record = archive.load(run)
+    if (call := find_call(archive, record, step)) is not None:
+        _print_part_of_call(archive, call, part, as_json=as_json)
+        return
     task, item = record.find(step)
     if part == "error":
         is_round = bool(task.round_name) and attempt is None
@@ -124,8 +175,6 @@ def _show_part(
     _print_copies(copies, step, inputs=part == "input", as_json=as_json)
 
 
-RETURNED: Final = "returned"
-LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
 KEEPS_VALUES: Final = (
     "A history with values='all' keeps them, of a map by item. Those of other completed tasks are also in StorageFile "
     "and StorageSQLite until the next run"
@@ -210,12 +259,11 @@ def _checkpoint_of(run: RunRecord, task: TaskRecord, item: int | None, attempt: 
     Raises:
         NotInHistory: The checkpoint can't be read. A pickle can run any program, so it is not loaded.
     """
-    kind, _, path = run.storage.removesuffix(")").partition("(")
-    if kind not in LOCAL_STORAGES or task.count is not None or item is not None or task.last is None:
+    storage = local_storage(run)
+    if storage is None or task.count is not None or item is not None or task.last is None:
         return None
     if attempt not in (None, task.last.attempt):
         return None
-    storage = getattr(providers, kind)(Path(run.environment.get("folder") or "", path))
     for name in (str(task.task_id), task.name):
         try:
             context = storage.get(f"{run.workflow_id}/{name}")
@@ -244,12 +292,16 @@ def _print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_
             print_json(map(_copy_line, chosen))
             return
         values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
-        value = next(iter(values.values())) if len(values) == 1 else values
-        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-        click.echo(escape_lines(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
+        _print_value(next(iter(values.values())) if len(values) == 1 else values)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f"The copies of '{step}' can't be read"
         raise HistoryError(what, f"they are damaged, or dotflow did not write them ({type(error).__name__})") from error
+
+
+def _print_value(value: Any) -> None:
+    """Writes a value as JSON; a text alone as it is."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(escape_lines(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
 
 
 def _check_kept(chosen: Sequence[ValueRecord], step: str, *, inputs: bool) -> None:
@@ -262,9 +314,13 @@ def _check_kept(chosen: Sequence[ValueRecord], step: str, *, inputs: bool) -> No
         raise NotInHistory(what, f"the history has none: {keeps}")
 
 
-def _attempt_line(run: RunSummary, task: TaskRecord, attempt: AttemptRecord) -> dict[str, Any]:
-    """Returns an attempt with its errors, and what it is an attempt of."""
-    return _task_of(task) | {"item": attempt.item, "address": task.name_of(attempt.item)} | attempt_object(run, attempt)
+def _attempt_line(
+    archive: Archive, run: RunSummary, task: TaskRecord, attempt: AttemptRecord, limit: int | None
+) -> dict[str, Any]:
+    """Returns an attempt with its errors and its calls, and what it is an attempt of."""
+    address = {"item": attempt.item, "address": task.name_of(attempt.item)}
+    page = archive.calls(run.run_id, task.number_of(attempt.item), attempt=attempt.attempt, limit=limit)
+    return _task_of(task) | address | attempt_object(run, attempt) | {"calls": calls_object(run, page)}
 
 
 def _error_lines(run: RunRecord, task: TaskRecord, attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
