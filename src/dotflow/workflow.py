@@ -191,6 +191,7 @@ class DotFlow:
             params: Values of the workflow's parameters. Those that are not their default name the run: with
                 {"day": "2026-11-25"}, checkpoints, lock and log of `nightly` are those of `nightly@day=2026-11-25`.
             rerun: The tasks that run again, by name or step, with those that take their values. It implies a resume.
+                "agent@12" is a durable step from its twelfth call on: those before count.
             cache: Whether cached values are used. With False, such steps run, and their values replace the cached ones.
             timeout: The maximum time of the run, in seconds or as a text such as "4h". Then it ends as by `cancel`, as
                 FAILED, with the error RunTimeout. Tasks with `always=True` have all the time they take.

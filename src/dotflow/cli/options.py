@@ -116,7 +116,8 @@ WORKFLOW_OPTIONS: Final = (
     option("--resume-unfinished", is_flag=True,
            help="As --resume if the last run left a step unfinished; after a completed run, everything runs anew."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
-           help="As --resume, but this task runs again, and what needs it; one option for each."),
+           help="As --resume, but this task runs again, and what needs it; agent@12 is a durable step from its twelfth "
+                "call on. One option for each."),
     option("--only", multiple=True, metavar="NAME", example="--only summary",
            help="This task, what it needs and what cleans up after it; the others are skipped and keep their values. "
                 "With --resume, only what is not up to date. One option for each."),

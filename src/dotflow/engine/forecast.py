@@ -349,7 +349,7 @@ def plan_run(
         _no_line,
         _no_line,
         reads=options.cache,
-        rerun=chosen.rerun,
+        rerun={*chosen.rerun, *chosen.calls},
         shares_memory=False,
         digest_limit=digest_limit,
     )
@@ -376,7 +376,9 @@ def plan_run(
         from dotflow.resume.calls import CallsAhead  # here: few steps are durable
 
         keys, ids = CheckpointKeys(storage, tasks), StepIds(journal, tasks, tokens, None)
-        calls = CallsAhead(storage, changes.calls, voids_changed=options.resume == "changed")
+        from_calls = {keys.of(tasks[task_id]): number for task_id, number in chosen.calls.items()}
+        voids_changed = options.resume == "changed"
+        calls = CallsAhead(storage, changes.calls, voids_changed=voids_changed, from_calls=from_calls)
         with usable(storage):
             return calls.of([(keys.of(one), ids.key_base(one)) for one in records])
 

@@ -12,7 +12,7 @@ from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
-from dotflow.graph.names import TaskRef, listed, named_ids
+from dotflow.graph.names import TaskRef, listed, named_ids, split_calls
 from dotflow.graph.plan import Plan, not_asked_for
 from dotflow.resume.choice import ChosenTasks, Resume, is_resume
 from dotflow.resume.look import usable
@@ -37,7 +37,7 @@ class RunOptions:
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if a task failed.
         params: Values of the workflow's parameters.
-        rerun: The tasks that run again in any case, by name or step.
+        rerun: The tasks that run again in any case, by name or step, and durable steps from a call: "agent@12".
         cache: Whether cached values are used.
         timeout: The maximum number of seconds of a run; None for no limit.
         only: The tasks that are asked for, by name or step; None for all.
@@ -83,15 +83,16 @@ class RunOptions:
 
 
 def chosen_tasks(options: RunOptions, tasks: Sequence[Task], plan: Plan, masks: Masks) -> ChosenTasks:
-    """Returns the tasks that the options name. Raises UnknownTask, AmbiguousTask or InvalidArgument."""
-    rerun = named_ids(options.rerun, tasks, masks)
+    """Returns the tasks that the options name. Raises UnknownTask, AmbiguousTask, InvalidLink or InvalidArgument."""
+    refs, calls = split_calls(options.rerun, tasks, masks)
+    rerun = named_ids(refs, tasks, masks)
     if options.only is None:
-        return ChosenTasks(rerun)
+        return ChosenTasks(rerun, calls=calls)
     left_out = not_asked_for(named_ids(options.only, tasks, masks), tasks, plan)
-    for task_id in rerun & left_out:
+    for task_id in (rerun | calls.keys()) & left_out:
         raise InvalidArgument("rerun", tasks[task_id].name, "tasks that only asks for, or that these need")
     asked = [task.task_id for task in tasks if task.task_id not in left_out]
-    return ChosenTasks(rerun, left_out, () if options.resume else asked)
+    return ChosenTasks(rerun, left_out, () if options.resume else asked, calls)
 
 
 START_ARGUMENTS: Final = tuple(field.name for field in fields(RunOptions))

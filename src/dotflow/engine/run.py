@@ -486,7 +486,7 @@ class Run:
                 self._checkpoints.save,
                 log_line,
                 reads=self._options.cache,
-                rerun=self._chosen.rerun,
+                rerun={*self._chosen.rerun, *self._chosen.calls},
                 shares_memory=providers.executor.shares_memory,
                 digest_limit=providers.digest_limit,
             )

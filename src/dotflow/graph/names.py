@@ -10,7 +10,7 @@ from dotflow.core.links import Group, SettingName
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
-from dotflow.core.text import safe_repr, shorten, split_address, split_path
+from dotflow.core.text import safe_repr, shorten, split_address, split_call, split_path
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params, is_name, settings_of
@@ -226,6 +226,33 @@ def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
 
 def _is_same(one: AnyAction, other: AnyAction) -> bool:
     return one is other or (one.identity == other.identity and one.function == other.function)
+
+
+def split_calls(
+    refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks
+) -> tuple[Sequence[TaskRef], Mapping[int, int]]:
+    """Returns the references to tasks, and the numbers of calls that others name, such as `agent@12`, by their tasks.
+
+    Raises:
+        UnknownTask, AmbiguousTask: There is no such task, or several have the name.
+        InvalidLink: It makes no calls, or each of its items does.
+    """
+    if not any(isinstance(ref, str) and "@" in ref for ref in refs):
+        return refs, {}
+    scope, plain, calls = Scope(tasks, where=""), list[TaskRef](), dict[int, int]()
+    for ref in refs:
+        call = split_call(str(masks.mask_ref(ref))) if isinstance(ref, str) else None
+        if call is None or str(masks.mask_ref(ref)) in scope:
+            plain.append(ref)
+            continue
+        name, number = call
+        task = tasks[scope.task(name)]
+        if not any(step.durable for step in task._steps):
+            raise InvalidLink(f"'{ref}' is a call, and '{name}' is not durable. Name '{name}'.")
+        if task.is_mapped or (task.links is not None and task.links.nest is not None):
+            raise InvalidLink(f"'{ref}' is a call, and each item of '{name}' has its own. Name '{name}'.")
+        calls[task.task_id] = min(number, calls.get(task.task_id, number))
+    return plain, calls
 
 
 def named_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:

@@ -24,6 +24,7 @@ from dotflow.resume.turns import Turn
 from dotflow.worker.files import change_since
 
 VOIDED: Final = "call "  # begins the name of a call in the journal, where its idempotency keys are counted
+AGAIN: Final = "@calls "  # begins that of a step of which calls were voided by their numbers
 MAX_NAMED: Final = 10  # calls in a line of the log
 MANY: Final = 10_000  # calls of an attempt, at which the log names a map
 NUMBER: Final = "number"  # in the links of a record: that of the call
@@ -125,6 +126,28 @@ def number_of(context: Context | None) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def list_calls_from(storage: Storage, key: str, number: int) -> list[str]:
+    """Returns the keys of the kept calls from a number on, and of the durable calls that enclose one of them.
+
+    Raises:
+        StorageError: The storage lists no keys.
+        CheckpointUnreadable: One of them can't be read.
+    """
+    if type(storage).list_keys is Storage.list_keys:
+        what = f"The calls from number {number} on can't be found in {type(storage).__name__}"
+        raise StorageError(what, "it lists no keys")
+    places = list_calls(storage, key)
+    kept = {place[len(key) + len(CALL) :]: (place, storage.get(place)) for place in places}
+    found: dict[str, None] = {}
+    for place, context in kept.values():
+        if number_of(context) >= number:
+            found[place] = None
+            while (outer := kept.get((context._links or {}).get("base", ""))) is not None:
+                place, context = outer
+                found[place] = None
+    return list(found)
+
+
 class CallsAhead:
     """The kept calls with which durable steps would go on, for a plan.
 
@@ -132,12 +155,16 @@ class CallsAhead:
         storage: Where they are kept.
         codes: The fingerprints of the actions that durable steps call, by their identities.
         voids_changed: Whether calls don't count whose code has changed.
+        from_calls: By the key of a value, the number from which on the calls of its step don't count.
     """
 
-    def __init__(self, storage: Storage, codes: Mapping[str, str], *, voids_changed: bool) -> None:
+    def __init__(
+        self, storage: Storage, codes: Mapping[str, str], *, voids_changed: bool, from_calls: Mapping[str, int]
+    ) -> None:
         self._storage = storage
         self._codes = codes
         self._voids_changed = voids_changed
+        self._from_calls = from_calls
 
     def of(self, nodes: Iterable[tuple[str, str]]) -> str:
         """Returns how a step goes on, as in "goes on with 12 calls, 3 of search are made again"; "" without calls.
@@ -147,6 +174,9 @@ class CallsAhead:
         count, again = 0, Counter[str]()
         for key, base in nodes:
             found = list_calls(self._storage, key, root_of(base))
+            if key in self._from_calls:
+                void = {*list_calls_from(self._storage, key, self._from_calls[key])}
+                found = [one for one in found if one not in void]
             count += len(found)
             for one in found if self._voids_changed else ():
                 context = self._storage.get(one)
@@ -232,6 +262,11 @@ class NodeCalls:
                 with contextlib.suppress(CheckpointUnreadable):  # raised once it is asked for
                     last = max(last, number_of(self.read(key)))
         return last
+
+    def voided(self, key: str) -> int:
+        """Returns how often a call was voided, alone or with all from a number on: its idempotency keys differ."""
+        journal = self.kept.journal
+        return journal.voided(f"{VOIDED}{key}") + journal.voided(f"{AGAIN}{self._name}")
 
     def void(self, key: str, *, takes_key: bool = True) -> None:
         """Deletes a call that was made by other code; its next idempotency key is another one."""
@@ -411,7 +446,7 @@ class AttemptCalls:
 
     def _ask(self, request: CallRequest) -> CallAnswer:
         node, kept = self._node, self._node.kept
-        voided = kept.journal.voided(f"{VOIDED}{request.key}")
+        voided = node.voided(request.key)
         context = node.read(request.key)
         if context is None:
             return MAKE if not voided else MAKE._replace(voided=voided)
@@ -421,7 +456,7 @@ class AttemptCalls:
         elif origin.code != request.code:
             if kept.voids_changed:
                 node.void(request.key)
-                return MAKE._replace(voided=kept.journal.voided(f"{VOIDED}{request.key}"))
+                return MAKE._replace(voided=node.voided(request.key))
             name = request.name.rpartition(":")[2]
             node.changed[name] = node.changed.get(name, 0) + 1
         files = {} if origin.files is None else origin.files.made

@@ -45,6 +45,7 @@ class ChangedCode:
         self._previous = tokens.previous
         self._runs_again = resume == "changed"
         self._rerun = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
+        self._from_calls = chosen.calls
         self._unknown: set[int] = set()
         self._noted: set[int] = set()
         self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task
@@ -126,6 +127,8 @@ class ChangedCode:
         task_id = task.task_id
         if task_id in self._rerun:
             return self._rerun[task_id]
+        if task_id in self._from_calls:  # its other calls count, as after an edit of its code
+            return Void(f"rerun names its call {self._from_calls[task_id]}", Cause.CODE)
         saved, now = context._origin.code, self.code_of(task, context)
         if saved == now and saved:
             return None

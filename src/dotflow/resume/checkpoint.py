@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +24,7 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
+from dotflow.resume.choice import NO_CALLS, NONE_CHOSEN, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import NO_ITEMS, EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.journal import Journal, is_noted
@@ -117,6 +117,7 @@ class Checkpoints:
         self.has_durable = False
         self.follower: CallFollower | None = None
         self._voids_changed = False
+        self._from_calls = NO_CALLS  # the first call of durable steps that does not count
 
     def open(
         self,
@@ -146,7 +147,7 @@ class Checkpoints:
             StorageError: The storage can't be used. After any of these errors, the lock is released.
         """
         try:
-            self._tasks, self._left_out = tasks, chosen.left_out
+            self._tasks, self._left_out, self._from_calls = tasks, chosen.left_out, chosen.calls
             self._journal = self.turn.begin(tasks, is_claimed=chain is not None)
             self._voids_changed = resume == "changed"
             self._keys = CheckpointKeys(self._storage, tasks)
@@ -269,7 +270,7 @@ class Checkpoints:
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
         earlier.look.gone = self.outdated
-        self._void(restoration.void)
+        self._void(restoration.void, from_calls=self._from_calls)
         self._report_again(restoration.void)
         for note in restoration.notes:
             self._log_line(note)
@@ -506,13 +507,19 @@ class Checkpoints:
                 self._storage.delete(key)
             self._journal.delete()
 
-    def _void(self, void: Sequence[tuple[Task, Void]], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
+    def _void(
+        self,
+        void: Sequence[tuple[Task, Void]],
+        again: Sequence[Task] = (),
+        ask: Sequence[Task] = (),
+        from_calls: Mapping[int, int] = NO_CALLS,
+    ) -> None:
         """Voids checkpoints. What later runs find void, too, is deleted as soon as its task or item begins.
 
         What only this run says is in the journal before it is deleted, so that a kill in between leaves nothing of it.
         So is all where the storage does not show what a value was made from. Their tasks get new idempotency keys
         before, and those that run *again* without a checkpoint. They ask anew for their approval, and so do those to
-        *ask*.
+        *ask*. Of tasks in *from_calls* the calls from this number on are voided, and new ones get new keys.
         """
         with usable(self._storage), self.turn.lock:
             tasks = [task for task, _ in void]
@@ -529,6 +536,12 @@ class Checkpoints:
                 for task, why in reversed(void)
                 if is_blind or why.cause.is_intent or task.task_id in self._left_out
             }
+            for task_id, number in from_calls.items():
+                from dotflow.resume.calls import AGAIN, list_calls_from  # here: few steps are durable
+
+                task = self._tasks[task_id]
+                now.update(dict.fromkeys(list_calls_from(self._storage, self._keys.of(task), number)))
+                new.append(f"{AGAIN}{task.key_name}")
             self.outdated.update(self._keys.of(task) for task in tasks)
             left = [key for key in self._journal.fact("void") if key not in now] if self._earlier is not None else []
             if (new or len(now) > 1) and not self.turn.is_void:
