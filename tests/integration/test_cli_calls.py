@@ -95,7 +95,7 @@ def test_a_call_shows_what_the_storage_has_kept(show: Any) -> None:
 
     failed = show("last", "agent@26")
     assert failed.startswith("Failed  charge('a1', \"xxx")
-    assert "the storage has nothing of it any more" in failed
+    assert "the storage has nothing of it any more" in failed  # as its arguments are too large for the history
     assert "in charge\n" in failed
     assert show("last", "agent@26", "--error").endswith("PermissionError: a1 is closed\n")
     assert "it has none" in show("last", "agent@3", "--error", code=2)
@@ -112,7 +112,7 @@ def test_a_call_that_was_given_back_is_found_where_it_was_made(show: Any) -> Non
     assert f"call agent@3 of run {first.run_id}" in show(second.run_id, "agent@3")
     charged = show(second.run_id, "agent@26")
     assert f"call agent@26 of run {second.run_id}" in charged
-    assert "its arguments are too large to be kept" in charged
+    assert "its arguments were not kept: they have more than 16 KB" in charged
     assert 'value    "charged a1"' in charged
 
 

@@ -454,7 +454,8 @@ class Body:
     def _fail(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
         """Notes that a call has failed. Its failure is kept once the body goes on after it."""
         if self._requests.is_followed:  # any answer will do: the failure goes on
-            self._requests.send(CallRequest(TypeRequest.FAIL, key, asked.name, value=Failure.of(error)))
+            links = {"arguments": asked.text}
+            self._requests.send(CallRequest(TypeRequest.FAIL, key, asked.name, links=links, value=Failure.of(error)))
         self._check_arguments(asked, error)
         self._raised[id(error)] = error, key
         self._failed.append(_Failed(error, asked, key, number, by))

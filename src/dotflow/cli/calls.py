@@ -17,6 +17,7 @@ from dotflow.resume.checkpoint_keys import CALL
 NOT_THERE: Final = "the history has no such call. It keeps the first and the last 500 of an attempt"
 NO_STORAGE: Final = "only StorageFile and StorageSQLite can be read here"
 NOT_KEPT: Final = "the storage has nothing of it any more"
+NO_ARGUMENTS: Final = "its arguments were not kept: they have more than 16 KB"
 RETURNED: Final = "returned"
 
 
@@ -79,7 +80,12 @@ class KeptCall(NamedTuple):
 
 
 def kept_call(archive: Archive, found: FoundCall) -> KeptCall:
-    """Returns what the run's files or SQLite database have kept of a call. Nothing is unpickled."""
+    """Returns what the run's files or SQLite database have kept of a call, and of one that failed its history.
+
+    Nothing is unpickled.
+    """
+    if found.call.input:
+        return KeptCall(json.loads(found.call.input))
     if archive.why_foreign():  # its word on where its storage is does not count
         return KeptCall(note=archive.why_foreign())
     storage = local_storage(found.run)
@@ -96,7 +102,7 @@ def kept_call(archive: Archive, found: FoundCall) -> KeptCall:
     links = context._links or {}
     text = links.get("arguments", "")
     arguments = json.loads(text) if text else None
-    note = "" if text else "its arguments are too large to be kept"
+    note = "" if text else NO_ARGUMENTS
     if "raised" in links:
         return KeptCall(arguments, note=note)
     return KeptCall(arguments, json.loads(pack(RETURNED, context))["value"], True, note)

@@ -66,7 +66,7 @@ class CallRequest(NamedTuple):
         key: The key of the call.
         name: The identity of its action.
         code: The fingerprint of its code.
-        links: Of KEEP: the key that it is below, its number, and what it shows of its arguments.
+        links: Of KEEP: the key that it is below, its number, and its arguments. Of FAIL: these.
         digest: Of KEEP: the digest of its arguments.
         value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure.
         is_failure: Whether it is a failure.
@@ -137,8 +137,8 @@ class CallFollower(Protocol):
     def begin_call(self, task: Any, number: int, request: CallRequest) -> None:
         """Notes that a call is made, by its number and its ASK."""
 
-    def end_call(self, task: Any, number: int, tick: float, end: Any) -> None:
-        """Notes that a call has ended: with a Failure, or a value."""
+    def end_call(self, task: Any, number: int, tick: float, end: Any, text: str = "") -> None:
+        """Notes that a call has ended: with a Failure, and the JSON of its arguments, or a value."""
 
     def settle(self) -> None:
         """Saves what was noted in other threads, where it is called in the run's thread, which runs the body."""

@@ -239,6 +239,7 @@ class CallBegan(NamedTuple):
         key: Its key, under which its end is kept.
         at: The moment.
         tick: The same time on the monotonic clock, in seconds.
+        identity: The identity of its action, `module:qualname`, with the name of its file in place of `__main__`.
     """
 
     task_id: int
@@ -251,12 +252,14 @@ class CallBegan(NamedTuple):
     at: datetime
     tick: float
     item: int | None = None
+    identity: str = ""
 
 
 class CallEnded(NamedTuple):
     """A call has ended: it returned, and is kept, or it has a *failure*. Only the history receives it.
 
-    A call that its attempt has cut off has no end. `preview` shows the value that it returned.
+    A call that its attempt has cut off has no end. `preview` shows the value that it returned. `input` is the JSON of
+    the arguments of one that failed, whole and not masked, for a replay: "" where it is too large, or nothing is kept.
     """
 
     task_id: int
@@ -266,6 +269,7 @@ class CallEnded(NamedTuple):
     failure: Failure | None
     tick: float
     item: int | None = None
+    input: str = ""
 
 
 class Planned(NamedTuple):

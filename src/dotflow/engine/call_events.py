@@ -53,12 +53,12 @@ class CallEvents(CallFollower):
         name = request.name.rpartition(":")[2].rpartition(".")[2]
         at, tick = clock.now(), clock.monotonic()
         fields = (task.task_id, task.attempt, number, name, arguments, request.depth, request.key, at, tick, task.item)
-        self._pass(CallBegan(*fields))
+        self._pass(CallBegan(*fields, request.name))
 
-    def end_call(self, task: Task, number: int, tick: float, end: Any) -> None:
+    def end_call(self, task: Task, number: int, tick: float, end: Any, text: str = "") -> None:
         failure = end.masked(self._masks) if isinstance(end, Failure) else None
         shown = "" if failure is not None or end is None else preview(end, self._masks)
-        self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item))
+        self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text))
 
     def _pass(self, event: CallBegan | CallEnded | CallsCounted) -> None:
         """Passes an event. In the thread of the run, which waits for the body, no call begins unrecorded."""

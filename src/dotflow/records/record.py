@@ -121,6 +121,8 @@ class CallRecord(NamedTuple):
         glimpse: A short text that shows its value.
         exception, message, traceback: Its failure; "" for none.
         key: Its key, under which the storage keeps its end.
+        identity: The identity of its action, `module:qualname`, with the name of its file in place of `__main__`.
+        input: The JSON of its arguments by parameter, where it failed; "" where that was not kept.
     """
 
     task_id: int
@@ -138,6 +140,8 @@ class CallRecord(NamedTuple):
     message: str
     traceback: str
     key: str
+    identity: str = ""
+    input: str = ""
 
     @property
     def shown(self) -> str:

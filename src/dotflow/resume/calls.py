@@ -391,7 +391,7 @@ class AttemptCalls:
                 self._end(request.key, tick, request.value)
                 self._count()
             elif request.kind is TypeRequest.FAIL:
-                self._end(request.key, clock.monotonic(), request.value)
+                self._end(request.key, clock.monotonic(), request.value, request.links.get("arguments", ""))
             else:
                 node.drop(request.keys)
         except ValueNotStorable as error:
@@ -422,11 +422,11 @@ class AttemptCalls:
             self._running.add(request.key)
             follower.begin_call(self._node.task, number, request)
 
-    def _end(self, key: str, tick: float, end: Any) -> None:
+    def _end(self, key: str, tick: float, end: Any, text: str = "") -> None:
         """Notes the end of a call, with a value or a Failure. One that is kept later has ended before."""
         if key in self._running:
             self._running.discard(key)
-            self._node.kept.follower.end_call(self._node.task, self.numbers[key], tick, end)
+            self._node.kept.follower.end_call(self._node.task, self.numbers[key], tick, end, text)
 
     def _count(self) -> None:
         """Counts a call that is kept: it is progress, also if this process is killed before its step completes."""

@@ -82,10 +82,11 @@ class Driver:
     ) -> None:
         """Begins a call of a durable step."""
         fields = (0, attempt, number, name, arguments, depth, f"key {number}", self.now, self.seconds, item)
-        self.send(events.CallBegan(*fields))
+        self.send(events.CallBegan(*fields, f"shop:{name}"))
 
     def end_call(self, number: int, preview: str = "", failure: Failure | None = None, attempt: int = 1) -> None:
-        self.send(events.CallEnded(0, attempt, number, preview, failure, self.seconds))
+        text = "" if failure is None else '{"number": 1}'
+        self.send(events.CallEnded(0, attempt, number, preview, failure, self.seconds, None, text))
 
     def calls(self, step: str, is_there: Callable[[Any], object] = bool, **options: Any) -> Any:
         """Returns the calls of a step, as `load` returns the record."""
@@ -399,7 +400,8 @@ class HistoryContract:
         assert (made.number, made.shown, made.state, made.glimpse) == (1, "search('weather')", "Made", "['sunny']")
         assert (made.began, made.duration, made.depth, made.key) == (BEGAN + timedelta(seconds=2), 1.0, 0, "key 1")
         assert (failed.state, failed.exception, failed.message, failed.depth) == ("Failed", *AWAY_TEXTS, 1)
-        assert failed.traceback == AWAY.traceback
+        assert (failed.traceback, failed.input, failed.identity) == (AWAY.traceback, '{"number": 1}', "shop:charge")
+        assert (made.input, made.identity) == ("", "shop:search")
         assert (running.state, running.duration, running.glimpse) == ("Running", None, "")
         assert (page.total, driver.calls("load").calls) == (3, [])
 

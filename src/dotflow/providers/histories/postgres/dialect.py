@@ -167,7 +167,7 @@ def _call_list(schema: str) -> str:
     return f"""CREATE VIEW "{schema}".call_list AS SELECT run_id, workflow_id, task, steps.name AS step,
         NULLIF(item, {NO_ITEM}) AS item, attempt, number, calls.name AS name, arguments,
         CASE calls.state {names} END AS state, {_iso("calls.began")} AS began, {_seconds("took")} AS seconds, depth,
-        glimpse, exception, message, traceback, call
+        glimpse, exception, message, traceback, call, calls.identity AS identity
         FROM "{schema}".calls JOIN "{schema}".runs USING (run) LEFT JOIN "{schema}".steps USING (plan, task)"""
 
 

@@ -19,11 +19,11 @@ FIRST: Final = 500  # calls of an attempt that are kept
 LAST: Final = 500  # the same of its last ones: each takes the slot of the one that is as many calls before it
 
 CALL_COLUMNS: Final = (
-    *("number", "state", "began", "took", "depth", "call", "name", "arguments", "glimpse"),
-    *("exception", "message", "traceback"),
+    *("number", "state", "began", "took", "depth", "call", "name", "identity", "arguments", "glimpse"),
+    *("exception", "message", "traceback", "input"),
 )
 SAVE_CALL: Final = upsert("calls", (*ATTEMPT_KEY, "slot"), CALL_COLUMNS)
-NO_ERROR: Final = (None, None, None)
+NO_ERROR: Final = (None, None, None, None)
 
 Row = tuple[Any, ...]
 SlotKey = tuple[int, int, int, int]  # task, item, attempt, slot
@@ -51,12 +51,13 @@ class CallRows:
         slot = nth if nth < FIRST else FIRST + (nth - FIRST) % LAST
         key = (event.task_id, item, event.attempt, slot)
         attempt.slots[slot] = event.number
-        texts = (event.key, escape_surrogates(event.name), arguments and escape_surrogates(arguments))
+        names = map(escape_surrogates, (event.name, event.identity))
+        texts = (event.key, *names, arguments and escape_surrogates(arguments))
         head = (event.number, CALL_RUNNING, micro(event.at))
         attempt.running[event.number] = _Running(key, head, (event.depth, *texts), event.tick)
         self.rows[key] = (*key, *head, None, event.depth, *texts, None, *NO_ERROR)
 
-    def end(self, event: CallEnded, preview: str | None) -> None:
+    def end(self, event: CallEnded, preview: str | None, arguments: str | None) -> None:
         """Adds the end of a call, unless a later one has its slot."""
         item = NO_ITEM if event.item is None else event.item
         attempt = self.attempts.get((event.task_id, item))
@@ -69,7 +70,8 @@ class CallRows:
         error: Row = NO_ERROR
         took, failure = int((event.tick - running.tick) * MICRO), event.failure
         if failure is not None:
-            error = tuple(map(escape_surrogates, (failure.exception, failure.message, failure.traceback)))
+            texts = map(escape_surrogates, (failure.exception, failure.message, failure.traceback))
+            error = (*texts, arguments and escape_surrogates(arguments))
         state = CALL_MADE if failure is None else CALL_FAILED
         shown = preview and escape_surrogates(preview)
         self.rows[running.key] = (*running.key, number, state, began, took, *running.texts, shown, *error)

@@ -118,7 +118,7 @@ TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FR
 CALL_COLUMNS: Final = """task, item, attempt, number, name, arguments, depth, calls.state AS call_state,
     attempts.state AS of_attempt, calls.began AS began, calls.took AS took, calls.glimpse AS glimpse,
     COALESCE(exception, '') AS exception, COALESCE(message, '') AS message, COALESCE(traceback, '') AS traceback,
-    call"""
+    COALESCE(calls.input, '') AS input, COALESCE(identity, '') AS identity, call"""
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
 #: The calls of a part of a run, each with the state of its attempt, the last ones first.
@@ -695,12 +695,12 @@ def _chunk(row: tuple[Any, ...]) -> OutputChunk:
 
 def _call(row: Sequence[Any], is_running: bool) -> CallRecord:
     task, item, attempt, number, name, arguments, depth, state, of_attempt, *rest = row
-    began, took, glimpse, exception, message, traceback, key = rest
+    began, took, glimpse, exception, message, traceback, text, identity, key = rest
     is_cut_off = state == CALL_RUNNING and not (is_running and of_attempt == RUNNING)
     call_state = TypeCallState.CUT_OFF if is_cut_off else CALL_STATES[state]
     of_call = (task, None if item == NO_ITEM else item, attempt, number, name or "", arguments or "", depth)
     end: Any = (call_state, moment(began), _seconds(took), glimpse or "", exception, message, traceback, key or "")
-    return CallRecord(*of_call, *end)
+    return CallRecord(*of_call, *end, identity, text)
 
 
 def _by_arrival(chunks: list[OutputChunk]) -> list[OutputChunk]:

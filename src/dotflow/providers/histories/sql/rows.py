@@ -259,7 +259,7 @@ class RunRows:
     def _end_call(self, event: CallEnded) -> None:
         if self._opened(event):
             self.has_more = True
-            self.calls.end(event, self._values.shown(event.preview))
+            self.calls.end(event, self._values.shown(event.preview), self._values.shown(event.input))
 
     def _repeat(self, event: AttemptRepeated) -> None:
         opened = self._opened(event)

@@ -121,12 +121,13 @@ WAITS: Final = (
     "CREATE INDEX wanted_unnamed ON wanted (workflow) WHERE queued AND name IS NULL",
 )
 
-#: The calls of durable steps: their keys are `call`, and `depth` is in how many durable calls they are.
+#: The calls of durable steps: their keys are `call`, and `depth` is in how many durable calls they are. The `input` of
+#: one that failed is the JSON of its arguments.
 CALLS: Final = """CREATE TABLE calls (
     run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
     slot INTEGER NOT NULL, number INTEGER NOT NULL, state INTEGER NOT NULL, began INTEGER NOT NULL, took INTEGER,
     depth INTEGER NOT NULL, call TEXT NOT NULL, name TEXT NOT NULL, arguments TEXT, glimpse TEXT,
-    exception TEXT, message TEXT, traceback TEXT,
+    identity TEXT, exception TEXT, message TEXT, traceback TEXT, input TEXT,
     PRIMARY KEY (run, task, item, attempt, slot)) WITHOUT ROWID"""
 
 TABLES: Final = (

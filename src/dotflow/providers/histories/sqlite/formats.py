@@ -54,7 +54,7 @@ NOTE_LIST: Final = f"""CREATE VIEW note_list AS SELECT run_id, workflow_id, task
 CALL_LIST: Final = f"""CREATE VIEW call_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, number, calls.name AS name, arguments,
     CASE calls.state {_CALL_STATE} END AS state, {_iso("calls.began")} AS began, {_seconds("took")} AS seconds,
-    depth, glimpse, exception, message, traceback, call
+    depth, glimpse, exception, message, traceback, call, calls.identity AS identity
     FROM calls JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST, NOTE_LIST, CALL_LIST)
 
