@@ -19,19 +19,31 @@ import click
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
+from dotflow.cli.calls import FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.formatting import error_line, one_line
 from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.replay.calls import (
+    ActionFinder,
+    KeptCalls,
+    ReplayPort,
+    call_inputs,
+    call_target,
+    default_storage,
+    keys_of,
+)
 from dotflow.cli.replay.consent import Consent
 from dotflow.cli.replay.find_step import StepFinder, Target, find_target
 from dotflow.cli.replay.inputs import InputFinder, read_input
 from dotflow.cli.screen import local, safe
+from dotflow.cli.storages import local_storage
 from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
 from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, AnyAction, parts_of
 from dotflow.core.approval import Approval
 from dotflow.core.call import KEY_BASE, Call
+from dotflow.core.calls import BodyStopped
 from dotflow.core.context import Context
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
@@ -62,7 +74,7 @@ Line = tuple[str, str]  # what differs, and how
 
 @click.command(cls=Command)
 @click.argument("run", metavar="RUN")
-@click.argument("step", metavar="STEP[#ITEM]")
+@click.argument("step", metavar="STEP[#ITEM][@CALL]")
 @option(
     "--pdb", "is_debugged", is_flag=True,
     help="Open the debugger where the step raises; without its timeout.",
@@ -75,6 +87,7 @@ Line = tuple[str, str]  # what differs, and how
     "--attempt", type=click.IntRange(1), metavar="N", example="--attempt 1",
     help="The attempt that it is compared with; the last one by default.",
 )  # fmt: skip
+@option("--make", "makes", is_flag=True, help="Make the calls of a durable step that were not kept.")
 @option("--no-timeout", is_flag=True, help="Without the step's timeout, for breakpoint().")
 @option(
     "-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
@@ -101,6 +114,10 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, as_jso
     dotflow replay failed load
     dotflow replay failed fetch#411 --pdb
     dotflow replay 4f0c load --input edited.json
+    dotflow replay failed agent@12 --pdb
+
+    A durable step is given its kept calls, and makes no other one without --make. agent@12 is one of its calls, which
+    is made again with the arguments that it had.
 
     \b
     Only code that the command line names is run, and your own that your own history names: .output/history.db of the
@@ -114,10 +131,17 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, as_jso
     archive = open_history(history)
     consent = Consent(archive.why_foreign())  # before the file is opened, which may change what is beside it
     has_timeout = not options.pop("no_timeout")
-    target = find_target(archive, run, step, attempt)
+    found = find_call(archive, archive.load(run), step) if "@" in step else None
+    edited = options.pop("edited")
+    if found is not None:
+        if attempt is not None or edited is not None:
+            raise click.UsageError(f"Can't use --{'input' if attempt is None else 'attempt'} with a call. Remove it.")
+        options["call"] = PastCall(_arguments_of(archive, found), found.call.key)
+        target = call_target(found)
+    else:
+        target = find_target(archive, run, step, attempt)
     if target.run.question_of(target.task, target.item) is not None:
         find_approval(target)  # before anything is imported
-    edited = options.pop("edited")
     values = {} if edited is None else read_input(edited)
     if as_json:
         return _replay_as_json(archive, target, consent, values, has_timeout=has_timeout, **options)
@@ -127,6 +151,14 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, as_jso
     for line in result_lines(replayed, target.then):
         click.echo(line)
     return replayed.exit
+
+
+def _arguments_of(archive: Archive, found: FoundCall) -> Mapping[str, Any]:
+    """Returns the kept arguments of a call as JSON. Raises ClickException where they were not kept."""
+    kept = kept_call(archive, found)
+    if kept.arguments is None:
+        raise click.ClickException(f"Can't replay '{found.address}': {kept.note}.")
+    return kept.arguments
 
 
 def _replay_as_json(
@@ -160,9 +192,7 @@ def output_to_file() -> Iterator[IO[str]]:
 
 
 TASK: Final = 0  # the task that takes the secrets, among one
-DURABLE: Final = (
-    "'{name}' is durable: a replay would make all of its calls again. Call the function in a script instead."
-)
+GIVEN: Final = "those that were kept are given back, and {others} made"
 NEW_KEY: Final = "a new one, so an effect takes place again"  # not that of the run
 
 
@@ -228,7 +258,8 @@ def secrets_for(step: AnyAction, inputs: TaskInputs, finder: StepFinder | None) 
 
 def open_debugger(error: BaseException) -> None:
     """Opens the debugger where the user's own code raised an error, until the user leaves it."""
-    trace = error.__traceback__
+    cause = error.__context__
+    trace = cause.__traceback__ if isinstance(cause, BodyStopped) else error.__traceback__  # where the body called
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(CALLERS):
         trace = trace.tb_next
     debugger = StepDebugger()
@@ -256,6 +287,13 @@ class NotReplayed(click.ClickException):
     """Code was imported or run, but not the step."""
 
     exit_code = Exit.NOT_REPLAYED
+
+
+class PastCall(NamedTuple):
+    """A call of a durable step: its arguments as JSON, by parameter, and its key."""
+
+    arguments: Mapping[str, Any]
+    key: str
 
 
 class Replayed(NamedTuple):
@@ -287,26 +325,30 @@ def replay_step(
     modules: Sequence[str],
     has_timeout: bool,
     is_debugged: bool,
+    makes: bool,
+    call: PastCall | None = None,
     **options: Any,
 ) -> Replayed:
-    """Makes one attempt of a step of a past run, and tells before it what differs from then.
+    """Makes one attempt of a step or a *call* of a past run, and tells before it what differs from then.
 
     *values* are edited inputs; the options are `named`, the step, `workflow` and `param`.
     """
-    copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
-    returned = copies.pop(RETURNED, None)
+    copies = archive.copies(target.run.run_id, target.task.number_of(target.item)) if call is None else []
+    by_role = {copy.role: copy for copy in copies}
+    returned = by_role.pop(RETURNED, None)
     tell(environment_changes(target.run))
-    finder = StepFinder(target, consent, options)
+    finder = (StepFinder if call is None else ActionFinder)(target, consent, options)
     try:
         step = finder.find()
-        if step.durable:
-            raise NotReplayed(DURABLE.format(name=step.name))
         approval = find_approval(target) if step.approve is not None and not target.then.fallback else None
         for module in modules:
             finder.has_run = True
             _import(module)
-        inputs_of = InputFinder(archive, target, copies, values, finder)
-        inputs = inputs_of.find(step)
+        inputs_of = InputFinder(archive, target, by_role, values, finder)
+        if call is None:
+            inputs = inputs_of.find(step)
+        else:
+            inputs = call_inputs(step, target.task.name, call.arguments)
         secrets = _secrets(finder, step, inputs)
         if approval is not None and step.takes_approval:
             inputs = inputs._replace(arguments={**inputs.arguments, APPROVAL: approval})
@@ -315,6 +357,13 @@ def replay_step(
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         tell([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
         tell(file_changes(target, inputs))
+        port = None
+        if step.durable:
+            storage = default_storage(None if consent.foreign else local_storage(target.run), finder)
+            calls = KeptCalls(storage, target.run.workflow_id, makes=makes)
+            port = ReplayPort(calls, calls.base_of(keys_of(archive, target)) if call is None else call.key)
+        if port is not None:
+            tell([("calls", GIVEN.format(others="others are" if makes else "no other one is"))])
         if changed := restored_with_other_code(archive, target.run):
             tell([("code", changed_text(changed))])
     except Exception as error:  # of the user, of their modules or of ours
@@ -322,8 +371,8 @@ def replay_step(
             raise
         raise NotReplayed(error_line(error).partition(": ")[2]) from error
     began = clock.ticks()
-    call = call_of(target, step if has_timeout else without_timeout(step), inputs, secrets)
-    outcome = debug(call, secrets.masks) if is_debugged else make(call)
+    attempted = call_of(target, step if has_timeout else without_timeout(step), inputs, secrets)._replace(port=port)
+    outcome = debug(attempted, secrets.masks) if is_debugged else make(attempted)
     seconds = clock.ticks() - began
     ending = secrets.masks.mask(ending_of(outcome, target.then, returned, seconds))
     with contextlib.suppress(HistoryError):  # a read-only file, say
@@ -334,7 +383,7 @@ def replay_step(
 def call_of(target: Target, step: AnyAction, inputs: TaskInputs, secrets: RunSecrets) -> Call:
     """Returns the call of the attempt, with a key of its own where the step takes one."""
     given = secrets.by_task.get(TASK)
-    if takes_key(step):
+    if takes_key(step) or step.durable:
         given = TaskSecrets({**(given or {}), KEY_BASE: str(uuid.uuid4())})
     return Call(
         target.task.task_id,

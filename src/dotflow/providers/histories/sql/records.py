@@ -699,8 +699,8 @@ def _call(row: Sequence[Any], is_running: bool) -> CallRecord:
     is_cut_off = state == CALL_RUNNING and not (is_running and of_attempt == RUNNING)
     call_state = TypeCallState.CUT_OFF if is_cut_off else CALL_STATES[state]
     of_call = (task, None if item == NO_ITEM else item, attempt, number, name or "", arguments or "", depth)
-    end: Any = (call_state, moment(began), _seconds(took), glimpse or "", exception, message, traceback, key or "")
-    return CallRecord(*of_call, *end, identity, text)
+    end = (call_state, moment(began), _seconds(took), glimpse or "", exception, message, traceback, key or "")
+    return CallRecord._make((*of_call, *end, identity, text))
 
 
 def _by_arrival(chunks: list[OutputChunk]) -> list[OutputChunk]:
