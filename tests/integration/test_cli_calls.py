@@ -148,3 +148,20 @@ def test_calls_as_json(show: Any) -> None:
         "has_value": True,
         "note": "",
     }
+
+
+def test_a_comparison_names_calls_by_their_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever their numbers; those that earlier runs of the chain have made count."""
+    first = start()
+    Path("open").touch()
+    second = start(resume=True)
+    third = start()
+    capsys.readouterr()
+
+    assert main(["diff", second.run_id, third.run_id, "--json"]) == 0
+    assert '"call"' not in capsys.readouterr().out
+    assert main(["diff", first.run_id, third.run_id, "--json"]) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    (call,) = [line for line in lines if line["kind"] == "call"]
+    assert call["name"].startswith("agent charge('a1', ")
+    assert (call["before"], call["after"]) == ("PermissionError: a1 is closed", "'charged a1'")

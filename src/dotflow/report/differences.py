@@ -14,6 +14,7 @@ MEASURES: Final = ("duration", "cpu", "memory")
 RATIO: Final = 1.2  # of two measured numbers that differ
 #: Measured kind -> the field of a task, and the difference that counts at the least: seconds, or bytes.
 MEASURED: Final = {"duration": ("duration", 0.05), "cpu": ("cpu", 0.05), "memory": ("peak", 5_000_000)}
+MAX_CALLS: Final = 1000  # of a task in a run: as many as are kept of an attempt
 CODE: Final = 12  # characters of a fingerprint
 
 
@@ -21,8 +22,8 @@ class Difference(NamedTuple):
     """One difference. `before` and `after` are None where there is nothing.
 
     Attributes:
-        kind: "run", "environment", "package", "task", "code", "state", "items", "error", "note", "value", or one of
-            MEASURES.
+        kind: "run", "environment", "package", "task", "code", "state", "items", "error", "note", "value", "call", or
+            one of MEASURES. A call is named by its step, its action and its arguments; equal ones have a number.
         name: The task, the package or the field.
         before, after: What it is in the two runs.
     """
@@ -48,6 +49,7 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
     yield from _compare("note", _notes(old, common), _notes(new, common))
     values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
     yield from _once(list(_compare("value", *values)), common)
+    yield from _compare("call", *(_calls(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))))
     for kind, (field, least) in MEASURED.items():
         for name in common:
             numbers = getattr(old[name], field), getattr(new[name], field)
@@ -78,6 +80,23 @@ def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], n
         roles = {"returned": last.glimpse if last else ""} | digests[tasks[name].task_id]
         values.update((name if role == "returned" else f"{name} {role}", text) for role, text in roles.items())
     return values
+
+
+def _calls(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, str]:
+    """Returns what became of the calls of durable steps, those that earlier runs of the chain have made included."""
+    before = run.chain[: run.chain.index(run.run_id) + 1] if run.chain else (run.run_id,)
+    pages = [archive.all_calls(run_id, MAX_CALLS) for run_id in before]
+    found: dict[str, str] = {}
+    for name in names:
+        key = tasks[name].task_id, None
+        calls = {call.number: call for page in pages if key in page for call in page[key].calls}  # a later one counts
+        counts = Counter[str]()
+        for _, call in sorted(calls.items()):
+            counts[call.shown] += 1
+            nth = f" ({counts[call.shown]})" if counts[call.shown] > 1 else ""
+            end = f"{call.exception}: {call.message}".rstrip(": ") or call.glimpse
+            found[f"{name} {call.shown}{nth}"] = end or str(call.state).lower()
+    return found
 
 
 def _notes(tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, Any]:
