@@ -109,13 +109,14 @@ def files_in(archive: bytes | Path) -> dict[str, bytes]:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """The wheel has every module, the marker for type checkers, the template of projects and the page; no test."""
+    """The wheel has every module, the type marker, the template of projects, the page and the skill; no test."""
     package = ROOT / "src" / "dotflow"
     modules = {path for path in package.rglob("*.py") if "template" not in path.parts}
     template = set((package / "cli" / "template").rglob("*.tmpl"))
     page = {*(package / "report").glob("page.[!p]*"), *(package / "report" / "page").iterdir()}
     wanted = {
-        path.relative_to(package.parent).as_posix() for path in {*modules, *template, *page, package / "py.typed"}
+        path.relative_to(package.parent).as_posix()
+        for path in {*modules, *template, *page, package / "py.typed", package / "cli" / "skill.md"}
     }
 
     assert (len(template) > 5, len(page)) == (True, 2 + len(MODULES))

@@ -69,7 +69,10 @@ class Machine:
         self.presence._stop.set()
 
     def take(self) -> Claim:
-        claim = take(self.server, "report")
+        """Takes the next run. A claim estimates the database's clock, and may be some milliseconds behind."""
+        until = time.monotonic() + 5
+        while (claim := take(self.server, "report")) is None and time.monotonic() < until:
+            time.sleep(0.01)
         assert claim is not None
         return claim
 
