@@ -165,3 +165,35 @@ def test_a_comparison_names_calls_by_their_arguments(capsys: pytest.CaptureFixtu
     (call,) = [line for line in lines if line["kind"] == "call"]
     assert call["name"].startswith("agent charge('a1', ")
     assert (call["before"], call["after"]) == ("PermissionError: a1 is closed", "'charged a1'")
+
+
+@action(durable=True)
+def visit(site: str) -> list[str]:
+    return search(site)
+
+
+@action(durable=True)
+def pay() -> str:
+    return charge("a1")
+
+
+def test_a_call_of_an_item_is_named_by_both(show: Any) -> None:
+    """Each item has numbers of its own."""
+    config = Config(storage=StorageFile("values"), history=HistorySQLite(HISTORY), log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="w")
+    workflow.task.add(visit, each=["a.org", "b.org"])
+    workflow.start().raise_for_failure()
+
+    assert "call visit#1@1 of run" in show("last", "visit#1@1")
+    assert json.loads(show("last", "visit#1@1", "--input")) == {"query": "b.org", "page": 1}
+    assert "search('b.org', 1)" in show("last", "visit#1")
+
+
+def test_the_page_of_a_failed_step_names_the_command_that_makes_its_call_again(show: Any) -> None:
+    """With the arguments that the history has."""
+    config = Config(storage=StorageFile("values"), history=HistorySQLite(HISTORY), log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="w")
+    workflow.task.add(pay)
+    run = workflow.start()
+
+    assert f"dotflow replay {run.run_id[:8]} pay@1  # call charge again, with today's code" in show("last", "pay")

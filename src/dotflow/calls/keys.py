@@ -19,7 +19,7 @@ from dotflow.core.context import Context
 from dotflow.core.secret import SecretRef
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import CallRefused, ValueNotStorable
-from dotflow.worker.files import are_scalars
+from dotflow.worker.files import SCALARS, are_scalars
 
 MAX_ARGUMENTS: Final = 16 << 10  # bytes of a call's arguments that are kept, to show them
 MAX_SHOWN: Final = 60  # characters of the arguments in a line
@@ -30,6 +30,7 @@ KEY_BYTES: Final = 9  # of the digest that follows them
 
 BY_POSITION: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 PLAIN_KINDS: Final = frozenset({BY_POSITION, inspect.Parameter.KEYWORD_ONLY})
+_DECODER: Final = json.JSONDecoder()
 #: What is code, and counts by its fingerprint.
 CODE: Final = (FunctionType, MethodType, ModuleType, type, Action)
 
@@ -236,13 +237,13 @@ def shown(name: str, text: str) -> str:
 
 def shown_arguments(beginning: str) -> str:
     """Returns the arguments of a call as a line shows them, by the beginning of their JSON. What is cut is as it is."""
-    decoder, at, shown = json.JSONDecoder(), 1, list[str]()
+    at, shown = 1, list[str]()
     try:
         while at < len(beginning) - 1:
-            _, end = decoder.raw_decode(beginning, at)  # the name
+            _, end = _DECODER.raw_decode(beginning, at)  # the name
             at = end + len(": ")
-            value, end = decoder.raw_decode(beginning, at)
-            shown.append(safe_repr(decode_plain(value)))
+            value, end = _DECODER.raw_decode(beginning, at)
+            shown.append(repr(value) if type(value) in SCALARS else safe_repr(decode_plain(value)))
             at = end + len(", ")
     except ValueError:
         shown.append(beginning[at:])

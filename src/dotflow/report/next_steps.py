@@ -13,8 +13,9 @@ from dotflow.core.approval import MAX_SHOWN
 from dotflow.core.masks import MASK
 from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.records.record import BAD, CallRecord, RunRecord, RunSummary, TaskRecord
 from dotflow.report.stale_code import restored_with_other_code
 from dotflow.report.text import as_command
 
@@ -142,9 +143,19 @@ def step_commands(
     is_ready = state in (*BAD, TypeAttemptState.RETRY, TypeAttemptState.PAUSED) and (is_kept or was_copied)
     question = run.question_of(task, item)
     is_approved = question is None or bool(question.is_yes)
-    if is_ready and is_approved and _is_found_again(run, task) and not archive.why_foreign():
-        commands.append((as_command("replay", short, step, history=history), "run it again, with today's code"))
+    if is_approved and _is_found_again(run, task) and not archive.why_foreign():
+        if call := _failed_call(archive, run, step):
+            made = as_command("replay", short, f"{step}@{call.number}", history=history)
+            commands.append((made, f"call {call.name} again, with today's code"))
+        elif is_ready:
+            commands.append((as_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
+
+
+def _failed_call(archive: Archive, run: RunRecord, step: str) -> CallRecord | None:
+    """Returns the last call of a durable step, if it failed and can be made again; else None."""
+    calls = archive.calls(run.run_id, step, limit=1).calls
+    return calls[-1] if calls and calls[-1].state is TypeCallState.FAILED and calls[-1].input else None
 
 
 def _is_found_again(run: RunRecord, task: TaskRecord) -> bool:

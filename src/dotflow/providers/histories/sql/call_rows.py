@@ -35,10 +35,12 @@ class CallRows:
     Attributes:
         rows: The rows without the run, by their slots.
         attempts: The attempts that have not ended, by task and item.
+        size: The bytes of the failures in the rows, about.
     """
 
     def __init__(self) -> None:
         self.rows: dict[SlotKey, Row] = {}
+        self.size = 0
         self.attempts: dict[tuple[int, int], _Attempt] = {}
 
     def begin(self, event: CallBegan, arguments: str | None) -> None:
@@ -72,9 +74,15 @@ class CallRows:
         if failure is not None:
             texts = map(escape_surrogates, (failure.exception, failure.message, failure.traceback))
             error = (*texts, arguments and escape_surrogates(arguments))
+            self.size += sum(len(text) for text in error if text)
         state = CALL_MADE if failure is None else CALL_FAILED
         shown = preview and escape_surrogates(preview)
         self.rows[running.key] = (*running.key, number, state, began, took, *running.texts, shown, *error)
+
+    def clear(self) -> None:
+        """Forgets the rows, which are in the file now."""
+        self.rows.clear()
+        self.size = 0
 
 
 class _Running(NamedTuple):

@@ -132,8 +132,8 @@ class RunRows:
 
     @property
     def size(self) -> int:
-        """The bytes of output and copies."""
-        return self._copied + self.output.size
+        """The bytes of output, copies and failed calls."""
+        return self._copied + self.output.size + self.calls.size
 
     def __len__(self) -> int:
         tables = (self.attempts, self.errors, self.output.rows, self.copies, self.notes, self.calls.rows)
@@ -150,7 +150,7 @@ class RunRows:
             self.copies.clear()
             self.notes.clear()
             self.output.clear()
-            self.calls.rows.clear()
+            self.calls.clear()
 
     def drop(self) -> int:
         """Forgets the rows but the end of the run. Returns the number of those that are lost."""
