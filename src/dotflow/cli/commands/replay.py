@@ -362,7 +362,6 @@ def replay_step(
             storage = default_storage(None if consent.foreign else local_storage(target.run), finder)
             calls = KeptCalls(storage, target.run.workflow_id, makes=makes)
             port = ReplayPort(calls, calls.base_of(keys_of(archive, target)) if call is None else call.key)
-        if port is not None:
             tell([("calls", GIVEN.format(others="others are" if makes else "no other one is"))])
         if changed := restored_with_other_code(archive, target.run):
             tell([("code", changed_text(changed))])
