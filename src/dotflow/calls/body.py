@@ -243,9 +243,9 @@ class Body:
         stop = self._requests.stop
         if stop is None or not (error is None or isinstance(error, Exception | BodyStopped)):
             return
-        if self._outer is None and stop.error is not None:
-            if error is not stop.error:
-                raise stop.error
+        if self._outer is None and isinstance(stop.why, Exception):
+            if error is not stop.why:
+                raise stop.why
         elif error is not stop:
             raise stop
 

@@ -9,6 +9,7 @@ from dotflow.calls.port import body_of
 from dotflow.calls.requests import Requests
 from dotflow.core.call import Call
 from dotflow.core.calls import CallAnswer, CallRequest, Port, TypeRequest
+from dotflow.core.outcome import Parked, TypePark
 from dotflow.errors import NotPicklable
 from dotflow.processes.channel import ANSWER, REQUEST, SCALARS, Channel, Dump, Message, dump_plain
 from dotflow.processes.failures import HERE
@@ -77,7 +78,7 @@ class RemotePort(Requests):
             return CallAnswer(TypeRequest.REFUSE, not_pickled(request.name, error))
         with interrupts_held(), self._lock:  # half a message would be the end of the channel
             if self._is_over or os.getpid() != self._pid:
-                return CallAnswer(TypeRequest.STOP)
+                return CallAnswer(TypeRequest.STOP, Parked(TypePark.PAUSE))
             self._channel.queue(REQUEST, self._number, parts)
             self._channel.flush()
             message = next(one for one in self._channel.receive() if one.kind == ANSWER)
