@@ -35,6 +35,7 @@ from dotflow.core.task import Task  # noqa: E402
 from dotflow.providers import (  # noqa: E402
     ExecutorAsync,
     ExecutorDask,
+    ExecutorInline,
     ExecutorProcess,
     HistorySQLite,
     LogDefault,
@@ -387,11 +388,14 @@ def resources_on_this_machine() -> object:
 
 
 @case(errors.CallsNotKept)
-def durable_on_a_cluster() -> object:
+def durable_on_an_executor_of_ones_own() -> object:
+    class ExecutorFarm(ExecutorInline):
+        keeps_calls = False
+
     @action(durable=True)
     def agent() -> None: ...
 
-    workflow = DotFlow(Config(log=QUIET, executor=ExecutorDask()))
+    workflow = DotFlow(Config(log=QUIET, executor=ExecutorFarm()))
     workflow.task.add(agent)
     return workflow.start()
 
@@ -642,11 +646,6 @@ def _only_here() -> object:
 
 
 @case(errors.ClusterError)
-def _no_certificate() -> object:
-    return workflow_of(extract, executor=ExecutorDask("tls://127.0.0.1:9")).start()
-
-
-@case(errors.ClusterLost)
 def _no_scheduler() -> object:
     return workflow_of(extract, executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5)).start()
 

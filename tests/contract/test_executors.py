@@ -1077,6 +1077,184 @@ class TestGraph:
         assert "after 1 of 60 items" in mapped.errors[-1].message
 
 
+@pytest.mark.parametrize("isolate", [None, False])
+class TestDurableSteps:
+    """The calls of a durable step, wherever its attempts are made."""
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Callable[[], list[str]]:
+        """Returns the calls that were made so far, in order."""
+        (tmp_path / "made").touch()
+        return lambda: (tmp_path / "made").read_text().split()
+
+    @pytest.fixture
+    def call(self, tmp_path: Path) -> Callable[..., str]:
+        """An action that notes that it was called."""
+        file = tmp_path / "made"
+
+        @action
+        def call(name: str, times: int = 1) -> str:
+            with file.open("a") as notes:
+                notes.write(f"{name} ")
+            if name == "bad":
+                raise ValueError(name)
+            return name.upper() * times
+
+        return call
+
+    def test_a_retry_is_given_the_calls_of_the_attempt_before(
+        self, workflow: DotFlow, isolate: bool | None, call: Callable[..., str], made: Callable[[], list[str]]
+    ) -> None:
+        """Values, a large one, and a failure after which the body went on."""
+
+        @action(durable=True, isolate=isolate, retry=2, retry_delay=0)
+        def body() -> list[str]:
+            values = [call("a"), call("b", times=1_000_000)[-1:], call("a")]
+            try:
+                call("bad")
+            except ValueError as error:
+                values.append(str(error))
+            values.append(call("c"))
+            if len(made()) == 5:
+                call("last")
+                raise OSError("the first attempt")
+            return values
+
+        workflow.task.add(body)
+        run = workflow.start()
+
+        assert run.value("body") == ["A", "B", "A", "bad", "C"]
+        assert run.tasks[0].attempt == 2
+        assert made() == ["a", "b", "a", "bad", "c", "last"]
+
+    def test_another_run_goes_on(
+        self,
+        make_workflow: MakeWorkflow,
+        executor: Executor,
+        isolate: bool | None,
+        made: Callable[[], list[str]],
+        tmp_path: Path,
+    ) -> None:
+        """Coroutines side by side, too."""
+        file, go = tmp_path / "made", tmp_path / "go"
+
+        @action
+        async def call(name: str) -> str:
+            await asyncio.sleep(0.01)
+            with file.open("a") as notes:
+                notes.write(f"{name} ")
+            return name.upper()
+
+        @action(durable=True, isolate=isolate)
+        async def body() -> list[str]:
+            values = await asyncio.gather(call("a"), call("b"), call("b"))
+            if not go.exists():
+                raise ValueError("not yet")
+            return [*values, await call("c")]
+
+        def flow() -> DotFlow:
+            workflow = make_workflow(executor=executor, storage=StorageFile(tmp_path / "kept"), workflow_id="w")
+            workflow.task.add(body)
+            return workflow
+
+        assert flow().start().tasks[0].status is FAILED
+        (tmp_path / "go").touch()
+        assert flow().start(resume=True).value("body") == ["A", "B", "B", "C"]
+        assert sorted(made()) == ["a", "b", "b", "c"]
+
+    def test_a_timeout_ends_an_attempt_and_no_call_that_was_kept(
+        self, workflow: DotFlow, isolate: bool | None, made: Callable[[], list[str]], tmp_path: Path
+    ) -> None:
+        """A body that takes longer than its timeout completes after some attempts."""
+        file = tmp_path / "made"
+
+        @action
+        def slow(number: int) -> int:
+            time.sleep(0.1)
+            with file.open("a") as notes:
+                notes.write(f"{number} ")
+            return number
+
+        @action(durable=True, isolate=isolate, timeout=0.25, retry=20, retry_delay=0)
+        def body() -> int:
+            return sum(slow(number) for number in range(4))
+
+        workflow.task.add(body)
+        run = workflow.start()
+
+        assert run.value("body") == 6
+        assert run.tasks[0].attempt > 1
+        assert sorted(set(made())) == ["0", "1", "2", "3"]
+        assert len(made()) < 4 + run.tasks[0].attempt, "an attempt repeats the call that its timeout has cut off"
+
+    def test_a_pause_stops_it_between_two_calls(
+        self,
+        make_workflow: MakeWorkflow,
+        executor: Executor,
+        isolate: bool | None,
+        call: Callable[..., str],
+        made: Callable[[], list[str]],
+        tmp_path: Path,
+    ) -> None:
+        """It goes on with the next one."""
+
+        @action(durable=True, isolate=isolate)
+        def body() -> list[str]:
+            values = []
+            for number in range(6):
+                values.append(call(str(number)))
+                while number == 2 and not (tmp_path / "go").exists():
+                    time.sleep(0.01)
+            return values
+
+        def flow() -> DotFlow:
+            workflow = make_workflow(executor=executor, storage=StorageFile(tmp_path / "kept"), workflow_id="w")
+            workflow.task.add(body)
+            return workflow
+
+        run = flow().launch(lambda: None)
+        while len(made()) < 3:
+            time.sleep(0.01)
+        run.pause()
+        (tmp_path / "go").touch()
+        assert run.wait(30)
+
+        assert run.status is TypeStatus.PAUSED
+        assert made() == ["0", "1", "2"]
+        assert flow().start(resume=True).value("body") == made() == ["0", "1", "2", "3", "4", "5"]
+
+    def test_the_history_has_its_calls(
+        self,
+        make_workflow: MakeWorkflow,
+        executor: Executor,
+        isolate: bool | None,
+        call: Callable[..., str],
+        tmp_path: Path,
+    ) -> None:
+        """Each with its end."""
+
+        @action(durable=True, isolate=isolate)
+        def body() -> str:
+            try:
+                call("bad")
+            except ValueError:
+                return call("a") + call("b")
+            return ""
+
+        history = HistorySQLite(path=tmp_path / "history.db")
+        workflow = make_workflow(executor=executor, history=history)
+        workflow.task.add(body)
+        run = workflow.start()
+
+        rows = history.calls(run.run_id, "body").calls
+        shown = [(row.number, row.shown[:8], str(row.state), row.glimpse or row.exception) for row in rows]
+        assert shown == [
+            (1, "call('ba", "Failed", "ValueError"),
+            (2, "call('a'", "Made", "'A'"),
+            (3, "call('b'", "Made", "'B'"),
+        ]
+
+
 class TestExecutorAsync:
     def test_no_more_coroutines_than_max_workers(self, make_workflow: MakeWorkflow) -> None:
         """The others wait in the run; their timeout does not include that."""

@@ -29,7 +29,7 @@ from dotflow.core.events import AttemptRuns, Event
 from dotflow.core.outcome import Died
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
-from dotflow.errors import ClusterError, ClusterLost
+from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorDask, HistorySQLite, StorageDefault, StorageFile
 from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyPack
 from dotflow.providers.executors.cluster.protocol import versions_here
@@ -762,6 +762,189 @@ class TestPacks:
         assert workflow().start(mode="parallel", resume=True).value("step") == made() == list(range(400))
 
 
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[], list[tuple[int, int]]]:
+    """Returns the calls that were made so far: their numbers, and the processes that made them."""
+    (tmp_path / "made").touch()
+
+    def read() -> list[tuple[int, int]]:
+        pairs = [line.split() for line in (tmp_path / "made").read_text().splitlines()]
+        return [(int(number), int(pid)) for number, pid in pairs]
+
+    return read
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Callable[[int], int]:
+    """A call that takes a while, and notes that it was made."""
+    file = tmp_path / "made"
+
+    @action
+    def call(number: int) -> int:
+        time.sleep(0.02)
+        with file.open("a") as notes:
+            notes.write(f"{number} {os.getpid()}\n")
+        return number
+
+    return call
+
+
+class TestDurableSteps:
+    @pytest.mark.parametrize("isolate", [None, False])
+    @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)])])
+    def test_a_killed_worker_repeats_the_call_that_it_has_cut_off_only(
+        self,
+        executor: Executor,
+        make_workflow: MakeWorkflow,
+        isolate: bool | None,
+        kills: int,
+        call: Callable[[int], int],
+        made: Callable[[], list[tuple[int, int]]],
+    ) -> None:
+        """What has returned is kept, whichever worker makes the next attempt."""
+        count = 15 * kills
+
+        @action(durable=True, isolate=isolate, retry=5 * kills, retry_delay=0)
+        def body() -> int:
+            return sum(call(number) for number in range(count))
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(body)
+        run = workflow.launch(lambda: None)
+
+        def kill() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                pid = made()[-1][1]
+                (psutil.Process(pid) if isolate is False else parent_of(pid)).kill()
+                return True
+            return False
+
+        for done in sorted(random.Random(count).sample(range(5, count - 5), kills)):
+            wait_for(lambda done=done: len(made()) > done, "calls", 60)
+            wait_for(kill, "a kill")
+        assert run.wait(60)
+
+        numbers = [number for number, _ in made()]
+        assert run.value("body") == sum(range(count))
+        assert run.tasks[0].attempt > 1
+        assert sorted(set(numbers)) == list(range(count))
+        assert len(numbers) - count <= kills, "what was kept is not made again"
+
+    def test_a_lost_message_repeats_no_call(
+        self,
+        executor: Executor,
+        make_workflow: MakeWorkflow,
+        monkeypatch: pytest.MonkeyPatch,
+        call: Callable[[int], int],
+        made: Callable[[], list[tuple[int, int]]],
+        tmp_path: Path,
+    ) -> None:
+        """The request arrives again, and the answer too; the history has each call once."""
+        lost = lose_messages(executor, monkeypatch)
+
+        @action(durable=True)
+        def body() -> int:
+            return sum(call(number) for number in range(10))
+
+        history = HistorySQLite(path=tmp_path / "history.db")
+        workflow = make_workflow(executor=executor, history=history)
+        workflow.task.add(body)
+        run = workflow.start()
+
+        assert run.value("body") == 45
+        assert [number for number, _ in made()] == list(range(10))
+        assert [row.number for row in history.calls(run.run_id, "body").calls] == list(range(1, 11))
+        assert len(lost) > 5
+
+    @pytest.mark.parametrize("isolate", [None, False])
+    def test_the_end_of_the_process_that_called_start(
+        self, kind: str, address: str, isolate: bool | None, tmp_path: Path, made: Callable[[], list[tuple[int, int]]]
+    ) -> None:
+        """The step ends on its worker, whether it waits for an answer or makes a call; and another process goes on."""
+        script = tmp_path / "pipeline.py"
+        script.write_text(DURABLE.format(kind=kind, address=address, folder=str(tmp_path), isolate=isolate))
+        command = [sys.executable, "-W", "error::UserWarning", str(script)]
+        with subprocess.Popen(command) as process:
+            wait_for(lambda: len(made()) > 20, "calls", 40)
+            process.kill()
+        before = len(made())
+        wait_for(lambda: is_quiet(made), "the end of the step", 40)
+        between = len(made())
+        again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+        numbers = [number for number, _ in made()]
+        assert again.stdout == f"{sum(range(100))}\n", again.stderr
+        assert between - before <= 2, "it goes on without its run"
+        assert sorted(set(numbers)) == list(range(100))
+        assert len(numbers) - 100 <= 1, "what was kept is not made again"
+
+
+def is_quiet(made: Callable[[], list[tuple[int, int]]]) -> bool:
+    """Whether no call was made for a while."""
+    before = len(made())
+    time.sleep(0.5)
+    return len(made()) == before
+
+
+def lose_messages(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Loses one of two replies with requests. Returns the list to which it adds them."""
+    lost: list[object] = []
+    numbers = itertools.count()
+    if isinstance(executor, ExecutorDask):
+        from dotflow.providers.executors.dask.dask_session import DaskSession, dask_remote
+
+        run_there = DaskSession._run_there
+
+        async def lose(self: Any, function: Any, *arguments: Any, workers: Any) -> dict[str, Any]:
+            found = await run_there(self, function, *arguments, workers=workers)
+            if function is dask_remote.converse and next(numbers) % 2:
+                lost.append(found)
+                return {}
+            return found
+
+        monkeypatch.setattr(DaskSession, "_run_there", lose)
+    else:
+        from ray.exceptions import ObjectLostError
+
+        from dotflow.providers.executors.ray.ray_session import RaySession
+
+        handle_request = RaySession._handle_request
+
+        def lose_one(self: Any, sent: Any, future: Any) -> None:
+            if next(numbers) % 2:
+                lost.append(future)
+                future = failed(ObjectLostError("00", None, ""))
+            handle_request(self, sent, future)
+
+        monkeypatch.setattr(RaySession, "_handle_request", lose_one)
+    return lost
+
+
+DURABLE = """
+import os, pathlib
+from dotflow import Config, DotFlow, action
+from dotflow.providers import Executor{kind}, LogDefault, StorageFile
+
+folder = pathlib.Path({folder!r})
+
+@action
+def call(number):
+    with (folder / "made").open("a") as file:
+        file.write(f"{{number}} {{os.getpid()}}\\n")
+    return number
+
+@action(durable=True, isolate={isolate})
+def body():
+    return sum(call(number) for number in range(100))
+
+executor, storage = Executor{kind}({address!r}), StorageFile(folder / "kept")
+config = Config(executor=executor, storage=storage, log=LogDefault(output="none"))
+workflow = DotFlow(config, workflow_id="nightly")
+workflow.task.add(body)
+print(workflow.start(resume=True).value("body"))
+"""
+
+
 class TestKeptConnections:
     """A process connects once to a Dask scheduler that it has the address of; its runs share that."""
 
@@ -1000,11 +1183,11 @@ class TestLostSchedulers:
         run = workflow.start(mode="background")
         wait_for(begun.exists, "the second step")
         own_dask.scheduler.kill()
-        with pytest.raises(ClusterLost, match=r"is lost.*resume=True"):
+        with pytest.raises(ClusterError, match=r"is lost.*resume=True"):
             run.wait(30)
 
         assert [task.status for task in run.tasks] == [COMPLETED, FAILED]
-        assert "ClusterLost" in run.tasks[1].errors[-1].exception
+        assert "ClusterError" in run.tasks[1].errors[-1].exception
         again = make(ExecutorDask())
         again.start(resume=True)
         assert again.result_storage() == ["first", "second"]
@@ -1021,7 +1204,7 @@ class TestLostSchedulers:
         workflow = make_workflow(executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5))
         workflow.task.add(action(lambda: 1))
 
-        with pytest.raises(ClusterLost, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
+        with pytest.raises(ClusterError, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
             workflow.start()
 
 

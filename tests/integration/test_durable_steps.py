@@ -23,7 +23,6 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CallsNotKept, InvalidPolicy, LeaseLost
 from dotflow.providers import (
     ExecutorAsync,
-    ExecutorDask,
     ExecutorInline,
     ExecutorProcess,
     ExecutorThread,
@@ -1193,12 +1192,18 @@ class Plain:
     """A class."""
 
 
-def test_a_cluster_refuses_durable_steps_at_the_start(alone: Lab) -> None:
-    """It has no way to the coordinator."""
-    workflow = DotFlow(Config(storage=alone.storage, executor=ExecutorDask(), log=alone.log), workflow_id="w")
+class ExecutorFarm(ExecutorInline):
+    """Has no way to the coordinator."""
+
+    keeps_calls = False
+
+
+def test_an_executor_without_a_way_to_the_coordinator_is_refused_at_the_start(alone: Lab) -> None:
+    """Nothing runs."""
+    workflow = DotFlow(Config(storage=alone.storage, executor=ExecutorFarm(), log=alone.log), workflow_id="w")
     workflow.task.add(three)
 
-    with pytest.raises(CallsNotKept, match="'three' can't keep its calls: ExecutorDask"):
+    with pytest.raises(CallsNotKept, match="'three' can't keep its calls: ExecutorFarm"):
         workflow.start()
 
 

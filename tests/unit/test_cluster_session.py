@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from dotflow import Context, action, clock
+from dotflow.abc.executor import Report
 from dotflow.core.call import Call
+from dotflow.core.calls import CallAnswer, CallRequest, TypeRequest
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, NotBegun, Outcome, Raised, Returned, Running, Timed, TimedOut
 from dotflow.errors import ModuleNotOnWorker
-from dotflow.processes.channel import dump_by_value
+from dotflow.processes.channel import dump_by_value, dump_plain
 from dotflow.processes.worker_main import LAST_VALUE
 from dotflow.providers.executors.cluster import cluster_session
 from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyCall, ReadyPack, SentPack
+from dotflow.providers.executors.cluster.conversation import Request
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -36,6 +39,10 @@ LARGE = bytes(MIN_KEPT_SIZE)
 class ExecutorSession(ClusterSession):
     """The part that every cluster's session has."""
 
+    def __init__(self, report: Report) -> None:
+        super().__init__("the cluster", report, announces=True)
+        self.sent_answers: list[int | None] = []
+
     def has_free_worker(self, pool: Hashable) -> bool:
         """Not for what asks for a GPU."""
         return not pool
@@ -53,6 +60,10 @@ class ExecutorSession(ClusterSession):
 
     def take(self, sent: SentPack) -> None:
         """Not asked of it here."""
+
+    def converse(self, sent: SentPack) -> None:
+        """Notes the answer that is sent."""
+        self.sent_answers.append(sent.answer and sent.answer.number)
 
     def close(self) -> None:
         """Not asked of it here."""
@@ -77,7 +88,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def session(told: list[str]) -> ExecutorSession:
-    return ExecutorSession("the cluster", told.append)
+    return ExecutorSession(told.append)
 
 
 def call(previous: Any = None, lane: int = 0, task_id: int = 0, of: Any = step) -> Call:
@@ -365,3 +376,79 @@ class TestPatience:
         assert len(told) == 1
         assert "1 step(s)" in told[0]
         assert "the cluster, which has no workers. They keep waiting" in told[0]
+
+
+class PortStub:
+    """The way to a coordinator that notes what it is asked."""
+
+    is_followed = False
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def body_of(self, call: Any) -> Any:
+        """Not asked of it here."""
+
+    def answer(self, request: CallRequest) -> CallAnswer:
+        """Notes the key."""
+        self.asked.append(request.key)
+        return CallAnswer(TypeRequest.DONE)
+
+    def close(self) -> None:
+        """Not asked of it here."""
+
+
+class TestRequests:
+    @pytest.fixture
+    def port(self) -> PortStub:
+        return PortStub()
+
+    @pytest.fixture
+    def sent(self, session: ExecutorSession, port: PortStub) -> SentPack:
+        """A pack of one call whose attempt asks."""
+        session.submit(call()._replace(port=port))
+        session.wait(0)
+        return sent_pack(session)
+
+    def keeping(self, number: int, key: str) -> Request:
+        return Request(number, 0, dump_plain((int(TypeRequest.KEEP), key)))
+
+    def test_one_that_arrives_again_is_answered_again_and_counts_once(
+        self, session: ExecutorSession, sent: SentPack, port: PortStub
+    ) -> None:
+        """Its answer was lost."""
+        session.talk(sent)
+        for request in (self.keeping(1, "a"), self.keeping(1, "a"), self.keeping(2, "b")):
+            session.hear(sent, request)
+
+        assert port.asked == ["a", "b"]
+        assert session.sent_answers == [None, 1, 1, 2]
+
+    def test_an_announcement_while_the_run_waits_is_kept(self, session: ExecutorSession, sent: SentPack) -> None:
+        """The reply that there was none for a while may arrive after it."""
+        session.talk(sent)
+        session.talk(sent)
+        session.hear(sent, None)
+        session.hear(sent, None)
+
+        assert session.sent_answers == [None, None]
+
+    def test_one_of_an_attempt_that_is_over_has_no_answer(
+        self, session: ExecutorSession, sent: SentPack, port: PortStub
+    ) -> None:
+        """But the next call of its pack may ask."""
+        sent.calls.clear()
+        session.talk(sent)
+        session.hear(sent, self.keeping(1, "a"))
+
+        assert port.asked == []
+        assert session.sent_answers == [None, None]
+
+    def test_none_is_heard_of_a_pack_that_is_over(
+        self, session: ExecutorSession, sent: SentPack, port: PortStub
+    ) -> None:
+        """Its calls may be others by now."""
+        session.packs.clear()
+        session.hear(sent, self.keeping(1, "a"))
+
+        assert port.asked == session.sent_answers == []

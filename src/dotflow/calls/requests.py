@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from dotflow.core.calls import BodyStopped, CallAnswer, CallRequest
-from dotflow.core.outcome import Parked
 
 
 class Requests(ABC):
@@ -38,7 +37,7 @@ class Requests(ABC):
         """Returns the number of the call that is asked for now, from 1."""
         return next(self._numbers)
 
-    def stop_for(self, why: Parked | Exception) -> BodyStopped:
+    def stop_for(self, error: Exception | None) -> BodyStopped:
         """Stops the bodies, unless they are stopped, and returns what each further call raises."""
-        self.stop = self.stop or BodyStopped(why)
+        self.stop = self.stop or BodyStopped(error)
         return self.stop

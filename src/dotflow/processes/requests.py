@@ -2,14 +2,14 @@
 
 import os
 import threading
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dotflow.calls.port import body_of
 from dotflow.calls.requests import Requests
 from dotflow.core.call import Call
 from dotflow.core.calls import CallAnswer, CallRequest, Port, TypeRequest
-from dotflow.core.outcome import Parked, TypePark
 from dotflow.errors import NotPicklable
 from dotflow.processes.channel import ANSWER, REQUEST, SCALARS, Channel, Dump, Message, dump_plain
 from dotflow.processes.failures import HERE
@@ -42,21 +42,17 @@ def not_pickled(name: str, error: Exception) -> NotPicklable:
 
 
 class RemotePort(Requests):
-    """The way to the coordinator of one attempt in a worker process.
+    """The way of one attempt to a coordinator in another process.
 
-    Threads take turns. After the end of the attempt nothing is sent: the channel has other messages then.
+    Threads take turns. After the end of the attempt nothing is sent.
 
     Args:
-        channel: The worker's end of the channel.
-        number: The number of the call.
         dump: Pickles values.
         is_followed: Whether a history receives the events of single calls.
     """
 
-    def __init__(self, channel: Channel, number: int, dump: Dump, *, is_followed: bool) -> None:
+    def __init__(self, dump: Dump, *, is_followed: bool) -> None:
         super().__init__(is_slow=True, is_followed=is_followed)
-        self._channel = channel
-        self._number = number
         self._dump = dump
         self._lock = threading.Lock()
         self._is_over = False
@@ -77,15 +73,38 @@ class RemotePort(Requests):
         except Exception as error:  # pickling runs the value's own methods
             return CallAnswer(TypeRequest.REFUSE, not_pickled(request.name, error))
         with interrupts_held(), self._lock:  # half a message would be the end of the channel
-            if self._is_over or os.getpid() != self._pid:
-                return CallAnswer(TypeRequest.STOP, Parked(TypePark.PAUSE))
-            self._channel.queue(REQUEST, self._number, parts)
-            self._channel.flush()
-            message = next(one for one in self._channel.receive() if one.kind == ANSWER)
-        kind, *fields = message.load()
+            answer = None if self._is_over or os.getpid() != self._pid else self.exchange(parts)
+        if answer is None:
+            return CallAnswer(TypeRequest.STOP)
+        kind, *fields = answer.load()
         return CallAnswer(TypeRequest(kind), *fields)
+
+    @abstractmethod
+    def exchange(self, parts: Sequence[Any]) -> Message | None:
+        """Sends the parts of a request, and returns the answer; None where none comes. It holds interrupts."""
 
     def close(self) -> None:
         """Ends the conversation, once the request under way has its answer."""
         with interrupts_held(), self._lock:
             self._is_over = True
+
+
+class ChannelPort(RemotePort):
+    """The way to the coordinator of one attempt in a worker process. After the attempt its channel has other messages.
+
+    Args:
+        channel: The worker's end of the channel.
+        number: The number of the call.
+        dump: Pickles values.
+        is_followed: As in RemotePort.
+    """
+
+    def __init__(self, channel: Channel, number: int, dump: Dump, *, is_followed: bool) -> None:
+        super().__init__(dump, is_followed=is_followed)
+        self._channel = channel
+        self._number = number
+
+    def exchange(self, parts: Sequence[Any]) -> Message | None:
+        self._channel.queue(REQUEST, self._number, parts)
+        self._channel.flush()
+        return next(message for message in self._channel.receive() if message.kind == ANSWER)

@@ -18,7 +18,7 @@ from dotflow.core.calls import Port
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned
+from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
@@ -133,7 +133,7 @@ class CallReader:
                 dump = dump_plain
                 if value.__class__ is bytes and len(value) >= MIN_BESIDE:
                     dump, sent = dump_beside, (pickle.PickleBuffer(value), *sent[1:])
-        elif outcome.__class__ is Parked and not outcome.repeated:
+        elif outcome.__class__ is NotReady and not outcome.repeated:
             dump = dump_plain
         try:
             return dump(sent)
@@ -177,9 +177,9 @@ class WorkerLoop(CallReader):
             return
 
     def port_of(self, number: int, *, is_followed: bool) -> Port:
-        from dotflow.processes.requests import RemotePort  # here: few steps are durable
+        from dotflow.processes.requests import ChannelPort  # here: few steps are durable
 
-        return RemotePort(self.channel, number, self.dump, is_followed=is_followed)
+        return ChannelPort(self.channel, number, self.dump, is_followed=is_followed)
 
     def handle(self, message: Message) -> None:
         """Makes the attempt of a call, and sends its outcome."""

@@ -24,11 +24,13 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Interrupted, NotBegun, Outcome, Raised, Returned, Running, Timed, Usage
 from dotflow.core.types.capture import TypeCapture
-from dotflow.errors import ClusterError, ClusterLost, ModuleNotOnWorker
+from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
-from dotflow.processes.channel import dump_by_value
+from dotflow.processes.channel import REQUEST, Message, dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache, load_outcome
+from dotflow.processes.requests import answer_request
 from dotflow.providers.executors.cluster import protocol
+from dotflow.providers.executors.cluster.conversation import Answer, Request
 from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
 from dotflow.worker.waiting import longest_sleep
 
@@ -124,6 +126,9 @@ class SentPack:
         first_began: When its first call began, in ticks; None where its worker has not reported that.
         seen: The places of the calls that the run knows to run.
         is_taken: Whether the run has taken what had ended of it.
+        answer: The last answer to a request of its attempts.
+        is_talking: Whether the run waits for a request.
+        has_asked: Whether it was announced that an attempt asks, since then.
     """
 
     def __init__(self, pack: ReadyPack) -> None:
@@ -136,6 +141,9 @@ class SentPack:
         self.first_began: float | None = None
         self.seen: set[int] = set()
         self.is_taken = False
+        self.answer: Answer | None = None
+        self.is_talking = False
+        self.has_asked = False
 
     def until_take(self) -> float:
         """Returns the seconds until the run takes what has ended, or notes that the only call runs."""
@@ -179,13 +187,18 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     The cluster's threads put functions into `events`. `wait` calls them, so all else happens in the thread of the run.
 
+    The attempt of a durable step asks the run, and waits for the answer. A message of the cluster takes an answer there
+    and brings the next request back, so there is one for each.
+
     Args:
         cluster: The name of the cluster, for messages.
         report: As in Executor.open.
+        announces: Whether a worker announces that an attempt asks. Otherwise the run waits for requests all the time.
     """
 
-    def __init__(self, cluster: str, report: Report) -> None:
+    def __init__(self, cluster: str, report: Report, *, announces: bool) -> None:
         self.cluster = cluster
+        self.announces = announces
         self.run = uuid.uuid4().hex[:12]
         self.report = report
         self.lanes: dict[int, Lane] = {}
@@ -258,6 +271,10 @@ class ClusterSession(ExecutorSession, CapturingSession):
     @abstractmethod
     def take(self, sent: SentPack) -> None:
         """Has the worker of a pack end it after the call that runs, and send what has ended; `receive` handles it."""
+
+    @abstractmethod
+    def converse(self, sent: SentPack) -> None:
+        """Sends the last answer to the worker of a pack, which returns the next request; `hear` handles it."""
 
     @abstractmethod
     def has_free_worker(self, pool: Hashable) -> bool:
@@ -375,6 +392,30 @@ class ClusterSession(ExecutorSession, CapturingSession):
             if call is not None:
                 self.answer(call, NotBegun())
 
+    def talk(self, sent: SentPack) -> None:
+        """Has the worker of a pack send its next request, unless that is under way."""
+        sent.has_asked = sent.is_talking
+        if not sent.is_talking:
+            sent.is_talking = True
+            self.converse(sent)
+
+    def hear(self, sent: SentPack, request: Request | None) -> None:
+        """Answers a request about a call, and waits for the next one; None if there was none for a while."""
+        if sent.name not in self.packs:
+            return
+        if request is None:
+            sent.is_talking = False
+            if sent.has_asked or not self.announces:
+                self.talk(sent)
+            return
+        call = sent.calls.get(request.place)  # none, where its attempt has ended meanwhile
+        is_new = sent.answer is None or sent.answer.number != request.number  # else the answer was lost
+        if is_new and call is not None and call.port is not None:
+            message = Message(REQUEST, 0, protocol.writable(request.parts))
+            parts = [bytes(part) for part in answer_request(call.port, message, dump_by_value)]
+            sent.answer = Answer(request.number, parts)
+        self.converse(sent)
+
     def _measure(self, call: Call, reply: Reply) -> None:
         """Notes what share of a pack a call of its step takes, by what the last ones took."""
         if reply.kind in (protocol.ANSWERED, protocol.LATE):
@@ -463,9 +504,3 @@ class ClusterSession(ExecutorSession, CapturingSession):
 def describe_error(error: BaseException) -> str:
     """Returns the type and message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
-
-
-def unusable(cluster: str, what: str, error: BaseException, hint: str) -> ClusterError:
-    """Returns the error of a cluster; what the network has said may be over later."""
-    kind = ClusterLost if isinstance(error, OSError) else ClusterError
-    return kind(cluster, f"{what}: {describe_error(error)}", hint)

@@ -10,13 +10,18 @@ from typing import Any, Final
 from dotflow.capture.pipes import wait_readable
 from dotflow.capture.streams import STREAMS, StreamProxy
 from dotflow.core.call import Call
+from dotflow.core.calls import Port
 from dotflow.core.outcome import Interrupted, Raised
-from dotflow.processes.channel import CALL, Message, dump_by_value, keep_shared
+from dotflow.processes.channel import ANSWER, CALL, Message, dump_by_value, keep_shared
+from dotflow.processes.requests import RemotePort
 from dotflow.processes.worker_main import CallReader, loading_failure
 from dotflow.providers.executors.cluster import protocol
+from dotflow.providers.executors.cluster.conversation import Ask
 from dotflow.providers.executors.cluster.protocol import PackedCall, Reply
 from dotflow.providers.executors.thread import ThreadSession, WorkerThread
-from dotflow.worker.waiting import WakeupPipe
+from dotflow.worker.deadline_thread import waking
+from dotflow.worker.interrupts import interrupts_let_through
+from dotflow.worker.waiting import WakeupEvent, WakeupPipe
 
 _lock: Final = threading.Lock()
 #: By id of the call that a thread makes: what it has printed.
@@ -44,6 +49,48 @@ class Stop(WakeupPipe):
         return wait_readable(self.fileno(), 0)
 
 
+class ThreadPort(RemotePort):
+    """The way to the coordinator of one attempt in a thread of a cluster's worker.
+
+    Args:
+        ask: Asks the run.
+        is_followed: As in RemotePort.
+    """
+
+    def __init__(self, ask: Ask, *, is_followed: bool) -> None:
+        super().__init__(dump_by_value, is_followed=is_followed)
+        self._ask = ask
+
+    def exchange(self, parts: Sequence[Any]) -> Message | None:
+        event, answers = WakeupEvent(), list[Sequence[Any] | None]()
+
+        def take(answer: Sequence[Any] | None) -> None:
+            answers.append(answer)
+            event.set()
+
+        self._ask(parts, take)
+        with interrupts_let_through(), waking(event.set):
+            while not answers:
+                event.wait(None)
+        (answer,) = answers
+        return None if answer is None else Message(ANSWER, 0, protocol.writable(answer))
+
+
+class ThreadCallReader(CallReader):
+    """Reads calls whose attempts are made in this process.
+
+    Attributes:
+        ask: Asks the run about the calls of the last one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(dump_by_value, {})
+        self.ask: Ask
+
+    def port_of(self, number: int, *, is_followed: bool) -> Port:
+        return ThreadPort(self.ask, is_followed=is_followed)
+
+
 class StepThread:
     """A thread that makes one attempt at a time. Like a process, it keeps the last value for its lane.
 
@@ -60,13 +107,16 @@ class StepThread:
         self.lane: int | None = None
         self.idle_since = 0.0
         self._session = ThreadSession({}, 1, logging.getLogger("dotflow").warning)
-        self._reader = CallReader(dump_by_value, {})
+        self._reader = ThreadCallReader()
         self._call: Call | None = None
         self._failure: Raised | None = None
 
-    def begin(self, packed: PackedCall, steps: Mapping[int, bytes], shared: Mapping[int, Sequence[Any]]) -> None:
-        """Reads a call, which `run` makes."""
+    def begin(
+        self, packed: PackedCall, steps: Mapping[int, bytes], shared: Mapping[int, Sequence[Any]], ask: Ask
+    ) -> None:
+        """Reads a call, which `run` makes, and whose attempt asks the run with *ask*."""
         self.name = uuid.uuid4().hex
+        self._reader.ask = ask
         reader, step, number = self._reader, packed.placement.step, packed.placement.shared
         if step not in reader.steps:
             reader.pickled_steps[step] = steps[step]

@@ -13,14 +13,16 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.capture.worker_output import WorkerOutput
-from dotflow.processes.channel import CALL, SHARED, STEP, keep_shared
+from dotflow.processes.channel import ANSWER, CALL, SHARED, STEP, Message, keep_shared
 from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster import protocol
+from dotflow.providers.executors.cluster.conversation import Ask, Conversation
 from dotflow.providers.executors.cluster.journal import Journal, delete_journal, delete_old_journals
 from dotflow.providers.executors.cluster.protocol import Pack, PackedCall, PackReply, Placement, Reply
 from dotflow.providers.executors.cluster.step_thread import StepThread, Stop
 from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.waiting import WakeupPipe
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -37,13 +39,16 @@ class RunningPack:
 
     Args:
         count: How many calls it has.
+        announce: As in Conversation.
 
     Attributes:
         began: When the last call began, as `Reply.began`.
+        conversation: What its attempts ask their run.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, announce: Callable[[], object]) -> None:
         self.began = 0.0
+        self.conversation = Conversation(announce)
         self._lock = threading.Lock()
         self._count = count
         self._next = 0  # the place of the next call
@@ -92,12 +97,14 @@ class StepProcess:
         self.selector = selectors.DefaultSelector()
         for other in (worker.channel, *self.pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
             self.selector.register(other, READ)
+        self._arrived: WakeupPipe | None = None  # set when the answer to a request has arrived
+        self._answer: Sequence[Any] | None = None
 
     def _take(self, stream: int, data: bytes) -> None:
         self.printed.append((stream, data))
 
-    def begin(self, call: PackedCall, steps: Mapping[int, bytes], shared: SharedParts) -> None:
-        """Begins an attempt. The step and the shared arguments are not sent again if it has them."""
+    def begin(self, call: PackedCall, steps: Mapping[int, bytes], shared: SharedParts, ask: Ask) -> None:
+        """Begins an attempt, which asks the run with *ask*. What it has of step and arguments is not sent again."""
         self.name = uuid.uuid4().hex  # the last name refers to a value that it no longer has
         self.printed = []
         self.output.begin(None)
@@ -109,7 +116,30 @@ class StepProcess:
         if number is not None and number not in self.shared:
             keep_shared(self.shared, number, None)
             messages.insert(0, (SHARED, number, shared[number]))
-        self.worker.begin(0, messages)
+        self._answer = None
+        self.worker.begin(0, messages, lambda message: self._ask(ask, message))
+
+    def _ask(self, ask: Ask, message: Message) -> None:
+        """Passes a request of the attempt on to the run, which answers in another thread."""
+        if self._arrived is None:
+            self._arrived = WakeupPipe()
+            self.selector.register(self._arrived, READ)
+        ask(message.parts, self._note_answer)
+
+    def _note_answer(self, parts: Sequence[Any] | None) -> None:
+        assert self._arrived is not None
+        self._answer = parts
+        self._arrived.set()
+
+    def _pass_answer(self) -> None:
+        """Sends the answer that has arrived to the process."""
+        assert self._arrived is not None
+        self._arrived.clear()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self.worker.channel.queue(ANSWER, 0, answer)
+            if not self.worker.flush():
+                self.selector.modify(self.worker.channel, READ | WRITE)
 
     def run(self, stop: Stop) -> Reply:
         """Sends the call and waits for the reply. Unless that is an answer, the caller ends the process."""
@@ -137,6 +167,8 @@ class StepProcess:
                     return reply(protocol.DIED)
                 if stop.fileno() in events:
                     return reply(protocol.STOPPED)
+                if self._arrived is not None and self._arrived.fileno() in events:
+                    self._pass_answer()
                 if worker.sentinel in events:
                     return reply(protocol.DIED)
                 if worker.is_late():
@@ -155,6 +187,8 @@ class StepProcess:
     def reap(self) -> int | None:
         """Ends it, and returns its exit code."""
         self.selector.close()
+        if self._arrived is not None:
+            self._arrived.close()
         code = self.worker.reap()
         self.output.end()
         self.output.close()
@@ -169,11 +203,14 @@ class WorkerHost:
 
     Args:
         max_processes: The maximum number of processes of each kind; at least the number of threads.
+        announce: Called with the name of a pack, as that of a Conversation.
     """
 
-    def __init__(self, max_processes: int) -> None:
+    def __init__(self, max_processes: int, announce: Callable[[str], object] = bool) -> None:
         self._max_processes = max_processes
+        self._announce = announce
         self._lock = threading.Lock()
+        self._begun = threading.Condition(self._lock)  # a pack has
         self._start = KeptForkServer({}, captured=True)  # the worker keeps it for the next run
         self._idle: dict[StepWorker, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[StepWorker, Stop] = {}
@@ -193,18 +230,21 @@ class WorkerHost:
             All that has ended, also what `take` has returned before: that may not have arrived.
         """
         pack = Pack.unpack(packed)
-        running = RunningPack(len(pack.calls))
+        running = RunningPack(len(pack.calls), partial(self._announce, pack.name))
         with self._lock:
             if self._closed:
                 return PackReply({}, kind=protocol.STOPPED)
             self._packs[pack.name] = running
+            self._begun.notify_all()
         journal, process = Journal(pack.name), None
         try:
             for place, call in enumerate(pack.calls):
                 if not running.begin(place):
                     break
                 began = clock.ticks()
-                process, reply = self._attempt(call, pack.steps, shared, stop, process, partial(journal.begin, place))
+                begin, ask = partial(journal.begin, place), running.conversation.begin(place)
+                process, reply = self._attempt(call, pack.steps, shared, stop, process, begin, ask)
+                running.conversation.end()
                 reply = reply._replace(seconds=clock.ticks() - began, began=running.began)
                 journal.end(place, reply)
                 running.end(place, reply)
@@ -214,6 +254,7 @@ class WorkerHost:
             with self._lock:
                 del self._packs[pack.name]
                 self._journals.add(pack.name)
+            running.conversation.close()
             journal.close()
         return running.take()
 
@@ -229,6 +270,18 @@ class WorkerHost:
             running = self._packs.get(name)
         return None if running is None else running.take()
 
+    def conversation(self, name: str, seconds: float = 0.0) -> Conversation | None:
+        """Returns what the attempts of a pack ask their run; None if it does not run.
+
+        Args:
+            name: The name of the pack.
+            seconds: How long to wait for its beginning.
+        """
+        with self._lock:
+            self._begun.wait_for(lambda: name in self._packs, seconds)
+            running = self._packs.get(name)
+        return None if running is None else running.conversation
+
     def _attempt(
         self,
         call: PackedCall,
@@ -237,6 +290,7 @@ class WorkerHost:
         stop: Stop,
         last: StepWorker | None,
         begin: Callable[[], bool],
+        ask: Ask,
     ) -> tuple[StepWorker | None, Reply]:
         """Makes an attempt. Returns the process that the next call of the pack should take, and the reply.
 
@@ -247,6 +301,7 @@ class WorkerHost:
             stop: Ends it.
             last: The process of the call before, which has what this one needs.
             begin: Notes that it begins; returns whether it may.
+            ask: Asks the run about a call of a durable step.
         """
         place = call.placement
         with self._lock:
@@ -262,7 +317,7 @@ class WorkerHost:
         reply = None
         try:
             if begin():
-                process.begin(call, steps, shared)
+                process.begin(call, steps, shared, ask)
                 reply = process.run(stop)
             else:
                 reply = Reply(protocol.STOPPED)

@@ -23,7 +23,7 @@ from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, NotBegun, Outcome, Timed
-from dotflow.errors import ClusterError, ClusterLost
+from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.encoding import SharedArguments
 from dotflow.providers.executors.cluster import protocol
@@ -35,8 +35,8 @@ from dotflow.providers.executors.cluster.cluster_session import (
     SentPack,
     WorkerTimes,
     describe_error,
-    unusable,
 )
+from dotflow.providers.executors.cluster.conversation import Answer
 from dotflow.providers.executors.cluster.journal import take_journals
 from dotflow.providers.executors.cluster.protocol import MIN_KEPT_SIZE, PackReply
 from dotflow.providers.executors.dask import connection as dask_connection
@@ -54,6 +54,7 @@ MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a pack is sent as data: Da
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
 JOURNAL_TIMEOUT: Final = 5.0  # seconds to wait for another worker on the machine of a lost one
 RETURN_TIMEOUT: Final = 30.0  # seconds, as Dask waits for a scheduler; after its return, for workers on each machine
+CONVERSE_DELAY: Final = 0.1  # seconds until an answer that may not have arrived is sent again
 RETURN_POLL: Final = 0.1  # seconds between two looks whether it is
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 EXTRA_PACKS: Final = 1  # packs beyond the free threads, so that Dask sees that some wait
@@ -97,7 +98,7 @@ def check_cluster(link: Link, cluster: str, say: Callable[[str], object]) -> str
         _versions[link.comm] = described
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
-        raise unusable(cluster, "can't be used", error, hint) from error
+        raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
     places = {address: described[name] for address, name in workers.items() if name in described}
     protocol.check_versions(cluster, here, places, say, EXTRA)
     return str(scheduler)
@@ -208,7 +209,7 @@ class DaskSession(ClusterSession):
     """
 
     def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
-        super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report)
+        super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report, announces=True)
         self._link = Link(client)
         self._client = client
         self._is_ours = is_ours
@@ -234,7 +235,7 @@ class DaskSession(ClusterSession):
     def _join(self) -> None:
         """Prepares the cluster for the run. Raises ClusterError."""
         if not self._link.is_whole:
-            raise ClusterLost(self.cluster, "is lost", RESUME_HINT)
+            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
         self._refresh()
         self._scheduler_id = check_cluster(self._link, self.cluster, self.report_once)
         subscribe(self._link, self.run, self._on_event)
@@ -285,7 +286,7 @@ class DaskSession(ClusterSession):
             self.report(f"{self.cluster} is lost. The run waits up to {seconds:g} s for it to come back.")
         # Dask ends its own waiting by itself, unless it fails in an unexpected way.
         if client.status == "closed" or clock.ticks() > self._lost_until + REPLY_TIMEOUT:
-            raise ClusterLost(self.cluster, "is lost", RESUME_HINT)
+            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
         if client.status == "running":
             self._rejoin()
 
@@ -381,6 +382,9 @@ class DaskSession(ClusterSession):
 
     def _on_event(self, event: Any) -> None:
         """Notes which worker has begun a pack, before the events that depend on it are handled."""
+        if name := event.get("asks"):
+            self.events.put(lambda: self.talk(self.packs[name]) if name in self.packs else None)
+            return
         self._has_begun = True
         self._workers[event["key"]] = event["worker"]
         self.events.put(partial(self._mark_begun, event["key"], event["at"]))
@@ -426,15 +430,33 @@ class DaskSession(ClusterSession):
         return _Task(sent, future, data, 0 if data is None else size)
 
     def take(self, sent: SentPack) -> None:
-        worker = next((self._workers.get(key) for key, task in self._pending.items() if task.sent is sent), None)
+        worker = self._worker_of(sent)
         if worker is not None:
             asyncio.run_coroutine_threadsafe(self._take(sent, worker), self._client.loop.asyncio_loop)
+
+    def _worker_of(self, sent: SentPack) -> str | None:
+        return next((self._workers.get(key) for key, task in self._pending.items() if task.sent is sent), None)
 
     async def _take(self, sent: SentPack, worker: str) -> None:
         """Takes what has ended of a pack. If that does not arrive, the reply of the task has it, too."""
         found = await self._run_there(dask_remote.take_part, self.run, sent.name, workers=[worker])
         for packed in filter(None, found.values()):
             self.events.put(partial(self.receive, sent, PackReply.unpack(packed)))
+
+    def converse(self, sent: SentPack) -> None:
+        worker = self._worker_of(sent)
+        assert worker is not None, "it has announced that it asks"
+        asking = self._converse(sent, sent.answer, worker)
+        asyncio.run_coroutine_threadsafe(asking, self._client.loop.asyncio_loop)
+
+    async def _converse(self, sent: SentPack, answer: Answer | None, worker: str) -> None:
+        """Sends an answer until the next request arrives, or the pack has come back, or is lost."""
+        while self._link.is_whole and sent.name in self.packs:
+            found = await self._run_there(dask_remote.converse, self.run, sent.name, answer, workers=[worker])
+            if worker in found:
+                self.events.put(partial(self.hear, sent, found[worker]))
+                return
+            await asyncio.sleep(CONVERSE_DELAY)
 
     async def _run_there(self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]) -> dict[str, Any]:
         """Returns what a function returns on workers, by address."""

@@ -1,5 +1,6 @@
 """The part of ExecutorDask that runs on Dask's scheduler and workers."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,17 +11,20 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from dotflow import clock
+from dotflow.providers.executors.cluster.conversation import Answer, Request
 from dotflow.providers.executors.cluster.journal import delete_journals
 from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, PackReply
 from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 
-TOPIC: Final = "dotflow"  # of the events that workers log when a pack begins
+TOPIC: Final = "dotflow"  # of the events that workers log when a pack begins, or asks
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
 REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
 ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
 CLOSED: Final = ("closing", "closed", "failed")  # statuses of a worker
 IDLE_TIMEOUT: Final = 60.0  # seconds after which an idle process is ended
+#: Seconds that a run waits for the next request of a pack. Meanwhile it takes one of the scheduler's 512 connections.
+LINGER: Final = 0.2
 
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
@@ -153,6 +157,24 @@ def take_part(run: str, name: str) -> list[Any] | None:
     return None if reply is None else [bytes(part) for part in reply.pack()]
 
 
+async def converse(run: str, name: str, answer: Answer | None) -> Request | None:
+    """Takes an answer of the run, and returns the next request of a pack; None if none comes for a while."""
+    with _lock:
+        worker_host = _worker_hosts.get(run)
+    conversation = None if worker_host is None else worker_host.conversation(name)
+    if conversation is None:
+        return None
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(conversation.next(answer)), LINGER)
+    except TimeoutError:
+        return conversation.leave()
+
+
+def _announce(run: str, worker: Worker, name: str) -> None:
+    """Lets the run know that an attempt of a pack asks."""
+    worker.log_event(TOPIC, {"run": run, "asks": name})
+
+
 def _refusal(key: str, worker: Worker) -> str:
     """Returns why a task must not run here, as in PackReply; "" if it may."""
     task = worker.state.tasks.get(key)
@@ -178,7 +200,7 @@ def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
             return None
         worker_host = _worker_hosts.get(run)
         if worker_host is None:
-            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads)
+            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads, partial(_announce, run, worker))
             worker.loop.add_callback(_schedule_cleanup, run, worker)
     return worker_host
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any, Final
 
+from dotflow.providers.executors.cluster.conversation import Answer
 from dotflow.providers.executors.cluster.protocol import Versions, versions_here
 from dotflow.providers.executors.cluster.step_thread import Stop
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 
-CONCURRENCY: Final = 2  # calls of an actor at once: one makes a pack, another one takes what has ended of it
+#: Calls of an actor at once: one makes a pack, one takes what has ended of it, and one waits for its next request.
+CONCURRENCY: Final = 3
+BEGIN_TIMEOUT: Final = 0.1  # seconds to wait for the beginning of a pack, which another thread makes
 
 
 class WorkerActor:
@@ -50,6 +53,12 @@ class WorkerActor:
         """Ends a pack after the call that runs, and returns the packed reply of what has ended; None if it is over."""
         reply = self._worker_host.take(name)
         return None if reply is None else out_of_band(reply.pack())
+
+    def converse(self, name: str, answer: Answer | None) -> tuple[int, int, list[Any]] | None:
+        """Takes an answer of the run, and returns the next request of a pack; None if it does not run."""
+        conversation = self._worker_host.conversation(name, BEGIN_TIMEOUT)
+        request = None if conversation is None else conversation.next(answer).result()
+        return None if request is None else (request.number, request.place, out_of_band(request.parts))
 
 
 def out_of_band(packed: Sequence[Any]) -> list[Any]:

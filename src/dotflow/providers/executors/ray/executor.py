@@ -34,12 +34,13 @@ class ExecutorRay(Executor):
         ImportError: Ray is not installed.
         InvalidArgument: The address is no text, max_workers no whole number from 1, or keep not from 0 to 30.
 
-    `open` raises ClusterLost if Ray can't be reached. A lost cluster ends the run with a ClusterLost; finished tasks
+    `open` raises ClusterError if Ray can't be reached. A lost cluster ends the run with a ClusterError; finished tasks
     keep their checkpoints. A lost worker fails its attempt with WorkerDied.
     """
 
     shares_memory = False
     offers_resources = True
+    keeps_calls = True
 
     def __init__(
         self, address: str | None = None, max_workers: int | None = None, keep: float = 0.0, **options: Any

@@ -16,7 +16,7 @@ from dotflow import clock
 from dotflow.abc.executor import Report
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, NotBegun
-from dotflow.errors import ClusterLost
+from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import SharedArguments
@@ -28,6 +28,7 @@ from dotflow.providers.executors.cluster.cluster_session import (
     SentPack,
     describe_error,
 )
+from dotflow.providers.executors.cluster.conversation import Answer, Request
 from dotflow.providers.executors.cluster.journal import take_journal
 from dotflow.providers.executors.cluster.protocol import (
     MIN_KEPT_SIZE,
@@ -82,7 +83,7 @@ class RaySession(ClusterSession):
     """The actors that one run has with Ray. There is room for a pack when an actor is up and free."""
 
     def __init__(self, job: str, max_workers: int | None, keep: float, report: Report) -> None:
-        super().__init__("Ray", report)
+        super().__init__("Ray", report, announces=False)
         self._job = job
         self._keep = keep
         self._checked_at = self._answered_at = clock.ticks()  # when the head was checked, and has answered
@@ -131,13 +132,17 @@ class RaySession(ClusterSession):
         try:
             made = handle.actor.make.remote(pack.name, out_of_band(pack.pack()), list(shared), *shared.values())
             made.future().add_done_callback(lambda done: self.events.put(partial(self._handle_reply, handle, done)))
+            if any(call.port is not None for call in sent.calls.values()):
+                self.talk(sent)
         except Exception as error:  # Ray raises many types when it is lost
             raise _connection_lost(error) from error
 
+    def _handle_of(self, sent: SentPack) -> ActorHandle:
+        actors = (handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors)
+        return next(handle for handle in actors if handle.sent is sent)
+
     def take(self, sent: SentPack) -> None:
-        handle = next(
-            handle for actor_pool in self._actor_pools.values() for handle in actor_pool.actors if handle.sent is sent
-        )
+        handle = self._handle_of(sent)
         taken = handle.actor.take.remote(sent.name).future()
         taken.add_done_callback(lambda done: self.events.put(partial(self._handle_part, handle, sent, done)))
 
@@ -145,6 +150,19 @@ class RaySession(ClusterSession):
         """Handles what has ended of a pack. If that is lost, the reply of the pack has it, too."""
         if future.exception() is None and (packed := future.result()) is not None:
             self.receive(sent, PackReply.unpack(packed)._replace(worker=handle.name))
+
+    def converse(self, sent: SentPack) -> None:
+        answer = sent.answer and Answer(sent.answer.number, out_of_band(sent.answer.parts))
+        asked = self._handle_of(sent).actor.converse.remote(sent.name, answer).future()
+        asked.add_done_callback(lambda done: self.events.put(partial(self._handle_request, sent, done)))
+
+    def _handle_request(self, sent: SentPack, future: "Future[Any]") -> None:
+        """Handles the next request of a pack. One that was lost is sent again. With its actor, the pack is lost."""
+        error = future.exception()
+        if isinstance(error, RayActorError):
+            return
+        found = None if error is not None else future.result()
+        self.hear(sent, found and Request(*found))
 
     def prepare(self) -> float:
         self._check_head()
@@ -211,12 +229,12 @@ class RaySession(ClusterSession):
         future.add_done_callback(lambda done: self.events.put(partial(self._add_actor, handle, done)))
 
     def _check_connection(self) -> None:
-        """Raises ClusterLost if the program has ended the connection."""
+        """Raises ClusterError if the program has ended the connection."""
         if not ray_connection.is_connected(self._job):
-            raise ClusterLost("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
+            raise ClusterError("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
 
     def _check_head(self) -> None:
-        """Checks every few seconds, and raises ClusterLost if the head has been silent for too long."""
+        """Checks every few seconds, and raises ClusterError if the head has been silent for too long."""
         now = clock.ticks()
         if now - self._checked_at < HEAD_CHECK_INTERVAL:
             return
@@ -315,11 +333,11 @@ class RaySession(ClusterSession):
         ray_connection.end_actor(handle.actor)
 
 
-def _connection_lost(error: BaseException | None = None) -> ClusterLost:
+def _connection_lost(error: BaseException | None = None) -> ClusterError:
     """Returns the error that ends the run."""
     if error is None:
-        return ClusterLost("Ray", "is lost: its head does not answer", RESUME_HINT)
-    return ClusterLost("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)
+        return ClusterError("Ray", "is lost: its head does not answer", RESUME_HINT)
+    return ClusterError("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)
 
 
 def _start_none() -> ActorHandle:
