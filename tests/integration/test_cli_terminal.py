@@ -78,6 +78,15 @@ def prints_on():
     print("printed on", flush=True)
 
 @action
+def asks(question):
+    until(question)
+
+@action(durable=True)
+def agent():
+    asks("one")
+    asks("go")
+
+@action
 def größe():
     raise ValueError("größe")
 
@@ -169,6 +178,17 @@ class TestLive:
         assert not any("done" in line for line in everything)
         assert terminal.shows_cursor
         assert (folder / ".output" / "flow.log").exists()
+
+    def test_a_durable_step_shows_its_last_call(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """While it runs, in a run without a history."""
+        with scripts.command("start", "--step", "jobs.agent", terminal=terminal.descriptor, **COLOURED) as command:
+            terminal.see(lambda lines: any("agent  1 call, asks('one') " in line for line in lines))
+            (folder / "one").touch()
+            terminal.see(lambda lines: any("agent  2 calls, asks('go') " in line for line in lines))
+            (folder / "go").touch()
+            assert command.process.wait(45) == 0
+
+        assert not any("asks" in line for line in terminal.all())
 
     def test_a_flood_of_prints_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """No line is lost, doubled or torn."""

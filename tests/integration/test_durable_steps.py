@@ -876,6 +876,65 @@ def test_each_item_of_a_map_keeps_its_calls(lab: Lab) -> None:
     assert lab.made == ["fetch102"]
 
 
+# The log
+
+
+class Notes(Reports):
+    """Keeps the notes, too."""
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@action(durable=True, retry=2)
+def fails_once() -> int:
+    value = fetch(1) + fetch(2)
+    if not is_set("open"):
+        let("open")
+        raise RuntimeError("closed")
+    return value + fetch(3)
+
+
+def test_the_log_counts_the_calls_of_each_attempt(lab: Lab) -> None:
+    """With how many it goes on at its beginning, how many it has made and was given back at its end."""
+    lab.log = Notes()
+
+    lab.start(fails_once).raise_for_failure()
+
+    assert lab.log.lines == [
+        "w task 0 fails_once: 2 calls made",
+        "w task 0 fails_once: goes on with 2 calls",
+        "w task 0 fails_once: 1 call made, 2 given back",
+    ]
+
+
+@pytest.mark.parametrize("make", [None, ThreeMethods], ids=["listed", "not listed"])
+def test_the_log_says_with_how_many_calls_a_resume_goes_on(lab: Lab, make: Callable[[], Storage] | None) -> None:
+    """Where the storage lists its keys."""
+    lab.log, lab.storage = Notes(), lab.storage if make is None else make()
+    lab.start(three)
+    let("open")
+
+    lab.start(three, resume=True)
+
+    goes_on = ["w task 0 three: goes on with 2 calls"] if make is None else []
+    assert lab.log.lines == [*goes_on, "w task 0 three: 1 call made, 2 given back"]
+
+
+def test_the_log_counts_the_calls_of_items_at_the_end_of_their_map(lab: Lab) -> None:
+    """In one line, however many there are."""
+    lab.log = Notes()
+    for number, counts in ((1, "5 calls made"), (2, "1 call made, 1 given back")):
+        lab.log.lines.clear()
+        workflow = lab.flow()
+        workflow.task.add(numbers)
+        workflow.task.add(each_fetches, each=numbers)
+        workflow.start(keep_going=True, resume=number == 2)
+        let("open")
+
+        assert lab.log.lines == [f"w task 1 each_fetches: {counts}"]
+
+
 def test_durable_steps_of_two_groups_keep_their_calls(alone: Lab) -> None:
     """Each has a worker of its own."""
     workflow = DotFlow(Config(storage=alone.storage, log=alone.log), workflow_id="w")

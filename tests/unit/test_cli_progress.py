@@ -17,6 +17,9 @@ from dotflow.core.events import (
     AttemptRuns,
     AttemptStarted,
     AttemptWaits,
+    CallBegan,
+    CallEnded,
+    CallsCounted,
     Event,
     MapEnded,
     MapOpened,
@@ -106,6 +109,55 @@ def items_end(task: int, completed: int = 0, failed: int = 0, skipped: int = 0, 
         else:
             events.append(TaskSkipped(task, "no", item=item))
     return events
+
+
+def begins_call(number: int, arguments: str, tick: float) -> CallBegan:
+    return CallBegan(0, 1, number, "search", arguments, 0, f"{number:024x}", NOW, tick)
+
+
+def ends_call(number: int, tick: float) -> CallEnded:
+    return CallEnded(0, 1, number, "1", None, tick)
+
+
+class TestCalls:
+    """A durable step shows its last call, and how many were made and given back."""
+
+    def test_the_last_call_with_its_time_until_it_has_ended(self) -> None:
+        """One that began before it may go on."""
+        progress = progress_of("a")
+        record(progress, begins(0), begins_call(1, "'a'", 1.0), begins_call(2, "'b\\n'", 2.0), ends_call(1, 3.0))
+        row = view(progress, 76, 20)[3]
+        record(progress, ends_call(2, 4.0))
+
+        assert row.split("  ")[1].rstrip() == r"2 calls, search('b\n') 8.00 s"
+        assert view(progress, 76, 20)[3].split("  ")[1].rstrip() == r"2 calls, search('b\n')"
+
+    def test_those_that_were_given_back_are_counted(self) -> None:
+        """Also before the first call that is made is kept. Numbers are those of all runs, and don't count."""
+        progress = progress_of("a")
+        record(progress, begins(0), CallsCounted(0, 1, 0, 1_200), begins_call(1_201, "'a'", 9.0))
+
+        assert "  1 call, 1,200 given back, search(… 1.00 s" in view(progress, 90, 20)[3]
+
+    @pytest.mark.parametrize(
+        ("width", "text"), [(76, ", search('xxxxxxxxxxxxxxxxx… 8.00 s"), (60, ", search('x… 8.00 s"), (50, "")]
+    )
+    def test_a_long_call_is_cut_and_a_narrow_view_has_none(self, width: int, text: str) -> None:
+        """Its time stays."""
+        progress = progress_of("a")
+        record(progress, begins(0), begins_call(1, repr("x" * 90), 2.0))
+
+        assert f"step 1 call{text} In progress" in " ".join(view(progress, width, 20)[3].split())
+
+    def test_they_end_with_the_attempt(self) -> None:
+        """Those of an item are in no row."""
+        progress = progress_of("a", "b")
+        record(progress, begins(0), begins_call(1, "'a'", 2.0), AttemptFailed(0, 1, FAILURE, 5.0))
+        assert "search" not in view(progress, 76, 20)[3]
+        record(progress, begins(0, 2, 3.0))
+        assert "call" not in view(progress, 76, 20)[3]
+        record(progress, opens(1, 1), begins_call(1, "'a'", 2.0)._replace(task_id=1, item=0))
+        assert progress.rows[1].calls is None
 
 
 class TestMaps:

@@ -13,6 +13,7 @@ class Tracer(ABC):
     def trace(self, run_id: str, event: Event) -> None:
         """Called for each event of a run, in order, in the run's thread.
 
+        Ignore events that you don't know: there may be more in later versions.
         The context variables there are those of the caller of `start()`, in every mode.
         """
 

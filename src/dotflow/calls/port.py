@@ -28,7 +28,7 @@ class LocalPort(Requests):
     Args:
         coordinator: Answers the requests.
         is_slow: Whether an answer may take long.
-        is_followed: Whether a history receives the events of single calls.
+        is_followed: Whether the events of single calls are received.
         must_copy: Whether a value that can't be copied is refused: the storage keeps the objects themselves.
     """
 

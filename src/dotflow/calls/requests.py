@@ -13,7 +13,7 @@ class Requests(ABC):
     Attributes:
         stop: What has stopped them; None as long as nothing has.
         is_slow: Whether a request may take long, so that a coroutine sends it in a thread.
-        is_followed: Whether a history receives the events of single calls.
+        is_followed: Whether the events of single calls are received.
         running: The calls that run in all bodies of the attempt, each by a token of its own.
         call_ended: Called when one of them ends.
     """

@@ -122,7 +122,7 @@ class CallFollower(Protocol):
     """What follows the calls of a run. Any thread may call it.
 
     Attributes:
-        is_following: Whether a history receives the events of single calls.
+        is_following: Whether the events of single calls are received.
     """
 
     is_following: bool
@@ -130,6 +130,12 @@ class CallFollower(Protocol):
     @property
     def is_pausing(self) -> bool:
         """Whether the run pauses: a durable step then stops before its next call."""
+
+    def begin_attempt(self, task: Any, kept: int) -> None:
+        """Notes that an attempt of a task or an item goes on with so many kept calls, in the run's thread."""
+
+    def end_attempt(self, task: Any, made: int, given: int) -> None:
+        """Notes how many calls an attempt that is over has made, and how many it was given back, in the same thread."""
 
     def count_calls(self, task: Any, kept: int, given: int) -> None:
         """Notes how many calls the attempt of a task or an item has kept so far, and how many it was given back."""
@@ -148,7 +154,7 @@ class Port(Protocol):
     """The way of an attempt to the coordinator.
 
     Attributes:
-        is_followed: Whether a history receives the events of single calls.
+        is_followed: Whether the events of single calls are received.
     """
 
     is_followed: bool

@@ -215,7 +215,8 @@ class Traced(NamedTuple):
 class CallsCounted(NamedTuple):
     """How many calls an attempt of a durable step has kept so far, and how many it was given back.
 
-    Only the history receives it: with the first call that is kept, then at most once a second, and at the end.
+    It comes with the first call that is made after others were given back, with the first one that is kept, then at
+    most once a second, and at the end. The log does not receive it.
     """
 
     task_id: int
@@ -228,7 +229,7 @@ class CallsCounted(NamedTuple):
 class CallBegan(NamedTuple):
     """A call in the body of a durable step is made now. One that was kept, and is given back, makes no event.
 
-    Only the history receives it, between other events. No text in it shows a secret.
+    The log does not receive it. No text in it shows a secret.
 
     Attributes:
         task_id, attempt, item: The attempt.
@@ -256,7 +257,7 @@ class CallBegan(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """A call has ended: it returned, and is kept, or it has a *failure*. Only the history receives it.
+    """A call has ended: it returned, and is kept, or it has a *failure*. The log does not receive it.
 
     A call that its attempt has cut off has no end. `preview` shows the value that it returned. `input` is the JSON of
     the arguments of one that failed, whole and not masked, for a replay: "" where it is too large, or nothing is kept.
@@ -380,9 +381,11 @@ TaskEvent = (
     | MapEnded
 )
 RunEvent = RunStarted | RunEnded
-#: What a history records beside the events that change a task or the run.
-Detail = AttemptOutput | Traced | CallsCounted | CallBegan | CallEnded
-Event = TaskEvent | RunEvent | Detail
+#: The calls of durable steps.
+CallEvent = CallsCounted | CallBegan | CallEnded
+#: What only the history receives.
+Detail = AttemptOutput | Traced
+Event = TaskEvent | RunEvent | CallEvent | Detail
 
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:

@@ -130,6 +130,18 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
+def count_calls(count: int) -> str:
+    """Returns a number of calls of a durable step, as in "12 calls"."""
+    return "1 call" if count == 1 else f"{count:,} calls"
+
+
+def made_and_given(made: int, given: int) -> str:
+    """Returns how many calls were made and given back, as in "3 calls made, 5 given back"."""
+    if not made:
+        return f"{count_calls(given)} given back"
+    return f"{count_calls(made)} made{f', {given:,} given back' if given else ''}"
+
+
 def waiting(asked: int, note: str) -> str:
     """Returns what an attempt waits for, as in "waits: 3 of 5 files, asked 37 times"."""
     return f"{f'waits: {note}' if note else 'waits'}, asked {times(asked)}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.calls.keys import shown_arguments
 from dotflow.core.calls import CallFollower, CallRequest
-from dotflow.core.events import CallBegan, CallEnded, CallsCounted
+from dotflow.core.events import CallBegan, CallEnded, CallEvent, CallsCounted
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
@@ -22,7 +22,7 @@ class CallEvents(CallFollower):
     """Follows the calls of the durable steps of a run. Bodies in other threads don't wait for it.
 
     Args:
-        publisher: Passes the events to the history.
+        publisher: Passes the events to history, listeners and tracer.
         masks: The secrets, which no event shows.
         is_pausing: Returns whether the run pauses.
         wake: Wakes the thread of the run.
@@ -31,19 +31,25 @@ class CallEvents(CallFollower):
     def __init__(
         self, publisher: Publisher, masks: Masks, is_pausing: Callable[[], bool], wake: Callable[[], object]
     ) -> None:
-        self.is_following = publisher.has_history
+        self.is_following = publisher.has_listeners
         self._publisher = publisher
         self._masks = masks
         self._is_pausing = is_pausing
         self._wake = wake
         self._thread = get_ident()
-        self._waiting: deque[CallBegan | CallEnded | CallsCounted] = deque()  # of bodies in other threads
+        self._waiting: deque[CallEvent] = deque()  # of bodies in other threads
         self._has_woken = False
         self._due = 0.0  # when what waits is recorded, by `clock.monotonic`
 
     @property
     def is_pausing(self) -> bool:
         return self._is_pausing()
+
+    def begin_attempt(self, task: Task, kept: int) -> None:
+        self._publisher.log_goes_on(task, kept)
+
+    def end_attempt(self, task: Task, made: int, given: int) -> None:
+        self._publisher.log_calls(task, made, given)
 
     def count_calls(self, task: Task, kept: int, given: int) -> None:
         self._pass(CallsCounted(task.task_id, task.attempt, kept, given, task.item))
@@ -60,7 +66,7 @@ class CallEvents(CallFollower):
         shown = "" if failure is not None or end is None else preview(end, self._masks)
         self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text))
 
-    def _pass(self, event: CallBegan | CallEnded | CallsCounted) -> None:
+    def _pass(self, event: CallEvent) -> None:
         """Passes an event. In the thread of the run, which waits for the body, no call begins unrecorded."""
         if get_ident() != self._thread:
             self._waiting.append(event)
@@ -68,7 +74,7 @@ class CallEvents(CallFollower):
                 self._has_woken = True
                 self._wake()
             return
-        self._publisher.record(event)
+        self._publisher.record_call(event)
         if not isinstance(event, CallEnded):
             self._publisher.settle(begins=True)
 
@@ -90,5 +96,5 @@ class CallEvents(CallFollower):
         self._has_woken = False  # first: what is noted from now on sets it again
         self._due = clock.monotonic() + INTERVAL
         while self._waiting:
-            self._publisher.record(self._waiting.popleft())
+            self._publisher.record_call(self._waiting.popleft())
         return None

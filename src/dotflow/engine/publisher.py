@@ -19,6 +19,7 @@ from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptRuns,
     AttemptStarted,
+    CallEvent,
     Detail,
     Event,
     MapEnded,
@@ -34,6 +35,7 @@ from dotflow.core.events import (
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
+from dotflow.core.text import count_calls
 from dotflow.core.types.capture import TypeCapture
 from dotflow.engine.outage import Outage
 from dotflow.engine.run_log import LogLine, RunLog, reraise_interrupt
@@ -118,9 +120,9 @@ class Publisher:
         self._failures: Counter[str] = Counter()  # how often each listener has raised
 
     @property
-    def has_history(self) -> bool:
-        """Whether a history receives what `record` passes."""
-        return self._history is not None
+    def has_listeners(self) -> bool:
+        """Whether anything receives what `record_call` passes."""
+        return bool(self._listeners)
 
     def follow_session(self, session: ExecutorSession) -> bool:
         """Asks a new session for what the history wants. Returns whether attempts need `prepare`.
@@ -273,6 +275,20 @@ class Publisher:
         """Passes an event that only the history receives."""
         if self._history is not None:
             self._follow(event, self._followers[:1])
+
+    def record_call(self, event: CallEvent) -> None:
+        """Passes an event of a call of a durable step to history, listeners and tracer."""
+        self._follow(event, self._listeners)
+
+    def log_goes_on(self, task: Task, calls: int) -> None:
+        """Logs that an attempt of a durable step goes on with so many calls. That of an item is not logged."""
+        if self._run_log is not None and task.item is None:
+            self._run_log.note_of(task, f"goes on with {count_calls(calls)}")
+
+    def log_calls(self, task: Task, made: int, given: int) -> None:
+        """Logs how many calls an attempt of a durable step has made, and how many it was given back."""
+        if self._run_log is not None:
+            self._run_log.count_calls(task, made, given)
 
     def _follow(self, event: Event, followers: Sequence[tuple[str, Callable[[str, Event], None]]]) -> None:
         for name, follower in followers:

@@ -26,7 +26,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
-from dotflow.core.text import known_id
+from dotflow.core.text import known_id, made_and_given
 from dotflow.core.types.status import TypeStatus
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
@@ -125,6 +125,7 @@ class RunLog:
         self._due = math.inf  # from then on, an item that begins or completes has to be looked at
         self._failures: Counter[tuple[int, bool]] = Counter()  # by map, and whether the item failed for good
         self._waits: dict[int, float] = {}  # by task, when what it waits for was logged, on the monotonic clock
+        self._calls: dict[int, tuple[int, int]] = {}  # by map, how many its items have made, and were given back
         self._run_id = ""
         self._thread = threading.get_ident()
         self._may_keep = self._has_kept = False
@@ -202,6 +203,19 @@ class RunLog:
         if self._has_kept and kind is AttemptStarted and not self.gathers:
             self.flush()
 
+    def count_calls(self, task: Task, made: int, given: int) -> None:
+        """Notes how many calls an attempt of a durable step has made and was given back; of items all, at the end."""
+        if task.item is None:
+            self.note_of(task, made_and_given(made, given))
+        else:
+            before = self._calls.get(task.task_id, (0, 0))
+            self._calls[task.task_id] = before[0] + made, before[1] + given
+
+    def note_of(self, task: Task, message: str) -> None:
+        """Writes a message about a task as `note` does."""
+        workflow = f"{known_id(task.workflow_id)} ".lstrip()
+        self.note(f"{workflow}task {task.task_id} {task.name}: {message}")
+
     def note(self, message: str) -> None:
         """Writes a message that is no cause for worry into the log."""
         if self._log is not None:
@@ -264,6 +278,8 @@ class RunLog:
         if self._running.pop(task_id, None) is not None and not self._running:
             self._progress_at = math.inf
         self._due = -math.inf if self._waiting else self._progress_at
+        if (calls := self._calls.pop(task_id, None)) is not None:
+            self.note_of(self._tasks[task_id], made_and_given(*calls))
 
     def _log_failure(self, task: Task, item: Task, *, is_final: bool) -> None:
         key = task.task_id, is_final
@@ -272,8 +288,4 @@ class RunLog:
             self._call(self._error, item)
         elif self._failures[key] == MAX_FAILURES + 1:
             what = "failed items" if is_final else "failed attempts that are repeated"
-            workflow = f"{known_id(task.workflow_id)} ".lstrip()
-            self.note(
-                f"{workflow}task {task.task_id} {task.name}: more than {MAX_FAILURES} {what}; from here on "
-                f"they are only counted."
-            )
+            self.note_of(task, f"more than {MAX_FAILURES} {what}; from here on they are only counted.")

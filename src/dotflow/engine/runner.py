@@ -199,6 +199,9 @@ class Runner:
 
     def _fail_unfinished(self, stop: Stop, *, is_over: bool = False) -> None:
         if self._calls is not None:
+            for ready, call in self._in_flight.values():
+                if call.port is not None:
+                    self._graph.inputs.checkpoints.end_calls(ready.task)
             self._calls.collect(is_due=True)
         for event in self._graph.unfinished(stop, is_over=is_over):
             self._publish(event)
@@ -338,7 +341,7 @@ class Runner:
         task = ready.task
         is_durable = self._has_durable and call.port is not None
         if is_durable:
-            self._graph.inputs.checkpoints.end_calls(task)
+            self._graph.inputs.checkpoints.end_calls(task, is_over=outcome.__class__ is not NotReady)
             if self._calls is not None:
                 self._calls.collect(is_due=True)
         poll = self._polls.pop(ready.number, None) if self._polls else None

@@ -48,7 +48,7 @@ class RemotePort(Requests):
 
     Args:
         dump: Pickles values.
-        is_followed: Whether a history receives the events of single calls.
+        is_followed: Whether the events of single calls are received.
     """
 
     def __init__(self, dump: Dump, *, is_followed: bool) -> None:

@@ -17,6 +17,7 @@ from dotflow.core.calls import CallAnswer, CallFollower, CallRequest, TypeReques
 from dotflow.core.context import NOTHING, Context, Origin
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
+from dotflow.core.text import count_calls
 from dotflow.errors import CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.resume.checkpoint_keys import CALL, OF_CALL
 from dotflow.resume.journal import Journal
@@ -97,21 +98,17 @@ class Kept:
         port = LocalPort(node.begin(), is_slow=lasts, is_followed=self.follower.is_following, must_copy=not lasts)
         return call._replace(port=port)
 
-    def end_attempt(self, key: str) -> None:
-        """Counts the calls of an attempt that has ended."""
+    def end_attempt(self, key: str, *, is_over: bool) -> None:
+        """Counts the calls of an attempt that has ended; one that is not *over* goes on later."""
         node = self._nodes.get(key)
         if node is not None and node.attempt is not None:
-            node.attempt.end()
+            node.attempt.end(is_over=is_over)
 
     def complete(self, key: str) -> None:
         """Reports the calls that the attempt which has completed did not ask for, and deletes those of another base."""
         node = self._nodes.get(key)
         if node is not None:
             node.complete()
-
-    def listed(self, key: str) -> list[str]:
-        """Returns the keys of the calls of a task or an item, as far as the storage lists them."""
-        return list_calls(self.storage, key)
 
 
 def list_calls(storage: Storage, key: str, root: str = "") -> list[str]:
@@ -187,7 +184,7 @@ class CallsAhead:
         if not count:
             return ""
         voided = [f", {number} of {name} {'is' if number == 1 else 'are'} made again" for name, number in again.items()]
-        return f"goes on with {count} call{'s' * (count > 1)}{''.join(voided)}"
+        return f"goes on with {count_calls(count)}{''.join(voided)}"
 
 
 class NodeCalls:
@@ -209,7 +206,9 @@ class NodeCalls:
         self.root = root
         self.always = always
         self._name = name
-        self._own: set[str] = set()  # the calls that this run has kept
+        self._own: set[str] = set()  # the calls that this run has kept, and those of earlier runs that it has listed
+        self._others: list[str] | None = None  # listed ones that are made from another base; None before the list
+        self._begun = 0  # the last attempt that has begun
         self._numbers: Iterator[int] | None = None  # of the calls that are made
         self._numbering = threading.Lock()
         self._has_noted = False
@@ -221,8 +220,22 @@ class NodeCalls:
         """Begins an attempt. What still comes from the one before is refused."""
         if self.attempt is not None:
             self.attempt.is_over = True
+        elif self.kept.goes_on and self.task.item is None:  # a list for each of many items would take long
+            with contextlib.suppress(Exception):  # the storage may be the user's: the first call raises it
+                self._list()
+        if self._own and self.task.attempt != self._begun:
+            self.kept.follower.begin_attempt(self.task, len(self._own))
+        self._begun = self.task.attempt
         self.attempt = AttemptCalls(self)
         return self.attempt
+
+    def _list(self) -> None:
+        """Notes the calls that earlier runs have kept, as far as the storage lists them. Only this run adds any."""
+        if self.kept.goes_on and self._others is None:
+            start = len(self.key_of(""))
+            listed = [place[start:] for place in list_calls(self.kept.storage, self.key)]
+            self._own.update(key for key in listed if key.startswith(self.root))
+            self._others = [key for key in listed if not key.startswith(self.root)]
 
     def key_of(self, key: str) -> str:
         """Returns the key of a call in the storage."""
@@ -256,8 +269,8 @@ class NodeCalls:
         assert self.attempt is not None
         numbers = self.attempt.numbers
         last = max(numbers.values(), default=0)
-        for place in list_calls(self.kept.storage, self.key, self.root) if self.kept.goes_on else ():
-            key = place[len(self.key_of("")) :]
+        self._list()
+        for key in [*self._own]:
             if key not in numbers:
                 with contextlib.suppress(CheckpointUnreadable):  # raised once it is asked for
                     last = max(last, number_of(self.read(key)))
@@ -320,14 +333,10 @@ class NodeCalls:
                 f"{self.task.name}: whether the code of {names} has changed since calls were kept is unknown, since "
                 f"another Python kept them, or the code can't be read. They count."
             )
-        orphans = self._own - attempt.numbers.keys()
-        if kept.goes_on:
-            listed = {one[len(self.key_of("")) :] for one in kept.listed(self.key)}
-            others = [key for key in listed if not key.startswith(self.root)]
-            orphans |= {key for key in listed if key.startswith(self.root)} - attempt.numbers.keys()
-            if others:
-                self.drop(others)
-        if orphans:
+        self._list()
+        if self._others:
+            self.drop(self._others)
+        if orphans := self._own - attempt.numbers.keys():
             self._report(sorted(orphans))
 
     def _report(self, orphans: list[str]) -> None:
@@ -416,8 +425,10 @@ class AttemptCalls:
 
     def _begin(self, request: CallRequest) -> None:
         """Notes that a call is made now."""
+        follower, given = self._node.kept.follower, len(self.given)
+        if given and len(self.numbers) == given:  # it is the first one
+            follower.count_calls(self._node.task, 0, given)
         number = self.numbers[request.key] = self._node.number()
-        follower = self._node.kept.follower
         if follower.is_following:
             self._running.add(request.key)
             follower.begin_call(self._node.task, number, request)
@@ -438,11 +449,14 @@ class AttemptCalls:
             self._count_at = now + COUNT_INTERVAL
             self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
 
-    def end(self) -> None:
-        """Ends the attempt, and counts its calls."""
+    def end(self, *, is_over: bool) -> None:
+        """Ends the attempt, and counts its calls; one that is not *over* goes on later, with those that are kept."""
         self.is_over = True
-        if self._kept or self.given:
-            self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
+        follower, given = self._node.kept.follower, len(self.given)
+        if self._kept or given:
+            follower.count_calls(self._node.task, self._kept, given)
+        if is_over and self.numbers:
+            follower.end_attempt(self._node.task, len(self.numbers) - given, given)
 
     def _ask(self, request: CallRequest) -> CallAnswer:
         node, kept = self._node, self._node.kept

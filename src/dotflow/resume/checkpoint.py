@@ -333,9 +333,9 @@ class Checkpoints:
         whole = self._tasks[task.task_id]
         return self.calls.attach(call, task, self._keys.of(task), whole.key_name, always=whole.is_cleanup)
 
-    def end_calls(self, task: Task) -> None:
-        """Counts the calls of an attempt of a durable step that has ended."""
-        self.calls.end_attempt(self._keys.of(task))
+    def end_calls(self, task: Task, *, is_over: bool = True) -> None:
+        """Counts the calls of an attempt of a durable step that has ended, or has stopped between two of them."""
+        self.calls.end_attempt(self._keys.of(task), is_over=is_over)
 
     def complete_calls(self, task: Task) -> None:
         """Reports what a durable step that has completed did not ask for any more. An error is logged."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.history import Listener
@@ -45,6 +45,24 @@ class Items:
         self.restored += isinstance(event, events.TaskRestored)
 
 
+class Calls(NamedTuple):
+    """The calls of the attempt of a durable step that runs.
+
+    Attributes:
+        made: How many have begun.
+        given: How many were given back.
+        number: The number of the last one that has begun.
+        shown: That one as a line shows it: `search('weather')`.
+        began: When it began, on the monotonic clock; None once it has ended.
+    """
+
+    made: int = 0
+    given: int = 0
+    number: int = 0
+    shown: str = ""
+    began: float | None = None
+
+
 @dataclass(slots=True)
 class TaskRow:
     """The state of one task. Times are on the monotonic clock.
@@ -61,6 +79,7 @@ class TaskRow:
         ended: The time of its end.
         reason: Why it was skipped or paused, or what it waits for.
         items: Its items, once a mapped task has opened.
+        calls: Its calls, if it is a durable step that has made any in this attempt.
     """
 
     name: str
@@ -74,6 +93,7 @@ class TaskRow:
     ended: float | None = None
     reason: str = ""
     items: Items | None = None
+    calls: Calls | None = None
 
     @property
     def is_done(self) -> bool:
@@ -95,7 +115,7 @@ class TaskRow:
         self.status = STATUS_AFTER[type(event)]
         match event:
             case events.AttemptStarted():
-                self.attempt = event.attempt
+                self.attempt, self.calls = event.attempt, None
                 self.started = event.tick if self.started is None else self.started
             case events.AttemptRuns() if event.attempt == 1:
                 self.started = event.tick
@@ -120,6 +140,20 @@ class TaskRow:
                 if self.items is not None and event.items is not None:
                     self.items.count = event.items
                 self.status = TypeStatus.COMPLETED if event.failure is None else TypeStatus.FAILED
+
+    def follow_call(self, event: events.CallEvent) -> None:
+        """Updates its calls. The view reads them meanwhile, so they are replaced."""
+        if event.item is not None:
+            return
+        calls = self.calls or Calls()
+        match event:
+            case events.CallsCounted():
+                self.calls = calls._replace(given=event.given)
+            case events.CallBegan():
+                shown = one_line(f"{event.name}({event.arguments})")
+                self.calls = Calls(calls.made + 1, calls.given, event.number, shown, event.tick)
+            case events.CallEnded() if event.number == calls.number:
+                self.calls = calls._replace(began=None)
 
 
 @dataclass(slots=True)
@@ -179,6 +213,8 @@ class Progress(Listener):
     def record(self, run_id: str, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             self._started = clock.monotonic()
+        elif isinstance(event, events.CallEvent):
+            self.rows[event.task_id].follow_call(event)
         elif (task_id := getattr(event, "task_id", None)) is not None:
             self._update(task_id, event)
 

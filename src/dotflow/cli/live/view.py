@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.formatting import STYLES, max_attempts, one_line, pluralize
-from dotflow.cli.live.progress import ACTIVE, Items, Progress, Rows, TaskRow
+from dotflow.cli.live.progress import ACTIVE, Calls, Items, Progress, Rows, TaskRow
 from dotflow.cli.screen import Column, Screen
 from dotflow.cli.summary import duration, failures, listed_tasks, note, summary
 from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
+from dotflow.core.text import count_calls
 from dotflow.core.types.status import TypeStatus
 from dotflow.report.text import SYMBOLS
 
@@ -26,6 +27,7 @@ SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPINS_PER_SECOND: Final = 10.0
 
 MIN_BAR_WIDTH: Final = 6  # of a map; where there is less room, there is none
+MIN_CALL_WIDTH: Final = 6  # characters of the last call of a durable step; with less, there is none
 STATUS_WIDTH: Final = 11
 
 
@@ -118,12 +120,22 @@ def _cells(row: TaskRow, now: float, width: int) -> tuple[Text, Text, Text, Text
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
     if row.reason:
         name.append(f"  {row.reason}")
+    if row.calls is not None and row.status is TypeStatus.IN_PROGRESS:
+        name.append(f"  {_calls(row.calls, now, width - cell_len(row.name) - 2)}", "dim")
     if row.items is not None:
         name.append(_map_bar(row.items, width - cell_len(row.name)))
         status = Text(
             _of(row.items.done, row.items.count), "bold red" if row.items.counts[TypeStatus.FAILED] else status.style
         )
     return name, status, Text(attempt, "dim"), Text(_time(row, now), "" if row.status in ACTIVE else "dim")
+
+
+def _calls(calls: Calls, now: float, width: int) -> str:
+    """Returns the calls of a durable step, as in "12 calls, search('weather') 8 s": the last one where it fits."""
+    counts = f"{count_calls(calls.made)}{f', {calls.given:,} given back' if calls.given else ''}"
+    seconds = "" if calls.began is None else f" {format_duration(max(0.0, now - calls.began), compact=True)}"
+    room = width - len(counts) - len(", ") - len(seconds)
+    return f"{counts}, {one_line(calls.shown, room)}{seconds}" if calls.shown and room >= MIN_CALL_WIDTH else counts
 
 
 def _map_bar(items: Items, width: int) -> Text:

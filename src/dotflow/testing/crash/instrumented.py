@@ -187,6 +187,8 @@ class KillPoints(Listener):
         self._counts: dict[int, int] = {}  # the number of a map's items, by task id
 
     def record(self, run_id: str, event: Any) -> None:
+        if isinstance(event, events.CallEvent):  # the writes of calls have kill points of their own
+            return
         item: int | None = getattr(event, "item", None)
         if isinstance(event, events.RunStarted):
             self._names = [step.name for step in event.steps]
