@@ -646,6 +646,11 @@ def _only_here() -> object:
 
 
 @case(errors.ClusterError)
+def _no_certificate() -> object:
+    return workflow_of(extract, executor=ExecutorDask("tls://127.0.0.1:9")).start()
+
+
+@case(errors.ClusterLost)
 def _no_scheduler() -> object:
     return workflow_of(extract, executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5)).start()
 

@@ -45,7 +45,8 @@
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
-    │   ├── ClusterError          a cluster can't be reached, is lost, or can't be used
+    │   ├── ClusterError          a cluster can't be used
+    │   │   └── ClusterLost       it can't be reached, or is lost; it may come back
     │   ├── HistoryError          a history can't be written, and the run goes on; or it can't be read
     │   │   └── NotInHistory      (LookupError) a run, step or value that the history does not have
     │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
@@ -76,7 +77,7 @@ from typing import Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "ArgumentChanged", "AttemptError", "CallRefused", "CallsNotKept",
-    "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
+    "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost",
     "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
@@ -684,12 +685,16 @@ class LeaseLost(StorageError):
 
 
 class ClusterError(ProviderError):
-    """A cluster can't be reached, is lost, or can't be used."""
+    """A cluster can't be used."""
 
     cluster: str
     reason: str
     hint: str
     _template = "{cluster} {reason}. {hint}"
+
+
+class ClusterLost(ClusterError):
+    """A cluster can't be reached, or is lost. A run of `dotflow serve` goes on when it is back."""
 
 
 class HistoryError(ProviderError):

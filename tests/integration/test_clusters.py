@@ -29,7 +29,7 @@ from dotflow.core.events import AttemptRuns, Event
 from dotflow.core.outcome import Died
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
-from dotflow.errors import ClusterError
+from dotflow.errors import ClusterError, ClusterLost
 from dotflow.providers import ExecutorDask, HistorySQLite, StorageDefault, StorageFile
 from dotflow.providers.executors.cluster.cluster_session import ClusterSession, ReadyPack
 from dotflow.providers.executors.cluster.protocol import versions_here
@@ -1183,11 +1183,11 @@ class TestLostSchedulers:
         run = workflow.start(mode="background")
         wait_for(begun.exists, "the second step")
         own_dask.scheduler.kill()
-        with pytest.raises(ClusterError, match=r"is lost.*resume=True"):
+        with pytest.raises(ClusterLost, match=r"is lost.*resume=True"):
             run.wait(30)
 
         assert [task.status for task in run.tasks] == [COMPLETED, FAILED]
-        assert "ClusterError" in run.tasks[1].errors[-1].exception
+        assert "ClusterLost" in run.tasks[1].errors[-1].exception
         again = make(ExecutorDask())
         again.start(resume=True)
         assert again.result_storage() == ["first", "second"]
@@ -1204,7 +1204,7 @@ class TestLostSchedulers:
         workflow = make_workflow(executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5))
         workflow.task.add(action(lambda: 1))
 
-        with pytest.raises(ClusterError, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
+        with pytest.raises(ClusterLost, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
             workflow.start()
 
 

@@ -17,7 +17,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.storage import Storage
 from dotflow.cli.commands.replay import ending_of
 from dotflow.core.events import AttemptFailed, AttemptStarted, AttemptWaits, Event, TaskCompleted, TaskFailed
-from dotflow.core.outcome import NotReady
+from dotflow.core.outcome import Parked, TypePark
 from dotflow.core.types import TypeRunState, TypeStatus
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import InvalidPolicy
@@ -875,7 +875,9 @@ def test_show_says_what_it_waits_for(command: Any) -> None:
 
 def test_a_replay_says_that_it_is_not_ready() -> None:
     """It makes one call."""
-    ended = ending_of(NotReady("3 of 5 files"), AttemptRecord(None, 1, TypeAttemptState.RUNNING), None, 1.0)
+    ended = ending_of(
+        Parked(TypePark.POLL, "3 of 5 files"), AttemptRecord(None, 1, TypeAttemptState.RUNNING), None, 1.0
+    )
 
     assert ended == "not ready: 3 of 5 files"
 

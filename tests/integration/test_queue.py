@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,16 +19,19 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, Setting, action, clock
+from dotflow.abc.executor import ExecutorSession, Report
 from dotflow.abc.notify import RunMessage
 from dotflow.abc.operations import Ending, Submission
 from dotflow.control import Control
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
+from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.engine.stop import Stop
 from dotflow.errors import (
+    ClusterLost,
     HistoryError,
     InvalidArgument,
     MissingParam,
@@ -94,7 +97,7 @@ def make(tmp_path: Path, history: HistorySQLite) -> Make:
         config = Config(
             history=history,
             storage=StorageFile(tmp_path / "values"),
-            executor=ExecutorThread(),
+            executor=more.pop("executor", None) or ExecutorThread(),
             log=LogDefault(output="none"),
             secrets={"TOKEN": "tok-1234567"},
         )
@@ -1242,6 +1245,59 @@ def test_a_run_that_ends_its_process_each_time_fails(
     found = Control(workflow).run(run)
     assert (found.state, len(history.runs())) == (TypeRunState.FAILED, 3)
     assert "its process ended 3 times before anything was saved" in found.error
+
+
+def test_a_run_that_has_lost_its_cluster_goes_on(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
+    """Another one continues it, as if its process had ended; the third time before anything was saved it fails."""
+    workflow = make()
+    run = workflow.submit()
+    server = open_server()
+    ended = []
+    for _ in range(3):
+        claim = take(server, "report")
+        assert claim is not None
+        server.begin(claim)
+        ended.append(server.end(claim, Ending(TypeRunState.FAILED, error="Dask is lost", is_lost=True)))
+
+    assert ended == ["Crashed", "Crashed", "Failed"] == states(history)
+    assert take(server, "report") is None
+    error = "its cluster was lost 3 times before anything was saved; the last time: Dask is lost"
+    assert (Control(workflow).run(run).error, history.runs()[-1].error) == (error, "Dask is lost")
+
+
+class Away(ExecutorThread):
+    """A cluster that can't be reached by the first *times* sessions."""
+
+    is_remote = True
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
+        self.times -= 1
+        if self.times >= 0:
+            raise ClusterLost("Dask", "can't be reached", "Wait.")
+        return super().open(tasks, report)
+
+
+def test_a_run_waits_until_its_cluster_is_there(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays in the queue and has not begun; the server says once what it waits for."""
+    monkeypatch.setattr("dotflow.serving.runs.LATER", 0)
+    cluster = Away(2)
+    workflow = make(executor=cluster)
+    lines: list[str] = []
+    monkeypatch.setattr(workflow.config.log, "report", lines.append)
+    run = workflow.submit()
+
+    serve(workflow, once=True)
+
+    assert (cluster.times, states(history)) == (-1, ["Completed"]), "one session of a run that has begun"
+    assert [line for line in lines if "Dask" in line] == [
+        f"The run {run} of 'report' waits: Dask can't be reached. Wait."
+    ]
 
 
 @on_sqlite

@@ -100,9 +100,9 @@ class Shop:
         return next(pids[-1] for item, pids in self.marks().items() if item not in before and pids)
 
     def runs(self) -> list[RunRecord]:
-        """Returns all runs, those that continue others too."""
+        """Returns all runs that have begun, those that continue others too."""
         history: Any = self.workflow.config.history
-        return [history.load(run.run_id) for run in self.workflow.runs()]
+        return [found for run in self.workflow.runs() if (found := history.load(run.run_id)).steps]
 
     def completed_by(self, pid: int) -> dict[tuple[str, int], int]:
         """Returns the items whose values have arrived at a server that has ended, and how often each has run until now.
@@ -166,6 +166,27 @@ def test_two_servers_share_a_dask_cluster(scripts: Scripts) -> None:
             server.process.wait()
             arrived = shop.completed_by(server.process.pid)
             shop.wait_for_marks(20)
+            cluster.restart_scheduler()
+            shop.wait_for_the_end()
+    assert arrived
+    shop.check(arrived)
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_run_that_has_lost_its_dask_cluster_waits_for_another_one(scripts: Scripts) -> None:
+    """The scheduler is away for longer than its client waits. No item whose value had arrived runs again."""
+    with DaskProcesses() as cluster:
+        shop = Shop(scripts, "Dask", f"{cluster.address!r}, timeout=1", days="ab")
+        with shop.serve() as server:
+            shop.wait_for_marks(20)
+            cluster.scheduler.kill()
+
+            def lost() -> list[Any]:
+                return [run for run in shop.workflow.runs() if run.state is TypeRunState.CRASHED]
+
+            wait_for(lost, "a run without its cluster", 60)
+            assert "ClusterLost" in lost()[0].error
+            arrived = shop.completed_by(server.process.pid)
             cluster.restart_scheduler()
             shop.wait_for_the_end()
     assert arrived

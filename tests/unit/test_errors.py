@@ -21,6 +21,7 @@ from dotflow.errors import (
     CheckpointMismatch,
     CheckpointUnreadable,
     ClusterError,
+    ClusterLost,
     CommandFailed,
     DefinitionError,
     DotflowError,
@@ -165,7 +166,8 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["history.db can't be written: the disk is full."],
     ),
     (NotInHistory("Can't find 'lod'", "it has load. Did you mean 'load'?"), ["'lod': it has load. Did", "'load'?"]),
-    (ClusterError("Ray", "is gone", "Start it."), ["Ray", "is gone", "Start it."]),
+    (ClusterError("Ray", "is no Ray", "Start it."), ["Ray", "is no Ray", "Start it."]),
+    (ClusterLost("Ray", "is gone", "Wait."), ["Ray", "is gone", "Wait."]),
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (
         NotPicklable("load", "The value returned", "TypeError: a lock"),

@@ -19,7 +19,7 @@ from dotflow.core.events import (
     TaskFailed,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut, Usage
+from dotflow.core.outcome import Died, Interrupted, Outcome, Parked, Raised, Returned, TimedOut, TypePark, Usage
 from dotflow.engine.lifecycle import Fallback, Poll
 from dotflow.engine.node_inputs import NodeInputs
 from dotflow.engine.publisher import Publisher
@@ -358,6 +358,6 @@ def test_an_attempt_that_waits_has_used_what_its_calls_have(calls: Any, expected
     """The sum of their CPU time, and the largest peak."""
     poll = Poll(0.0)
     call = Call(0, 0, action(poll=1)(lambda: None), Context(), Context(), "w")
-    poll.go_on(call, poll.with_usage(NotReady(usage=calls[0])), 1.0)
+    poll.go_on(call, poll.with_usage(Parked(TypePark.POLL, usage=calls[0])), 1.0)
 
     assert poll.with_usage(Returned(1, (), calls[1])).usage == expected

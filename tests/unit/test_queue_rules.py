@@ -60,6 +60,8 @@ def test_a_run_is_given_up_when_its_last_processes_have_saved_nothing() -> None:
     fate = rules.fate_of_dead(None, "why", MAX_TRIES - 1, has_saved=False, is_newest=True)
     assert (fate.state, fate.continued) == (TypeRunState.FAILED, "")
     assert fate.error == f"its process ended {MAX_TRIES} times before anything was saved; the last time: why"
+    fate = rules.fate_of_dead(None, "why", MAX_TRIES - 1, has_saved=False, is_newest=True, what=rules.LOST)
+    assert fate.error == f"its cluster was lost {MAX_TRIES} times before anything was saved; the last time: why"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ class Ending(NamedTuple):
     """The end of a claimed run: its state, why it was stopped, and the first error.
 
     With `goes_on`, a run that continues it is queued in the same transaction. So it is where one of the questions that
-    it has *asked* has its answer by then. *waits* is what a paused one waits for.
+    it has *asked* has its answer by then. *waits* is what a paused one waits for. One that *is_lost* has lost what its
+    steps ran on: it ends, and goes on, as one whose process has ended.
     """
 
     state: TypeRunState
@@ -90,6 +91,7 @@ class Ending(NamedTuple):
     goes_on: bool = False
     asked: Sequence[QuestionId] = ()
     waits: TypeWait | None = None
+    is_lost: bool = False
 
 
 class TypeOrder(StrEnum):

@@ -243,9 +243,9 @@ class Body:
         stop = self._requests.stop
         if stop is None or not (error is None or isinstance(error, Exception | BodyStopped)):
             return
-        if self._outer is None and stop.error is not None:
-            if error is not stop.error:
-                raise stop.error
+        if self._outer is None and isinstance(stop.why, Exception):
+            if error is not stop.why:
+                raise stop.why
         elif error is not stop:
             raise stop
 
@@ -316,7 +316,9 @@ class Body:
             try:
                 value = self._make(action, self._function_of(asked, key, answer, args, kwargs))
             except Exception as error:  # the action may raise any
-                self._fail(error, asked, key, number, by)
+                if self._requests.is_followed:
+                    self._requests.send(_failing(asked, key, error))
+                self._note_failed(error, asked, key, number, by)
                 raise
             self._check_arguments(asked, None)
             self._request(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
@@ -346,7 +348,9 @@ class Body:
             try:
                 value = await self._make_coroutine(action, self._function_of(asked, key, answer, args, kwargs))
             except Exception as error:  # the action may raise any
-                self._fail(error, asked, key, number, by)
+                if self._requests.is_followed:
+                    await self._send(_failing(asked, key, error))
+                self._note_failed(error, asked, key, number, by)
                 raise
             self._check_arguments(asked, None)
             await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
@@ -451,11 +455,8 @@ class Body:
         self._note_kept(key, asked, error)
         raise error
 
-    def _fail(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
+    def _note_failed(self, error: Exception, asked: Asked, key: str, number: int, by: _Mark) -> None:
         """Notes that a call has failed. Its failure is kept once the body goes on after it."""
-        if self._requests.is_followed:  # any answer will do: the failure goes on
-            links = {"arguments": asked.text}
-            self._requests.send(CallRequest(TypeRequest.FAIL, key, asked.name, links=links, value=Failure.of(error)))
         self._check_arguments(asked, error)
         self._raised[id(error)] = error, key
         self._failed.append(_Failed(error, asked, key, number, by))
@@ -513,9 +514,12 @@ class Body:
         return self._checked(self._requests.send(request))
 
     async def _talk(self, request: CallRequest) -> CallAnswer:
+        return self._checked(await self._send(request))
+
+    async def _send(self, request: CallRequest) -> CallAnswer:
         """Sends a request in a thread, so that a slow storage does not stop the loop."""
         if not self._requests.is_slow:
-            return self._request(request)
+            return self._requests.send(request)
         import asyncio
 
         own = self._begin_call()  # until the thread has the answer, also where its coroutine is cancelled meanwhile
@@ -529,7 +533,7 @@ class Body:
         # Shielded, since one that has not begun when its coroutine is cancelled would never end.
         answer = await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, send))
         self._requests.settle()
-        return self._checked(answer)
+        return answer
 
     def _checked(self, answer: CallAnswer) -> CallAnswer:
         if answer.kind is STOP or answer.kind is REFUSE:
@@ -539,3 +543,8 @@ class Body:
 
 def _make_once(function: Callable[[], R], limit: Limit) -> R:
     return run_limited(limit, function) if limit.seconds else function()
+
+
+def _failing(asked: Asked, key: str, error: Exception) -> CallRequest:
+    """Returns the request that says that a call has failed. Any answer will do: the failure goes on."""
+    return CallRequest(TypeRequest.FAIL, key, asked.name, links={"arguments": asked.text}, value=Failure.of(error))

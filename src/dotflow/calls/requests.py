@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from dotflow.core.calls import BodyStopped, CallAnswer, CallRequest
+from dotflow.core.outcome import Parked
 
 
 class Requests(ABC):
@@ -37,7 +38,7 @@ class Requests(ABC):
         """Returns the number of the call that is asked for now, from 1."""
         return next(self._numbers)
 
-    def stop_for(self, error: Exception | None) -> BodyStopped:
+    def stop_for(self, why: Parked | Exception) -> BodyStopped:
         """Stops the bodies, unless they are stopped, and returns what each further call raises."""
-        self.stop = self.stop or BodyStopped(error)
+        self.stop = self.stop or BodyStopped(why)
         return self.stop

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from dotflow.core.files import FileRecord
+from dotflow.core.outcome import Parked
 
 NO_LINKS: Final[Mapping[str, str]] = {}
 
@@ -52,7 +53,7 @@ class TypeRequest(IntEnum):
     DROP = 2  # calls whose failures don't count: their steps ended with them
     MAKE = 3  # the answer: make the call
     GIVE = 4  # the answer: this was kept
-    STOP = 5  # the answer: the run pauses
+    STOP = 5  # the answer: the attempt is parked
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
     FAIL = 8  # to report a failure: it is kept later, or never
@@ -95,7 +96,7 @@ class CallAnswer(NamedTuple):
 
     Attributes:
         kind: MAKE, GIVE, STOP, DONE or REFUSE.
-        value: What was kept; of REFUSE the error.
+        value: What was kept; of STOP a Parked, of REFUSE the error.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.
@@ -173,9 +174,9 @@ class BodyStopped(BaseException):
     """Ends the body of a durable step between two calls.
 
     Args:
-        error: What its attempt fails with; None where the run pauses.
+        why: The outcome of its attempt, or the error with which it fails.
     """
 
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(error)
-        self.error = error
+    def __init__(self, why: Parked | Exception) -> None:
+        super().__init__(why)
+        self.why = why

@@ -7,6 +7,7 @@ Named tuples, not frozen dataclasses, which cost three times as much: there is o
 """
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 from dotflow.core.failure import Failure
@@ -71,9 +72,22 @@ class Died(Failed):
     __slots__ = ()
 
 
-class NotReady(NamedTuple):
-    """A step with `poll` returned None, or raised NotYet with this note: the attempt asks it again."""
+class TypePark(Enum):
+    """Why an attempt has left its worker before its end."""
 
+    POLL = "poll"  # its step was not ready, and is asked again
+    PAUSE = "pause"  # the run pauses
+
+
+class Parked(NamedTuple):
+    """The attempt has left its worker before its end, and goes on later as the same attempt.
+
+    Attributes:
+        reason: Why.
+        note: What a step with `poll` has raised NotYet with.
+    """
+
+    reason: TypePark
     note: str = ""
     repeated: tuple[Failure, ...] = ()
     usage: Usage | None = None
@@ -112,4 +126,4 @@ class Interrupted(NamedTuple):
     returned: Returned | None = None
 
 
-Outcome = Returned | Raised | TimedOut | Died | NotReady | Interrupted
+Outcome = Returned | Raised | TimedOut | Died | Parked | Interrupted

@@ -9,7 +9,7 @@ from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Died, NotReady, Raised, Returned, TimedOut, Usage
+from dotflow.core.outcome import Died, Parked, Raised, Returned, TimedOut, Usage
 from dotflow.core.outputs import Part, why_unfit
 from dotflow.core.task import Task
 from dotflow.core.text import times
@@ -44,7 +44,7 @@ class Poll:
     asked: int = 0
     usage: Usage | None = None
 
-    def with_usage(self, outcome: Returned | Raised | TimedOut | Died | NotReady) -> Any:
+    def with_usage(self, outcome: Returned | Raised | TimedOut | Died | Parked) -> Any:
         """Returns the outcome of a call with the usage of the whole attempt so far."""
         before, last = self.usage, outcome.usage
         if before is None or last is None:
@@ -54,7 +54,7 @@ class Poll:
         notes = {**(before.notes or {}), **(last.notes or {})} or None
         return outcome._replace(usage=Usage(cpu, peak, last.worker, notes))
 
-    def go_on(self, call: Call, outcome: NotReady, now: float) -> float | TimedOut:
+    def go_on(self, call: Call, outcome: Parked, now: float) -> float | TimedOut:
         """Returns the time of the next call, the last of which is at the poll_timeout. If that is over, it fails."""
         policy = call.step.policy
         self.usage = outcome.usage

@@ -52,7 +52,7 @@ from dotflow.engine.stop import (
     stop_for,
     timed_out,
 )
-from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
+from dotflow.errors import ClusterLost, HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.gather import value_of
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
@@ -180,7 +180,7 @@ class Run:
         self._providers = providers
         self._masks = providers.secrets.masks
         self._options = options
-        self._log_line = log_line_of(providers.log, self._masks)
+        self._log_line: Callable[..., None] = log_line_of(providers.log, self._masks)
         self._checkpoints = Checkpoints(
             providers.storage,
             workflow_id,
@@ -192,6 +192,7 @@ class Run:
         )
         self._restored: Mapping[int, Context] = {}
         self._chosen = NONE_CHOSEN
+        self._session: ExecutorSession | None = None  # of a cluster, until it runs
         self._runner: Runner | None = None
         self._cancelled = False
         self._pause_order: Stop | None = None
@@ -395,7 +396,8 @@ class Run:
         errors = (error_line(task.name, task.error.exception, task.error.message) for task in self.tasks if task.error)
         asked = [question.id for question in self.questions]
         waits = None if self._ended is None else self._ended.waits
-        return Ending(self.state, self.reason, next(errors, ""), goes_on, asked, waits)
+        is_lost = isinstance(self._error, ClusterLost)
+        return Ending(self.state, self.reason, next(errors, ""), goes_on, asked, waits, is_lost)
 
     def restored_with_other_code(self) -> list[str]:
         """Returns the tasks that were restored though their code has changed since their values were made."""
@@ -408,25 +410,35 @@ class Run:
         return PAUSED._replace(reason=f"it waits for {names_of(self.questions)}", waits=TypeWait.ANSWER)
 
     def prepare(self) -> None:
-        """Restores or voids the checkpoints, before anything runs. Either `execute` or `release` has to follow."""
+        """Restores or voids the checkpoints, before anything runs. Either `execute` or `release` has to follow.
+
+        A run of the queue waits there while its cluster is away: it raises ClusterLost.
+        """
         if any(task.step.approve is not None for task in self._linked):
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
             self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._masks)
-        self._restored = self._checkpoints.open(
-            self.tasks,
-            resume=self._options.resume,
-            sources=self._plan.previous,
-            params=self.params,
-            chosen=self._chosen,
-            chain=None if self._claimed is None else self._claimed.chain,
-        )
-        if self._claimed is not None:
-            try:
+        if self._claimed is not None and self._providers.executor.is_remote:
+            self._session = self._open_session()
+        try:
+            self._restored = self._checkpoints.open(
+                self.tasks,
+                resume=self._options.resume,
+                sources=self._plan.previous,
+                params=self.params,
+                chosen=self._chosen,
+                chain=None if self._claimed is None else self._claimed.chain,
+            )
+            if self._claimed is not None:
                 self._claimed.begin()
-            except BaseException:  # Ctrl-C too
-                self.release()
-                raise
+        except BaseException:  # Ctrl-C too
+            self.release()
+            raise
+
+    def _open_session(self) -> ExecutorSession:
+        """Returns the session that `prepare` has opened, or else a new one."""
+        session, self._session = self._session, None
+        return session or self._providers.executor.open(dict(enumerate(self.tasks)), lambda line: self._log_line(line))
 
     def _make_approvals(self) -> "Approvals":
         """Returns what asks for the approvals of its tasks. Raises NotServable where nothing can keep the answers."""
@@ -441,8 +453,10 @@ class Run:
         return Approvals(queue, self._checkpoints, self._masks, option)
 
     def release(self) -> None:
-        """Releases the locks of `prepare`. Does nothing after `execute`."""
+        """Releases what `prepare` has taken. Does nothing after `execute`."""
         self._checkpoints.close()
+        if self._session is not None:
+            self._session.close()
 
     def execute(self, recorded: Callable[[], None] | None = None) -> None:
         """Runs the workflow in the calling thread, once. Raises KeyboardInterrupt after an interrupt.
@@ -460,7 +474,7 @@ class Run:
             if self.status is TypeStatus.IN_PROGRESS:
                 self.status, self.state = TypeStatus.FAILED, TypeRunState.FAILED
             try:
-                self._checkpoints.close()
+                self.release()
                 if self._claimed is not None and self._claimed.is_alone:
                     self._claimed.end_alone(self.ending(), self._log_line)
             finally:
@@ -468,7 +482,7 @@ class Run:
 
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers, begins = self._providers, clock.monotonic()
-        log_line: Callable[..., None] = self._log_line
+        log_line = self._log_line
         tasks = dict(enumerate(self.tasks))
         notifier = None
         if not providers.notify.is_silent:
@@ -478,7 +492,7 @@ class Run:
         run_log = None
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
-            log_line = run_log.report
+            self._log_line = log_line = run_log.report
         cache = None
         if any(map(is_cached, self._linked)):
             cache = Cache(
@@ -518,9 +532,8 @@ class Run:
                 recorded()
             if providers.executor.is_remote and providers.storage.is_local:
                 warn_of_local(providers.storage, log_line)
-            open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
-                is_paused = self._make_runner(publisher, cache, open_session, begins, log_line).run(open_session)
+                is_paused = self._make_runner(publisher, cache, begins, log_line).run(self._open_session)
             finally:
                 with self._lock:
                     self._runner = None
@@ -629,7 +642,6 @@ class Run:
         self,
         publisher: Publisher,
         cache: Cache | None,
-        open_session: Callable[[], ExecutorSession],
         begins: float,
         log_line: Callable[..., None],
     ) -> Runner:
@@ -646,7 +658,7 @@ class Run:
             flush=publisher.flush,
             log_line=log_line,
         )
-        session = open_session()
+        session = self._open_session()
         try:
             seconds = self._options.timeout
             if seconds is None:

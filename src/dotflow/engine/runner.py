@@ -16,7 +16,7 @@ from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, NotBegun, NotReady, Returned, Running, Timed, TimedOut, Usage
+from dotflow.core.outcome import Interrupted, NotBegun, Parked, Returned, Running, Timed, TimedOut, TypePark, Usage
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
 from dotflow.engine.node_inputs import Ended, StopNew
@@ -341,16 +341,16 @@ class Runner:
         task = ready.task
         is_durable = self._has_durable and call.port is not None
         if is_durable:
-            self._graph.inputs.checkpoints.end_calls(task, is_over=outcome.__class__ is not NotReady)
+            self._graph.inputs.checkpoints.end_calls(task, is_over=outcome.__class__ is not Parked)
             if self._calls is not None:
                 self._calls.collect(is_due=True)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
             outcome = poll.with_usage(outcome)
-            if outcome.__class__ is NotReady:
-                outcome = self._ask_again(ready, call, outcome, poll)
-                if outcome is None:
-                    return
+        if outcome.__class__ is Parked:
+            outcome = self._park(ready, call, outcome, poll)
+            if outcome is None:
+                return
         if self._outputs and outcome.__class__ is Returned and task.task_id in self._outputs:
             outcome = checked(outcome, task, call.step, self._outputs[task.task_id])
         if outcome.__class__ is Returned:
@@ -376,10 +376,6 @@ class Runner:
             if outcome.returned is not None:
                 self._go_on(ready, call, outcome.returned)
             raise KeyboardInterrupt
-        if outcome.__class__ is NotReady:  # a durable step has stopped between two calls, since the run pauses
-            again = ready._replace(continues=True, call=call)
-            heapq.heappush(self._timers, (clock.monotonic(), next(self._tie_breaker), again))
-            return
         if outcome.repeated:
             self._publish_repeated(task, outcome.repeated)
         if is_durable and self._graph.inputs.checkpoints.calls.is_lost:  # another process runs the workflow
@@ -398,19 +394,22 @@ class Runner:
         else:
             self._arrivals.append(again)
 
-    def _ask_again(self, ready: Ready, call: Call, outcome: NotReady, poll: Poll) -> Any:
-        """Makes an attempt that waits ready for its next call. Returns its outcome if it is over; None if it is not."""
+    def _park(self, ready: Ready, call: Call, outcome: Parked, poll: Poll | None) -> TimedOut | None:
+        """Lets an attempt wait until it goes on. Returns its outcome if its time is up; else None."""
         task, now = ready.task, clock.monotonic()
-        poll.asked += 1
-        fields = (task.task_id, task.attempt, poll.asked, outcome.note, clock.now(), now, task.item)
-        self._publish(new(AttemptWaits, fields))
-        if self._has_failed and not self._graph.is_cleanup(task):
-            self._give_up(ready, outcome.usage)
-            return None
-        due = poll.go_on(call, outcome, now)
-        if isinstance(due, TimedOut):
-            return due
-        self._polls[ready.number] = poll
+        due = now
+        if outcome.reason is TypePark.POLL:
+            assert poll is not None
+            poll.asked += 1
+            fields = (task.task_id, task.attempt, poll.asked, outcome.note, clock.now(), now, task.item)
+            self._publish(new(AttemptWaits, fields))
+            if self._has_failed and not self._graph.is_cleanup(task):
+                self._give_up(ready, outcome.usage)
+                return None
+            following = poll.go_on(call, outcome, now)
+            if isinstance(following, TimedOut):
+                return following
+            due, self._polls[ready.number] = following, poll
         again = ready if ready.call is call else ready._replace(continues=True, call=call)
         heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
         return None

@@ -10,6 +10,7 @@ from dotflow.calls.port import body_of
 from dotflow.calls.requests import Requests
 from dotflow.core.call import Call
 from dotflow.core.calls import CallAnswer, CallRequest, Port, TypeRequest
+from dotflow.core.outcome import Parked, TypePark
 from dotflow.errors import NotPicklable
 from dotflow.processes.channel import ANSWER, REQUEST, SCALARS, Channel, Dump, Message, dump_plain
 from dotflow.processes.failures import HERE
@@ -75,7 +76,7 @@ class RemotePort(Requests):
         with interrupts_held(), self._lock:  # half a message would be the end of the channel
             answer = None if self._is_over or os.getpid() != self._pid else self.exchange(parts)
         if answer is None:
-            return CallAnswer(TypeRequest.STOP)
+            return CallAnswer(TypeRequest.STOP, Parked(TypePark.PAUSE))
         kind, *fields = answer.load()
         return CallAnswer(TypeRequest(kind), *fields)
 

@@ -18,7 +18,7 @@ from dotflow.core.calls import Port
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned
+from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
@@ -133,7 +133,7 @@ class CallReader:
                 dump = dump_plain
                 if value.__class__ is bytes and len(value) >= MIN_BESIDE:
                     dump, sent = dump_beside, (pickle.PickleBuffer(value), *sent[1:])
-        elif outcome.__class__ is NotReady and not outcome.repeated:
+        elif outcome.__class__ is Parked and not outcome.repeated:
             dump = dump_plain
         try:
             return dump(sent)

@@ -16,6 +16,7 @@ from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.calls import CallAnswer, CallFollower, CallRequest, TypeRequest
 from dotflow.core.context import NOTHING, Context, Origin
 from dotflow.core.failure import Failure
+from dotflow.core.outcome import Parked, TypePark
 from dotflow.core.task import Task
 from dotflow.core.text import count_calls
 from dotflow.errors import CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
@@ -32,7 +33,7 @@ NUMBER: Final = "number"  # in the links of a record: that of the call
 COUNT_INTERVAL: Final = 1.0  # seconds between two counts of an attempt's calls
 
 MAKE: Final = CallAnswer(TypeRequest.MAKE)
-STOP: Final = CallAnswer(TypeRequest.STOP)
+STOP: Final = CallAnswer(TypeRequest.STOP, Parked(TypePark.PAUSE))
 DONE: Final = CallAnswer(TypeRequest.DONE)
 
 

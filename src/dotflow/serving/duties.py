@@ -5,7 +5,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import MAX_TRIES, Claim, HistoryReplaced, Operations, QueueServer, TakenOver, WorkflowPause
+from dotflow.abc.operations import Claim, HistoryReplaced, Operations, QueueServer, TakenOver, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
@@ -17,7 +17,7 @@ from dotflow.providers.storages.file import StorageFile
 from dotflow.providers.storages.sqlite import StorageSQLite
 from dotflow.records.environment import host_name
 from dotflow.serving.reports import Reports
-from dotflow.serving.runs import Runs
+from dotflow.serving.runs import GIVEN_UP, Runs
 
 DAY: Final = 86_400.0  # seconds
 RETRY: Final = 5.0  # seconds until what the history has refused is tried again
@@ -159,8 +159,8 @@ class TakeOvers:
         """Takes them over, and reports what becomes of them."""
         for taken in self._server.take_over(self._runs.held):
             if taken.state is TypeRunState.FAILED:
-                times = f"has ended {MAX_TRIES} times before anything was saved: it is given up."
-                self._reports.alert(taken.workflow, f"The process of the run {taken.run_id} of {taken.title!r} {times}")
+                process = f"The process of the run {taken.run_id} of {taken.title!r}"
+                self._reports.alert(taken.workflow, f"{process} has ended {GIVEN_UP}")
             else:
                 then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
                 self._reports.report(f"{_cause(taken)}: {then}.")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import HistoryUnavailable
-from dotflow.abc.operations import Ending, Order, RunLost
+from dotflow.abc.operations import MAX_TRIES, Ending, Order, RunLost
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun, superseded_by
@@ -17,6 +17,7 @@ from dotflow.engine.run import Run
 from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
 from dotflow.engine.submission import find_secret
 from dotflow.errors import (
+    ClusterLost,
     DotflowError,
     HistoryError,
     InvalidArgument,
@@ -30,8 +31,9 @@ from dotflow.serving.reports import Reports
 from dotflow.worker.files import ReadingEnded, reading_until
 
 BUSY_DELAY: Final = 1.0  # seconds until a run is tried again whose name runs elsewhere
+GIVEN_UP: Final = f"{MAX_TRIES} times before anything was saved: it is given up."
 ANEW: Final = "was declared with other parameters by a newer server"
-LATER: Final = 30.0  # the same from the second time on, and for a storage that can't be used
+LATER: Final = 30.0  # the same from the second time on, and for a storage or a cluster that can't be used
 
 
 class Ends:
@@ -190,7 +192,7 @@ class Runs:
             why = f"the run {error} has replaced its values"
             reports.alert(claim.workflow, f"The run {claim.run_id} of {claim.name!r} ends unfinished: {why}.")
             self._end(claimed, superseded_by(error))
-        except (StorageError, HistoryError, OSError) as error:
+        except (StorageError, HistoryError, ClusterLost, OSError) as error:
             self._put_back(claimed, error, LATER)
         except (UnknownParam, MissingParam, InvalidArgument) as error:
             if refused is None and self._is_declared_anew(claim.workflow):
@@ -261,8 +263,13 @@ class Runs:
             self.waits.pop(claim.run_id, None)
             if self._once:
                 self.ended.append(claim.run_id)
+            run = f"The run {claim.run_id} of {claim.name!r}"
             if state is None:
-                self._reports.report(f"The run {claim.run_id} of {claim.name!r} was another process's at its end.")
+                self._reports.report(f"{run} was another process's at its end.")
+            elif ending.is_lost and state is TypeRunState.FAILED:
+                self._reports.alert(claim.workflow, f"{run} has lost its cluster {GIVEN_UP}")
+            elif ending.is_lost and state is TypeRunState.CRASHED:
+                self._reports.report(f"{run} has lost its cluster. Another one goes on when that is back.")
 
         self._write(end, claim.run_id)
 

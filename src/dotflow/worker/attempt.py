@@ -18,7 +18,7 @@ from dotflow.core.calls import BodyStopped
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure, message_of
 from dotflow.core.files import FileState
-from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned, TimedOut, TypePark
 from dotflow.core.policy import POLL_IS, Policy
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
@@ -139,7 +139,7 @@ def _with_files(
     if outcome.__class__ is not Returned:
         return outcome
     if outcome.value is None and call.step.policy.poll is not None:
-        return NotReady(usage=outcome.usage)
+        return NOT_READY._replace(usage=outcome.usage)
     if call.files is None or not call.step.files:
         return outcome
     found = find_paths(outcome.value)
@@ -158,11 +158,13 @@ def _with_files(
 
 #: The outcome of all steps that have returned None, without anything else to say.
 NOTHING_RETURNED: Final = Returned(None)
+#: Where they have `poll`.
+NOT_READY: Final = Parked(TypePark.POLL)
 
 
-def nothing_of(policy: Policy) -> Returned | NotReady:
+def nothing_of(policy: Policy) -> Returned | Parked:
     """Returns the outcome of a step that has returned None."""
-    return NOTHING_RETURNED if policy.poll is None else NotReady()
+    return NOTHING_RETURNED if policy.poll is None else NOT_READY
 
 
 _process = os.getpid()
@@ -258,12 +260,12 @@ def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
 
 def outcome_of(
     error: BaseException, step: AnyAction, limit: Limit, repeated: list[Failure]
-) -> Raised | TimedOut | NotReady:
+) -> Raised | TimedOut | Parked:
     """Returns the outcome of an attempt that has raised *error*, under *limit*."""
-    if isinstance(error, BodyStopped) and not limit.raised:
-        return NotReady()
+    if isinstance(error, BodyStopped) and isinstance(error.why, Parked) and not limit.raised:
+        return error.why
     if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
-        return NotReady(message_of(error), tuple(repeated))
+        return Parked(TypePark.POLL, message_of(error), tuple(repeated))
     if isinstance(error, SystemExit) and os.getpid() != _process:
         _exit_child(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
@@ -360,7 +362,7 @@ def delay_after(action: AnyAction, error: BaseException, limit: Limit, number: i
     Raises the error where there is none; for a timeout StepTimeout.
     """
     outcome = outcome_of(error, action, limit, [])
-    assert not isinstance(outcome, NotReady), "no action within a step waits"
+    assert not isinstance(outcome, Parked), "no action within a step waits"
     delay = action.policy.delay_after(number, outcome.retry)
     if delay is None:
         if isinstance(error, DeadlinePassed):

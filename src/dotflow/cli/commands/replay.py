@@ -50,7 +50,7 @@ from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.files import FileState
 from dotflow.core.links import Links
 from dotflow.core.masks import Masks
-from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned, TimedOut
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.approvals import approval_of
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
@@ -437,7 +437,7 @@ def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | Non
         if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
             comparison = " the same" if _digest(outcome.value) == returned.digest else " another value"
         return f"returned{comparison} ({format_duration(seconds)})"
-    if isinstance(outcome, NotReady):
+    if isinstance(outcome, Parked):
         return one_line(f"not ready: {outcome.note}".rstrip(": "), MAX_ERROR)
     assert isinstance(outcome, Raised | TimedOut)
     return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)

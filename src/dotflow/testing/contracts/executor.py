@@ -16,13 +16,14 @@ from dotflow.core.outcome import (
     Died,
     Interrupted,
     NotBegun,
-    NotReady,
     Outcome,
+    Parked,
     Raised,
     Returned,
     Running,
     Timed,
     TimedOut,
+    TypePark,
 )
 from dotflow.core.secret import Secret
 from dotflow.errors import NotYet
@@ -243,9 +244,9 @@ class ExecutorContract:
 
     def test_a_step_that_waits_is_asked_again(self, session: ExecutorSession) -> None:
         """A call that is not ready has an outcome of its own. The next one has the same number, task and lane."""
-        for number, expected in ((0, NotReady("0 of 2")), (1, NotReady())):
+        for number, expected in ((0, Parked(TypePark.POLL, "0 of 2")), (1, Parked(TypePark.POLL))):
             outcome = outcome_of(session, call_of(WAITS, 0, arguments={"number": number}))
-            assert isinstance(outcome, NotReady), f"a step that was not ready gave {outcome}"
+            assert isinstance(outcome, Parked), f"a step that was not ready gave {outcome}"
             assert outcome._replace(usage=None) == expected
 
         assert value_of(outcome_of(session, call_of(WAITS, 0, arguments={"number": 2}))) == 2

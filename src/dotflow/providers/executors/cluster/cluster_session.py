@@ -24,7 +24,7 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Interrupted, NotBegun, Outcome, Raised, Returned, Running, Timed, Usage
 from dotflow.core.types.capture import TypeCapture
-from dotflow.errors import ModuleNotOnWorker
+from dotflow.errors import ClusterError, ClusterLost, ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import REQUEST, Message, dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache, load_outcome
@@ -504,3 +504,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
 def describe_error(error: BaseException) -> str:
     """Returns the type and message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+
+
+def unusable(cluster: str, what: str, error: BaseException, hint: str) -> ClusterError:
+    """Returns the error of a cluster; what the network has said may be over later."""
+    kind = ClusterLost if isinstance(error, OSError) else ClusterError
+    return kind(cluster, f"{what}: {describe_error(error)}", hint)

@@ -23,7 +23,7 @@ from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, NotBegun, Outcome, Timed
-from dotflow.errors import ClusterError
+from dotflow.errors import ClusterError, ClusterLost
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.encoding import SharedArguments
 from dotflow.providers.executors.cluster import protocol
@@ -35,6 +35,7 @@ from dotflow.providers.executors.cluster.cluster_session import (
     SentPack,
     WorkerTimes,
     describe_error,
+    unusable,
 )
 from dotflow.providers.executors.cluster.conversation import Answer
 from dotflow.providers.executors.cluster.journal import take_journals
@@ -98,7 +99,7 @@ def check_cluster(link: Link, cluster: str, say: Callable[[str], object]) -> str
         _versions[link.comm] = described
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
-        raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
+        raise unusable(cluster, "can't be used", error, hint) from error
     places = {address: described[name] for address, name in workers.items() if name in described}
     protocol.check_versions(cluster, here, places, say, EXTRA)
     return str(scheduler)
@@ -235,7 +236,7 @@ class DaskSession(ClusterSession):
     def _join(self) -> None:
         """Prepares the cluster for the run. Raises ClusterError."""
         if not self._link.is_whole:
-            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
+            raise ClusterLost(self.cluster, "is lost", RESUME_HINT)
         self._refresh()
         self._scheduler_id = check_cluster(self._link, self.cluster, self.report_once)
         subscribe(self._link, self.run, self._on_event)
@@ -286,7 +287,7 @@ class DaskSession(ClusterSession):
             self.report(f"{self.cluster} is lost. The run waits up to {seconds:g} s for it to come back.")
         # Dask ends its own waiting by itself, unless it fails in an unexpected way.
         if client.status == "closed" or clock.ticks() > self._lost_until + REPLY_TIMEOUT:
-            raise ClusterError(self.cluster, "is lost", RESUME_HINT)
+            raise ClusterLost(self.cluster, "is lost", RESUME_HINT)
         if client.status == "running":
             self._rejoin()
 

@@ -32,9 +32,9 @@ class ExecutorDask(Executor):
         ImportError: Dask's distributed is not installed.
         InvalidArgument: The argument is no address, or a client that can't be used here.
 
-    `open` raises ClusterError if the scheduler can't be reached. A lost worker fails its attempts with WorkerDied. If a
+    `open` raises ClusterLost if the scheduler can't be reached. A lost worker fails its attempts with WorkerDied. If a
     lost scheduler is back within the client's `timeout` (30 s, Dask's setting `distributed.comm.timeouts.connect`),
-    that is like the loss of all workers. If it stays away, the run ends with a ClusterError, and finished tasks keep
+    that is like the loss of all workers. If it stays away, the run ends with a ClusterLost, and finished tasks keep
     their checkpoints.
     """
 
@@ -65,7 +65,7 @@ class ExecutorDask(Executor):
         from distributed.comm import parse_address
         from distributed.comm.registry import get_backend
 
-        from dotflow.providers.executors.cluster.cluster_session import describe_error
+        from dotflow.providers.executors.cluster.cluster_session import unusable
         from dotflow.providers.executors.dask import connection as dask_connection
         from dotflow.providers.executors.dask.dask_session import DaskSession
 
@@ -86,7 +86,7 @@ class ExecutorDask(Executor):
             client = dask_connection.connect(address, self.options, make) if address else make()
         except (OSError, ValueError) as error:
             hint = "Check that it runs, and that this machine can reach it; timeout=... sets how long to wait."
-            raise ClusterError(name, f"can't be reached: {describe_error(error)}", hint) from error
+            raise unusable(name, "can't be reached", error, hint) from error
         return DaskSession(client, report, is_ours=address is None)
 
     def _has_certificate(self) -> bool:

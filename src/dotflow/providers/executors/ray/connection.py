@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.cluster_session import describe_error
+from dotflow.providers.executors.cluster.cluster_session import unusable
 from dotflow.worker.interrupts import in_forked_child
 
 HEAD_TIMEOUT: Final = 2.0  # seconds to connect to the head
@@ -38,7 +38,7 @@ def _note_fork() -> None:
 def connect(address: str | None, options: Mapping[str, Any]) -> str:
     """Connects this process, unless it is connected, and returns its job. The caller calls `disconnect` later.
 
-    Raises ClusterError if Ray can't be reached.
+    Raises ClusterLost if Ray can't be reached.
     """
     global _users, _own_job, _own_options
     import ray
@@ -169,7 +169,7 @@ def _initialize(ray: Any, address: str | None, options: Mapping[str, Any]) -> No
     except Exception as error:  # Ray's own are of many pools, and plain Exception where its processes don't start
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
         hint = "Check that it runs, in the same version: ray status. Without an address, dotflow starts one here."
-        raise ClusterError(name, f"can't be used: {describe_error(error)}", hint) from error
+        raise unusable(name, "can't be used", error, hint) from error
     finally:
         if in_main and handler is not None:  # ray.init replaces the program's SIGTERM handler
             signal.signal(signal.SIGTERM, handler)

@@ -34,7 +34,7 @@ class ExecutorRay(Executor):
         ImportError: Ray is not installed.
         InvalidArgument: The address is no text, max_workers no whole number from 1, or keep not from 0 to 30.
 
-    `open` raises ClusterError if Ray can't be reached. A lost cluster ends the run with a ClusterError; finished tasks
+    `open` raises ClusterLost if Ray can't be reached. A lost cluster ends the run with a ClusterLost; finished tasks
     keep their checkpoints. A lost worker fails its attempt with WorkerDied.
     """
 

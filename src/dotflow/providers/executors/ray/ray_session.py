@@ -16,7 +16,7 @@ from dotflow import clock
 from dotflow.abc.executor import Report
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, NotBegun
-from dotflow.errors import ClusterError
+from dotflow.errors import ClusterLost
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import SharedArguments
@@ -229,12 +229,12 @@ class RaySession(ClusterSession):
         future.add_done_callback(lambda done: self.events.put(partial(self._add_actor, handle, done)))
 
     def _check_connection(self) -> None:
-        """Raises ClusterError if the program has ended the connection."""
+        """Raises ClusterLost if the program has ended the connection."""
         if not ray_connection.is_connected(self._job):
-            raise ClusterError("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
+            raise ClusterLost("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
 
     def _check_head(self) -> None:
-        """Checks every few seconds, and raises ClusterError if the head has been silent for too long."""
+        """Checks every few seconds, and raises ClusterLost if the head has been silent for too long."""
         now = clock.ticks()
         if now - self._checked_at < HEAD_CHECK_INTERVAL:
             return
@@ -333,11 +333,11 @@ class RaySession(ClusterSession):
         ray_connection.end_actor(handle.actor)
 
 
-def _connection_lost(error: BaseException | None = None) -> ClusterError:
+def _connection_lost(error: BaseException | None = None) -> ClusterLost:
     """Returns the error that ends the run."""
     if error is None:
-        return ClusterError("Ray", "is lost: its head does not answer", RESUME_HINT)
-    return ClusterError("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)
+        return ClusterLost("Ray", "is lost: its head does not answer", RESUME_HINT)
+    return ClusterLost("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)
 
 
 def _start_none() -> ActorHandle:

@@ -965,11 +965,14 @@ class SQLQueueServer(QueueServer):
     def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
         def work(connection: Connection) -> TypeRunState | None:
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                is_settled = questions.is_settled(connection, ending.asked)
-                fate = rules.fate_at_end(ending, _open_orders(connection, run), is_settled=is_settled)
+                if ending.is_lost:
+                    fate = _fate_of_dead(connection, run, ending.error, rules.LOST)
+                else:
+                    is_settled = questions.is_settled(connection, ending.asked)
+                    fate = rules.fate_at_end(ending, _open_orders(connection, run), is_settled=is_settled)
                 _end(connection, run, fate)
                 if fate.continued:
-                    _continue(connection, run, connection.now, trigger=fate.continued)
+                    _continue(connection, run, connection.now, trigger=fate.continued, tries=fate.tries)
                 return fate.state
             return None
 
@@ -1154,15 +1157,9 @@ def _end(connection: Connection, run: int, fate: Fate) -> None:
 def _take_over(connection: Connection, run: int, settings: str | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     now = connection.now
-    ((run_id, name, title, workflow, *_, origin, _, tries, _, process),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, workflow, *_, process),) = connection.execute(OF_RUN, (run,))
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
-    fate = rules.fate_of_dead(
-        rules.counting(_open_orders(connection, run)),
-        error,
-        _tries(connection, run, tries),
-        has_saved=bool(connection.execute(HAS_SAVED, {"run": run}).fetchall()),
-        is_newest=not connection.execute(NEWER, (origin, run)).fetchall(),
-    )
+    fate = _fate_of_dead(connection, run, error, rules.DIED)
     counts = counts_of(connection, run)
     connection.execute(MARK_ATTEMPTS, (CRASHED, run))
     connection.execute(MARK_RUN, (fate.state, ended, fate.error, *counts, run))
@@ -1175,6 +1172,19 @@ def _take_over(connection: Connection, run: int, settings: str | None = None) ->
     if fate.continued:
         continued_by = _continue(connection, run, now, trigger=fate.continued, tries=fate.tries, settings=settings)
     return TakenOver(run_id, workflow, fate.state, continued_by, title or name, process or "")
+
+
+def _fate_of_dead(connection: Connection, run: int, error: str, what: str) -> Fate:
+    """Returns how a claimed run ends that was cut off from its steps."""
+    ((*_, origin, _, tries, _, _),) = connection.execute(OF_RUN, (run,))
+    return rules.fate_of_dead(
+        rules.counting(_open_orders(connection, run)),
+        error,
+        _tries(connection, run, tries),
+        has_saved=bool(connection.execute(HAS_SAVED, {"run": run}).fetchall()),
+        is_newest=not connection.execute(NEWER, (origin, run)).fetchall(),
+        what=what,
+    )
 
 
 def _tries(connection: Connection, run: int, known: int) -> int:

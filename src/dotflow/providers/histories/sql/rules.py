@@ -30,6 +30,9 @@ ENDED: Final = {
 #: Why a run was queued that continues another one.
 TAKE_OVER, ANSWER, RESUME = "take-over", "answer", "resume"
 
+#: What has cut a run off from its steps.
+DIED, LOST = "its process ended", "its cluster was lost"
+
 FORGED: Final = "its row in the queue is damaged, or was not written by dotflow. Submit it again"
 
 
@@ -125,7 +128,7 @@ def fate_at_end(ending: Ending, orders: Collection[Order], *, is_settled: bool) 
         orders: Those that it has not heeded.
         is_settled: Whether one of the questions that it has asked has its answer.
     """
-    state, reason, error, goes_on, _, waits = ending
+    state, reason, error, goes_on, _, waits, _ = ending
     of_kind = {order.what: order for order in orders}
     if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in of_kind:
         return Fate(TypeRunState.CANCELLED, reason_of(of_kind[TypeOrder.CANCEL]), error)
@@ -135,21 +138,24 @@ def fate_at_end(ending: Ending, orders: Collection[Order], *, is_settled: bool) 
     return Fate(state, reason, error, continued, waits=waits)
 
 
-def fate_of_dead(ordered: Order | None, error: str, tries: int, *, has_saved: bool, is_newest: bool) -> Fate:
-    """Returns how a claimed run ends whose process has ended.
+def fate_of_dead(
+    ordered: Order | None, error: str, tries: int, *, has_saved: bool, is_newest: bool, what: str = DIED
+) -> Fate:
+    """Returns how a claimed run ends whose process has ended, or that has lost what its steps ran on.
 
     Args:
         ordered: The order that counts.
         error: What it was doing.
-        tries: How many processes have ended in a row before anything was saved.
+        tries: How many runs in a row have ended so before anything was saved.
         has_saved: Whether it has saved something.
         is_newest: Whether no program has resumed it.
+        what: What has happened to it.
     """
     tries = tries if has_saved else tries + 1
     if ordered is not None:
         return Fate(STATES[ordered.what], reason_of(ordered), error)
     if tries >= MAX_TRIES:
-        error = f"its process ended {tries} times before anything was saved; the last time: {error}"
+        error = f"{what} {tries} times before anything was saved; the last time: {error}"
         return Fate(TypeRunState.FAILED, "", error)
     return Fate(TypeRunState.CRASHED, "", error, TAKE_OVER if is_newest else "", tries)
 
