@@ -8,6 +8,7 @@ ROOT: Final = Path(__file__).parent.parent
 
 #: Extra -> a program that needs this extra and no other. Without it, the program's error names what to install.
 USES: Final = {
+    "agents": "from dotflow.agents import DotFlowDurability; DotFlowDurability()",
     "arrow": "from dotflow.codec import decode; decode(TABLE)",
     "aws": "from dotflow.providers import StorageS3; StorageS3('bucket')",
     "dask": "from dotflow.providers import ExecutorDask; ExecutorDask()",

@@ -35,7 +35,8 @@ CORE = {
 
 #: Folders with the names of the extras' packages, which Python imports. Ray itself leaves a /tmp/ray.
 NAMESAKES = [
-    "apprise", "boto3", "cronsim", "distributed", "google/cloud/storage", "opentelemetry", "psycopg", "pyarrow", "ray",
+    "apprise", "boto3", "cronsim", "distributed", "google/cloud/storage", "opentelemetry", "psycopg", "pyarrow",
+    "pydantic_ai", "ray",
 ]  # fmt: skip
 
 #: pip downloads packages here, as it does for users.

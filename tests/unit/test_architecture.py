@@ -27,6 +27,7 @@ FLOORS = {
     "__init__": 10,
     "ui": 10,
     "serving": 10,
+    "agents": 9,
     "config": 9,
     "control": 9,
     "engine": 8,

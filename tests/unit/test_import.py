@@ -30,12 +30,10 @@ PROMISED = {
         "Task",
         "TaskError",
         "action",
-        "asleep",
         "atomic_path",
         "note",
         "serve",
         "shell",
-        "sleep",
     ],
     "dotflow.providers": [
         "ExecutorAsync",
