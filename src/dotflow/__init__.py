@@ -18,6 +18,7 @@ workflow.start()
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dotflow.calls.waits import asleep, sleep
     from dotflow.config import Config
     from dotflow.control import Control
     from dotflow.core.approval import Approval
@@ -55,10 +56,12 @@ __all__ = [
     "Task",
     "TaskError",
     "action",
+    "asleep",
     "atomic_path",
     "note",
     "serve",
     "shell",
+    "sleep",
 ]
 
 __version__ = "0.1.0"
@@ -80,10 +83,12 @@ _MODULES = {
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.graph.workflow_plan",
     "action": "dotflow.core.decorator",
+    "asleep": "dotflow.calls.waits",
     "atomic_path": "dotflow.worker.atomic_path",
     "note": "dotflow.worker.notes",
     "serve": "dotflow.serving.server",
     "shell": "dotflow.worker.shell",
+    "sleep": "dotflow.calls.waits",
 }
 
 

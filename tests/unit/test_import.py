@@ -30,10 +30,12 @@ PROMISED = {
         "Task",
         "TaskError",
         "action",
+        "asleep",
         "atomic_path",
         "note",
         "serve",
         "shell",
+        "sleep",
     ],
     "dotflow.providers": [
         "ExecutorAsync",

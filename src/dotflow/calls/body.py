@@ -30,8 +30,9 @@ from dotflow.worker.files import MAKER, SCALARS, WRITTEN, find_paths, note_writt
 from dotflow.worker.interrupts import in_forked_child
 from dotflow.worker.waiting import Waiters
 
-ASK, KEEP, DROP, MAKE, STOP, REFUSE = (
+ASK, KEEP, DROP, MAKE, STOP, REFUSE, WAIT = (
     TypeRequest.ASK, TypeRequest.KEEP, TypeRequest.DROP, TypeRequest.MAKE, TypeRequest.STOP, TypeRequest.REFUSE,
+    TypeRequest.WAIT,
 )  # fmt: skip
 R = TypeVar("R")
 
@@ -174,7 +175,10 @@ class Body:
         return value
 
     def _enter(self) -> tuple[Token[Scope | None], Token[_Mark | None]]:
-        self._mark = _Mark(_runner(), None)
+        runner = _runner()
+        self._mark = _Mark(runner, None)
+        if isinstance(runner, threading.Thread):  # a task only awaits others meanwhile
+            self._requests.runners.add(runner)
         if self._outer is None:
             if not OPEN:
                 OPEN.append(INSIDE)
@@ -194,6 +198,7 @@ class Body:
         if mark is None or mark.root is not self._mark or mark.runner() is not runner:
             mark = _Mark(runner, self._mark if mark is None or mark.root is not self._mark else mark)
             _MARK.set(mark)
+            self._requests.runners.add(runner)
         return mark
 
     def of_thread(self, name: str) -> "Body | None":
@@ -296,14 +301,10 @@ class Body:
             if isinstance(error, CallRefused):
                 raise
             return action.call_plain(args, kwargs)  # it raises it in Python's own words
-        numbers = self._numbers.get((asked.name, asked.digest))
-        if numbers is None:
-            numbers = self._numbers.setdefault((asked.name, asked.digest), itertools.count())
-        number = next(numbers)
-        key = key_of(self._root, self._base, asked, number)
+        key, number = self._key_of(asked)
         if action.is_coroutine:
             return self._call_coroutine(asked, key, number, args, kwargs)
-        token = self._begin_call()
+        token = self._begin_call(is_enclosing=action.durable)
         try:
             by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
             answer = self._request(self._asking(asked, key))
@@ -326,6 +327,14 @@ class Body:
         finally:
             self._end_call(token)
 
+    def _key_of(self, asked: Asked) -> tuple[str, int]:
+        """Returns the key of a call that is asked for now, and how many equal ones came before it."""
+        numbers = self._numbers.get((asked.name, asked.digest))
+        if numbers is None:
+            numbers = self._numbers.setdefault((asked.name, asked.digest), itertools.count())
+        number = next(numbers)
+        return key_of(self._root, self._base, asked, number), number
+
     async def _call_coroutine(
         self, asked: Asked, key: str, number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
@@ -335,7 +344,7 @@ class Body:
 
             raise asyncio.CancelledError
         self._check(action)
-        token = self._begin_call()
+        token = self._begin_call(is_enclosing=action.durable)
         try:
             by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
             answer = await self._talk(self._asking(asked, key))
@@ -357,6 +366,56 @@ class Body:
             return value
         finally:
             self._end_call(token)
+
+    def wait(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> Any:
+        """Waits as a call of an action, and returns what was kept at its end.
+
+        Args:
+            action: What tells it apart, with the arguments.
+            args: The arguments.
+            value: What it waits for: a number of seconds.
+        """
+        request, by = self._waiting(action, args, value), self._mark_here()
+        token = self._begin_call()
+        try:
+            for failed in self._caught(by):
+                self._request(self._keeping(failed.asked, failed.key, failed.number, failed.error))
+                self._note_kept(failed.key, failed.asked, failed.error)
+            while (answer := self._request(request)).kind is WAIT:
+                with waking(self._waiters.wake):
+                    for seconds in self._requests.wait_flow(token, _runner(), answer.value):
+                        self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
+                self._raise_if_stopped()
+            return answer.value
+        finally:
+            self._end_call(token)
+
+    async def wait_async(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> Any:
+        """Does what `wait` does, in a coroutine."""
+        import asyncio
+
+        request, by = self._waiting(action, args, value), self._mark_here()
+        token = self._begin_call()
+        try:
+            for failed in self._caught(by):
+                await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error))
+                self._note_kept(failed.key, failed.asked, failed.error)
+            while (answer := await self._talk(request)).kind is WAIT:
+                for seconds in self._requests.wait_flow(token, _runner(), answer.value):
+                    await asyncio.sleep(seconds)
+                self._raise_if_stopped()
+            return answer.value
+        finally:
+            self._end_call(token)
+
+    def _waiting(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> CallRequest:
+        """Returns the request of a call that waits."""
+        self._check(action)
+        asked = ask_for(action, args, {})
+        key, number = self._key_of(asked)
+        links = {"base": self._base, "n": str(number), "arguments": asked.text}
+        request = self._asking(asked, key)
+        return request._replace(kind=WAIT, code="", links=links, digest=asked.digest, value=value)
 
     def _make(self, action: AnyAction, function: Callable[[], Any]) -> Any:
         """Makes a call by the policy of its action."""
@@ -396,8 +455,7 @@ class Body:
 
     def _check(self, action: AnyAction) -> None:
         """Raises what has stopped the body, and CallRefused for a call that can't be made now."""
-        if self._requests.stop is not None:
-            raise self._requests.stop
+        self._raise_if_stopped()
         outer: Body | None = self
         while outer is not None:
             if outer._is_over:
@@ -415,6 +473,10 @@ class Body:
                     raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
         if action.policy.poll is not None:
             raise CallRefused(action.name, "poll is for whole steps", FOR_STEPS)
+
+    def _raise_if_stopped(self) -> None:
+        if self._requests.stop is not None:
+            raise self._requests.stop
 
     def _asking(self, asked: Asked, key: str) -> CallRequest:
         if self._requests.count() > MAX_CALLS:
@@ -478,16 +540,22 @@ class Body:
             changed.__cause__ = error
             raise self._requests.stop_for(changed)
 
-    def _begin_call(self) -> object:
+    def _begin_call(self, *, is_enclosing: bool = False) -> object:
         """Notes that a call runs; returns what stands for it."""
         token = object()
         self._running.add(token)
-        self._requests.running.add(token)
+        requests = self._requests
+        requests.running.add(token)
+        requests.changes += 1
+        if is_enclosing:
+            requests.enclosing.add(token)
         return token
 
     def _end_call(self, token: object) -> None:
         self._running.discard(token)
         self._requests.running.discard(token)
+        self._requests.enclosing.discard(token)
+        self._requests.changes += 1
         self._wake_at_end()
         self._requests.call_ended()
 

@@ -1,11 +1,33 @@
-"""The requests of the bodies of one attempt."""
+"""The requests of the bodies of one attempt, and when these are parked."""
 
 import itertools
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
+from dotflow import clock
 from dotflow.core.calls import BodyStopped, CallAnswer, CallRequest
-from dotflow.core.outcome import Parked
+from dotflow.core.outcome import Parked, TypePark
+
+LOOK: Final = 0.025  # seconds between two looks of a call that waits, at first
+LONGEST_LOOK: Final = 0.25
+QUIET: Final = 0.05  # seconds without any other call, after which bodies that wait are parked
+#: The same where another thread or asyncio task may be on its way to its next call.
+LONG_QUIET: Final = 2.0
+
+
+class _Waiting(NamedTuple):
+    """A call that waits.
+
+    Attributes:
+        due: Until when, by `clock.monotonic`.
+        runner: The thread or asyncio task that has made it.
+    """
+
+    due: float
+    runner: Any
 
 
 class Requests(ABC):
@@ -16,6 +38,9 @@ class Requests(ABC):
         is_slow: Whether a request may take long, so that a coroutine sends it in a thread.
         is_followed: Whether the events of single calls are received.
         running: The calls that run in all bodies of the attempt, each by a token of its own.
+        enclosing: Those of them that are durable, and have bodies of their own.
+        changes: A number that is another one after each beginning and end of a call.
+        runners: The threads and asyncio tasks that have made calls, but those that only wait for others of them.
         call_ended: Called when one of them ends.
     """
 
@@ -24,8 +49,12 @@ class Requests(ABC):
         self.is_slow = is_slow
         self.is_followed = is_followed
         self.running: set[object] = set()
+        self.enclosing: set[object] = set()
+        self.changes = 0
+        self.runners = WeakSet[Any]()
         self.call_ended: Callable[[], object] = int
         self._numbers = itertools.count(1)
+        self._waiting: dict[object, _Waiting] = {}
 
     @abstractmethod
     def send(self, request: CallRequest) -> CallAnswer:
@@ -42,3 +71,42 @@ class Requests(ABC):
         """Stops the bodies, unless they are stopped, and returns what each further call raises."""
         self.stop = self.stop or BodyStopped(why)
         return self.stop
+
+    def wait_flow(self, token: object, runner: Any, seconds: float) -> Iterator[float]:
+        """Yields the real seconds until the next look of a call that waits, until its time is over, or `stop` is set.
+
+        The bodies are parked when all of their calls wait and no other one begins.
+
+        Args:
+            token: That of the call.
+            runner: The thread or asyncio task that has made it.
+            seconds: How long it waits.
+        """
+        due, look, quiet = clock.monotonic() + seconds, LOOK, 0
+        self._waiting[token] = _Waiting(due, runner)
+        self.changes += 1
+        changes, since = self.changes, clock.ticks()
+        try:
+            while self.stop is None and (left := due - clock.monotonic()) > 0:
+                yield look if clock.source is not None else min(look, left)
+                if changes != self.changes or self.running - self.enclosing - self._waiting.keys():
+                    changes, since, quiet = self.changes, clock.ticks(), 0
+                    look = min(2 * look, LONGEST_LOOK)
+                    continue
+                # Two looks, since a loop that was blocked may not have had its turn yet.
+                look, quiet = LOOK, quiet + 1
+                if quiet > 1 and clock.ticks() - since >= (LONG_QUIET if self._may_call() else QUIET):
+                    first = min(one.due for one in tuple(self._waiting.values()))
+                    self.stop_for(Parked(TypePark.WAIT, due=max(0.0, first - clock.monotonic())))
+        finally:
+            del self._waiting[token]
+            self.changes += 1
+
+    def _may_call(self) -> bool:
+        """Returns whether a thread or task that has made calls does something else than wait in one."""
+        waiting = [one.runner for one in tuple(self._waiting.values())]
+        return any(_lives(runner) for runner in tuple(self.runners) if runner not in waiting)
+
+
+def _lives(runner: Any) -> bool:
+    return bool(runner.is_alive() if isinstance(runner, threading.Thread) else not runner.done())

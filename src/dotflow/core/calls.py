@@ -57,24 +57,25 @@ class TypeRequest(IntEnum):
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
     FAIL = 8  # to report a failure: it is kept later, or never
+    WAIT = 9  # the end of a sleep, which it begins; and the answer: it is not over
 
 
 class CallRequest(NamedTuple):
     """A request about a call.
 
     Attributes:
-        kind: ASK, KEEP, DROP or FAIL.
+        kind: ASK, KEEP, DROP, FAIL or WAIT.
         key: The key of the call.
         name: The identity of its action.
         code: The fingerprint of its code.
-        links: Of KEEP: the key that it is below, its number, and its arguments. Of FAIL: these.
-        digest: Of KEEP: the digest of its arguments.
-        value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure.
+        links: Of KEEP and WAIT: the key that it is below, its number, and its arguments. Of FAIL: these.
+        digest: Of KEEP and WAIT: the digest of its arguments.
+        value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep.
         is_failure: Whether it is a failure.
         files: Of KEEP: the files that the call has made.
         keys: Of DROP: the keys.
-        beginning: Of ASK, where calls are followed: the beginning of its arguments as JSON.
-        depth: Of ASK: in how many durable calls it is made.
+        beginning: Of ASK and WAIT, where calls are followed: the beginning of its arguments as JSON.
+        depth: Of ASK and WAIT: in how many durable calls it is made.
     """
 
     kind: TypeRequest
@@ -95,8 +96,8 @@ class CallAnswer(NamedTuple):
     """The answer to a request.
 
     Attributes:
-        kind: MAKE, GIVE, STOP, DONE or REFUSE.
-        value: What was kept; of STOP a Parked, of REFUSE the error.
+        kind: MAKE, GIVE, WAIT, STOP, DONE or REFUSE.
+        value: What was kept; of WAIT the seconds that are left, of STOP a Parked, of REFUSE the error.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.

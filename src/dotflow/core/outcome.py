@@ -77,6 +77,7 @@ class TypePark(Enum):
 
     POLL = "poll"  # its step was not ready, and is asked again
     PAUSE = "pause"  # the run pauses
+    WAIT = "wait"  # all that is left of a durable step waits for a moment
 
 
 class Parked(NamedTuple):
@@ -85,12 +86,14 @@ class Parked(NamedTuple):
     Attributes:
         reason: Why.
         note: What a step with `poll` has raised NotYet with.
+        due: Of WAIT: the seconds until it goes on.
     """
 
     reason: TypePark
     note: str = ""
     repeated: tuple[Failure, ...] = ()
     usage: Usage | None = None
+    due: float | None = None
 
 
 class NotBegun(NamedTuple):

@@ -143,7 +143,9 @@ def made_and_given(made: int, given: int) -> str:
 
 
 def waiting(asked: int, note: str) -> str:
-    """Returns what an attempt waits for, as in "waits: 3 of 5 files, asked 37 times"."""
+    """Returns what an attempt waits for, as in "waits: 3 of 5 files, asked 37 times"; or until when it sleeps."""
+    if not asked:
+        return note
     return f"{f'waits: {note}' if note else 'waits'}, asked {times(asked)}"
 
 

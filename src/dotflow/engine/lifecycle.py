@@ -58,6 +58,8 @@ class Poll:
         """Returns the time of the next call, the last of which is at the poll_timeout. If that is over, it fails."""
         policy = call.step.policy
         self.usage = outcome.usage
+        if outcome.due is not None:
+            return now + outcome.due
         due = now + policy.poll_delay()
         if policy.poll_timeout is not None:
             end = self.began + policy.poll_timeout

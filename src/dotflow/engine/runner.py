@@ -398,10 +398,13 @@ class Runner:
         """Lets an attempt wait until it goes on. Returns its outcome if its time is up; else None."""
         task, now = ready.task, clock.monotonic()
         due = now
-        if outcome.reason is TypePark.POLL:
-            assert poll is not None
-            poll.asked += 1
-            fields = (task.task_id, task.attempt, poll.asked, outcome.note, clock.now(), now, task.item)
+        if outcome.reason is not TypePark.PAUSE:
+            poll, note = poll or Poll(now), outcome.note
+            if outcome.due is None:
+                poll.asked += 1
+            else:
+                note = f"sleeps until {clock.as_datetime(clock.moment_at(now + outcome.due)):%Y-%m-%d %H:%M:%S} UTC"
+            fields = (task.task_id, task.attempt, poll.asked, note, clock.now(), now, task.item)
             self._publish(new(AttemptWaits, fields))
             if self._has_failed and not self._graph.is_cleanup(task):
                 self._give_up(ready, outcome.usage)

@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from dotflow import clock
@@ -385,21 +386,20 @@ class AttemptCalls:
         if request.name in kept.codes:  # before the first attempt, and by this process
             request = request._replace(code=kept.codes[request.name])
         try:
-            if request.kind is TypeRequest.ASK:
+            if request.kind is TypeRequest.ASK or request.kind is TypeRequest.WAIT:
                 if not node.always and kept.follower.is_pausing:
                     return STOP
                 if not kept.journal.keeps_inputs:
                     what = f"The calls of step '{node.task.name}' can't be kept in {type(kept.storage).__name__}"
                     raise StorageError(what, "it keeps values only, which don't show what they are")
+                if request.kind is TypeRequest.WAIT:
+                    return self._wait(request)
                 answer = self._ask(request) if node.may_have(request.key) else MAKE
                 if answer.kind is TypeRequest.MAKE:
                     self._begin(request)
                 return answer
             if request.kind is TypeRequest.KEEP:
-                tick = clock.monotonic()
-                node.keep(request, self.numbers.get(request.key, 0))
-                self._end(request.key, tick, request.value)
-                self._count()
+                self._keep(request)
             elif request.kind is TypeRequest.FAIL:
                 self._end(request.key, clock.monotonic(), request.value, request.links.get("arguments", ""))
             else:
@@ -415,6 +415,29 @@ class AttemptCalls:
             refusal.__cause__ = error
             return self._refuse(request, refusal)
         return DONE
+
+    def _keep(self, request: CallRequest) -> None:
+        tick = clock.monotonic()
+        self._node.keep(request, self.numbers.get(request.key, 0))
+        self._end(request.key, tick, request.value)
+        self._count()
+
+    def _wait(self, request: CallRequest) -> CallAnswer:
+        """Answers a sleep, whose end is kept when it begins."""
+        node = self._node
+        context = node.read(request.key) if node.may_have(request.key) else None
+        if context is None:
+            end = clock.now() + timedelta(seconds=request.value)
+            self._begin(request)
+            self._keep(request._replace(value=end))
+        else:
+            end, self.numbers[request.key] = context.storage, number_of(context)
+        left = (end - clock.now()).total_seconds()
+        if left > 0:
+            return CallAnswer(TypeRequest.WAIT, left)
+        if context is not None:
+            self.given.add(request.key)
+        return CallAnswer(TypeRequest.GIVE, end)
 
     def settle(self) -> None:
         """Has the follower save what it has noted."""
