@@ -1,5 +1,6 @@
 """Reports of runs for the tests in a browser."""
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord, TaskRecord
-from dotflow.report.document import document, output_objects, read_document
+from dotflow.report.document import document, failure_object, output_objects, read_document
 from dotflow.report.page import make_page
 
 BEGAN: Final = datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -63,6 +64,34 @@ def fail(history: HistorySQLite) -> None:
     workflow.start()
 
 
+@action
+def search(query: str) -> str:
+    if query == "1":
+        raise ConnectionError("the search engine is down")
+    return query
+
+
+@action(durable=True)
+def look(query: str) -> str:
+    return search(query) + search(query)
+
+
+@action(durable=True)
+def agent(count: int) -> int:
+    for number in range(count):
+        with contextlib.suppress(ConnectionError):
+            search(str(number))
+    look("nested")
+    return count
+
+
+def search_on(history: HistorySQLite, count: int) -> str:
+    """Makes a run of a durable step with three calls more, two of them nested, and returns its id."""
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="storks")
+    workflow.task.add(agent, params={"count": count})
+    return workflow.start().raise_for_failure().run_id
+
+
 def write_report(path: Path, history: HistorySQLite, run: str = "last") -> Path:
     """Writes the report of a run of a history."""
     path.write_text(make_page(read_document(history, run)))
@@ -104,6 +133,17 @@ def map_of(count: int) -> RunRecord:
     return record(tasks, state=TypeRunState.FAILED)
 
 
+def calls(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns the calls of a durable step as a document has them. Each text is an action, an argument and an error."""
+    error = ErrorRecord("", "", "Traceback (most recent call last):\nValueError: no\n")
+    listed = [
+        {"number": number, "attempt": 1, "name": text, "arguments": text, "depth": 0, "state": "Failed", "began": 0.5}
+        | {"duration": 0.8, "glimpse": "", "key": "k", "error": failure_object(error._replace(message=text))}
+        for number, text in enumerate(texts, 41)
+    ]
+    return {"total": 40 + len(texts), "listed": listed}
+
+
 def hostile() -> dict[str, Any]:
     """Returns the document of a run whose texts are all hostile: names, messages, output, values, the environment."""
     whole = " ".join(HOSTILE)
@@ -124,6 +164,7 @@ def hostile() -> dict[str, Any]:
     ]
     commands = [{"task_id": None, "item": None, "command": text, "purpose": text} for text in HOSTILE]
     shown = document(run, output={"output": output_objects(run, chunks, {})}) | {"commands": commands}
+    shown["tasks"][0]["calls"] = calls(HOSTILE)
     shown["run"]["trace_url"] = "javascript:window.attacked=10"
     return shown
 

@@ -51,6 +51,15 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="package")
+def durable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run with a durable step of 43 calls."""
+    folder = tmp_path_factory.mktemp("durable")
+    history = HistorySQLite(folder / "history.db")
+    reports.search_on(history, 40)
+    return reports.write_report(folder / "run.html", history)
+
+
 def open_all(page: Page) -> None:
     """Opens every row and everything that is folded."""
     page.evaluate("document.querySelectorAll('[data-open][aria-expanded=false]').forEach((each) => each.click())")
@@ -117,6 +126,34 @@ def test_a_row_opens(failed: Path, open_page: OpenPage) -> None:
     expect(page.locator("#item-1-11")).to_contain_text("ValueError: order 11: unknown currency 'XBT'")
 
 
+def test_a_durable_step_lists_its_last_calls(durable: Path, open_page: OpenPage) -> None:
+    """As `dotflow show` does: number, call, value, state and duration; it says how many came before."""
+    page = open_page(durable)
+    page.locator("[data-open=task-0]").click()
+    calls = page.locator(".calls")
+
+    expect(calls.locator("summary")).to_have_text("43 calls")
+    expect(calls.locator("li")).to_have_count(21)
+    expect(calls.locator("li").first).to_have_text("23 earlier calls, which dotflow show --all lists")
+    expect(calls.locator("li").nth(1)).to_have_text(re.compile(r"^24search\('23'\)'23'made(< 1|\d+) ms$"))
+    insets = [page.locator(f"[id='call-0/-{number}'] code").first.bounding_box() for number in (41, 42)]
+    assert [box and box["x"] for box in insets] == [insets[0] and insets[0]["x"], insets[0] and insets[0]["x"] + 18]
+
+
+def test_a_failed_call_has_its_traceback(tmp_path: Path, open_page: OpenPage) -> None:
+    """Below its error."""
+    history = HistorySQLite(tmp_path / "history.db")
+    reports.search_on(history, 3)
+    page = open_page(reports.write_report(tmp_path / "run.html", history))
+    page.locator("[data-open=task-0]").click()
+    call = page.locator("[id='call-0/-2']")
+
+    expect(call).to_contain_text("ConnectionError: the search engine is down")
+    expect(call).to_contain_text("failed")
+    call.locator("summary").click()
+    expect(page.get_by_role("region", name="Traceback of call 2 of agent")).to_contain_text("in search")
+
+
 def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) -> None:
     """Tab reaches every link, button and scrolled region in the order of the page, and Enter opens a row."""
     page = open_page(failed)
@@ -144,10 +181,10 @@ def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) ->
     ("width", "scheme", "names"),
     [
         (1400, "light", ("failed", "large")),
-        (390, "dark", ("failed", "hostile")),
+        (390, "dark", ("failed", "hostile", "durable")),
         pytest.param(1400, "light", ("hostile",), marks=pytest.mark.exhaustive),
         pytest.param(390, "dark", ("large",), marks=pytest.mark.exhaustive),
-        pytest.param(1400, "dark", ("failed",), marks=pytest.mark.exhaustive),
+        pytest.param(1400, "dark", ("failed", "durable"), marks=pytest.mark.exhaustive),
         pytest.param(390, "light", ("failed",), marks=pytest.mark.exhaustive),
     ],
 )

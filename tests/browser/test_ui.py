@@ -14,10 +14,11 @@ from playwright.sync_api import Page, expect
 
 from dotflow import Config, Control, DotFlow, action, clock, note
 from dotflow.core.context import Context
-from dotflow.core.events import RunEnded, TaskCompleted
+from dotflow.core.events import CallBegan, CallEnded, RunEnded, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers.histories.sql import call_rows
 from tests.browser import reports
 from tests.browser.conftest import OpenPage, violations
 from tests.browser.site import Site, fill
@@ -424,6 +425,71 @@ def test_the_readers_view_stays(history: HistorySQLite, address: str, open_page:
     assert follows.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 2")
     expect(page.locator("summary", has_text="packages").locator("..")).to_have_attribute("open", "")
     expect(page.locator("summary", has_text="packages")).to_be_focused()
+
+
+def call_many(history: HistorySQLite, *numbers: int) -> None:
+    """Makes calls of the run `running`; 7 goes on."""
+    for number in numbers:
+        fields = (1, 1, number, "search", f"'{number}'", 0, f"{number:024x}", clock.now(), clock.monotonic())
+        history.record("running", CallBegan(*fields))
+        if number != 7:
+            history.record("running", CallEnded(1, 1, number, f"'value {number}'", None, clock.monotonic()))
+    history.settle("running", begins=True)
+
+
+def shown_calls(page: Page) -> list[str]:
+    """The numbers of the calls that are shown, and the words between them."""
+    return page.locator(".calls li").evaluate_all(
+        "(all) => all.map((each) => each.querySelector('.number')?.textContent ?? each.textContent)"
+    )
+
+
+def test_earlier_calls_are_read_as_they_are_asked_for(
+    history: HistorySQLite, address: str, open_page: OpenPage
+) -> None:
+    """What was seen stays, also while others are made, and one that has ended meanwhile has its end."""
+    begin(history, "running", "extract", "agent")
+    call_many(history, *range(1, 91))
+    page = open_page(f"{address}runs/running")
+    page.locator("[data-open=task-1]").click()
+    page.get_by_role("button", name="Show 50 of 70 earlier calls").click()
+    page.get_by_role("button", name="Show 20 earlier calls").click()
+    expect(page.locator(".calls li")).to_have_count(90)
+    expect(page.locator("[id='call-1/-7']")).to_contain_text("running")
+
+    call_many(history, *range(91, 131))
+    history.record("running", CallEnded(1, 1, 7, "'late'", None, clock.monotonic()))
+    history.settle("running", begins=True)
+
+    expect(page.locator("[id='call-1/-7']")).to_contain_text("'late'made")
+    assert shown_calls(page) == [*map(str, range(1, 91)), "Show 20 earlier calls", *map(str, range(111, 131))]
+    page.get_by_role("button", name="Show 20 earlier calls").click()
+    expect(page.locator(".calls li")).to_have_count(130)
+    assert shown_calls(page) == [*map(str, range(1, 131))]
+
+
+def test_calls_without_a_row_are_counted(
+    history: HistorySQLite, address: str, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history keeps the first and the last ones."""
+    monkeypatch.setattr(call_rows, "FIRST", 3)
+    monkeypatch.setattr(call_rows, "LAST", 20)
+    begin(history, "running", "extract", "agent")
+    call_many(history, *range(10, 60))
+    page = open_page(f"{address}runs/running")
+    page.locator("[data-open=task-1]").click()
+
+    page.get_by_role("button", name="Show 30 earlier calls").click()
+
+    expect(page.locator(".calls li")).to_have_count(24)
+    assert shown_calls(page) == [
+        "10",
+        "11",
+        "12",
+        "27 earlier calls, of which there is no row",
+        *map(str, range(40, 60)),
+    ]
+    expect(page.locator(".calls summary")).to_have_text("50 calls")
 
 
 @pytest.mark.exhaustive

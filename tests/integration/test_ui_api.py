@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from dotflow import Config, Control, DotFlow, action, clock, note, serve
+from dotflow.core.events import CallBegan, CallEnded
 from dotflow.errors import InvalidArgument
 from dotflow.providers import HistorySQLite, LogDefault, sqlite_file
 from dotflow.providers.histories.sqlite import database
@@ -97,6 +98,7 @@ def test_lists_are_narrowed(history: HistorySQLite, pages: ASGIApp) -> None:
         "/api/runs?limit=many",
         "/api/runs?before=2d",
         "/api/runs/last/output?task=x",
+        "/api/runs/last/calls?before=x",
         "/api/diff?a=last",
         "/api/workflow",
     ],
@@ -137,6 +139,31 @@ def test_commands_name_the_history(history: HistorySQLite, pages: ASGIApp) -> No
 
     assert commands
     assert all(command["command"].endswith(f"--history {history.path}") for command in commands)
+
+
+def test_calls_are_read_in_pages(history: HistorySQLite, pages: ASGIApp) -> None:
+    """The last ones before a number, as the run's document has them; of what is no durable step none."""
+    begin(history, "running", "agent", "crawl")
+    for number in range(3, 8):
+        fields = (1, 1, number, "search", f"'{number}'", 0, f"{number:024x}", clock.now(), clock.monotonic())
+        history.record("running", CallBegan(*fields))
+        history.record("running", CallEnded(1, 1, number, f"'{number}'", None, clock.monotonic()))
+    history.settle("running", begins=True)
+
+    document = request(pages, "/api/runs/running").json["tasks"][1]["calls"]
+    page = request(pages, "/api/runs/running/calls?task=1&item=&before=6&limit=2").json
+
+    assert page == {"total": 5, "calls": document["listed"][1:3]}
+    assert [call["number"] for call in request(pages, "/api/runs/running/calls?task=1").json["calls"]] == [
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
+    assert request(pages, "/api/runs/running/calls?task=1&before=3").json["calls"] == []
+    assert request(pages, "/api/runs/running/calls?task=0").json == {"total": 0, "calls": []}
+    assert request(pages, "/api/runs/running/calls?task=2").status == 404
 
 
 def test_output_is_followed(history: HistorySQLite, pages: ASGIApp) -> None:

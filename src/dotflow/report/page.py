@@ -30,7 +30,7 @@ SCRIPT: Final = '<script src="/page.js" defer></script>'
 #: The modules of page.js: a module is read after those whose values it needs at once. They share one scope.
 MODULES: Final = (
     *("elements", "texts", "states", "outcome", "parts"),
-    *("header", "failures", "timeline", "graph", "tasks", "environment", "run"),
+    *("header", "failures", "timeline", "graph", "calls", "tasks", "environment", "run"),
     *("live", "buttons", "output", "attention", "runs", "trends", "workflow", "diff", "start"),
 )
 

@@ -24,6 +24,7 @@ from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import by_name, differences
 from dotflow.report.document import (
+    call_object,
     document,
     left_out,
     load_newest,
@@ -48,6 +49,8 @@ BY_PARAM: Final = 1000  # runs of a workflow whose parameters are looked at
 MAX_VALUES: Final = 100  # values of a parameter that are no days
 LOOK: Final = 10  # seconds after which the list is read again where nothing has changed
 MAX_WAITING: Final = 20  # questions that a response has
+DEFAULT_CALLS: Final = 50  # of a durable step in one response
+MAX_CALLS: Final = 500
 MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
@@ -108,6 +111,16 @@ def show_output(archive: Archive, query: Query) -> dict[str, Any]:
         "output": output_objects(run, new, {key: size}),
         "last": max((chunk.seq for chunk in chunks), default=after),
     }
+
+
+def show_calls(archive: Archive, query: Query) -> dict[str, Any]:
+    """Returns calls of a durable step with smaller numbers than `before`, the last ones."""
+    run = archive.summary(query["run"])
+    item, before = _number(query, "item", -1), _number(query, "before", 2**31 - 1)
+    step = f"{_number(query, 'task', -1)}{'' if item < 0 else f'#{item}'}"
+    limit = min(max(1, _number(query, "limit", DEFAULT_CALLS)), MAX_CALLS)
+    page = archive.calls(run.run_id, step, before=before, limit=limit)
+    return {"total": page.total, "calls": [call_object(run, call) for call in page.calls]}
 
 
 def _notes(columns: Sequence[Mapping[str, TaskState]], noted: Sequence[Sequence[NotedNumber]]) -> list[dict[str, Any]]:
@@ -229,6 +242,7 @@ class Api:
             "runs": list_runs,
             "runs/{run}": self._show_run,
             "runs/{run}/output": show_output,
+            "runs/{run}/calls": show_calls,
             "workflow": self._show_workflow,
             "diff": show_differences,
         }
@@ -312,8 +326,8 @@ class Api:
             same = re.search(f'"{self._nonce}-{re.escape(revision or "")}-[0-9a-f]+"', known)
             if revision is not None and same:
                 return Response(status_code=304, headers={"etag": same[0]})
-            # Before the run is read, whose questions may be late meanwhile. The output is a part of a page.
-            waiting = {} if find is show_output else self._waiting()
+            # Before the run is read, whose questions may be late meanwhile. Output and calls are parts of a page.
+            waiting = {} if find in (show_output, show_calls) else self._waiting()
             found = find(self._archive, {**request.query_params, **request.path_params}) | waiting
             if not has_buttons:
                 found.pop("buttons", None)

@@ -58,7 +58,7 @@ async function refresh() {
   live.notice = notice;
   if (object?.made) live.clock = Date.parse(object.made) - Date.now();
   redraw(object ?? state.doc);
-  await readOutputs();
+  await Promise.all([readOutputs(), readRunningCalls()]);
 }
 
 function redraw(doc = state.doc) {

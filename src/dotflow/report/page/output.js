@@ -2,6 +2,7 @@
 
 function liveRun(doc, room) {
   for (const output of doc.output) Object.assign(output, live.outputs.get(outputKey(output))?.shown ?? UNREAD);
+  addCalls(doc);
   return runView(doc, room);
 }
 

@@ -41,6 +41,8 @@ function moveFocus(step) {
 function start() {
   document.addEventListener("click", ({ target }) => {
     const button = target.closest("button[data-filter]");
+    const calls = target.closest("[data-calls]")?.dataset;
+    if (calls) readCalls(calls.calls, Number(calls.before));
     if (button) setFilter("state", button.dataset.value === "all" ? "" : button.dataset.value);
     if (!target.closest("a, input") && getSelection().isCollapsed) target.closest(".run")?.querySelector("a").click();
     readOutputs(); // what was opened

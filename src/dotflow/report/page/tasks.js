@@ -60,7 +60,7 @@ function detailRow(doc, task) {
       ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),
-    isMap(task) ? itemList(doc, task) : attemptList(doc, task, null, attempts))));
+    isMap(task) ? itemList(doc, task) : [attemptList(doc, task, null, attempts), callList(task, null, task.calls)])));
 }
 
 // Returns what a step has noted: "rows 1,200, score 0.93"; of the items of a map the means.
@@ -116,11 +116,11 @@ function itemList(doc, task) {
   const shown = state.more.has(key) ? bad : bad.slice(0, MAX_ITEMS);
   return [
     scatter(task, doc),
-    shown.map(({ item, attempts }) => h("details.item", { id: `item-${task.task_id}-${item}` },
+    shown.map(({ item, attempts, calls }) => h("details.item", { id: `item-${task.task_id}-${item}` },
       h("summary", null, icon(last(attempts).state), code(named(task, item)), given(attempts),
         last(last(attempts).errors)?.exception ?? last(attempts).state,
         h("span.aside", null, count(attempts.length, "attempt"))),
-      attemptList(doc, task, item, attempts), fileList(last(attempts)))),
+      attemptList(doc, task, item, attempts), callList(task, item, calls), fileList(last(attempts)))),
     shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, itemWord(task))}`),
     unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), `more ${itemWord(task)}`)} that failed`),
   ];
