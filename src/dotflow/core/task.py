@@ -170,6 +170,11 @@ class Task:
         return False
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether it runs in rounds."""
+        return False
+
+    @property
     def is_cleanup(self) -> bool:
         """Whether it was added with `always=True`: it runs however the tasks before it ended."""
         return self.links is not None and self.links.always

@@ -24,7 +24,7 @@ from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import INDEX_SUFFIX, OF_CALL, CheckpointKeys
-from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known, items_of
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known, why_unlisted
 from dotflow.resume.journal import OLD_ENDS, Journal
 from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
 from dotflow.resume.look import usable
@@ -151,8 +151,7 @@ class PlanRows:
         if isinstance(task, LinkedTask) and task.is_repeated and not task.is_cleanup:
             return self._of_rounds(task, verdict)
         reason = verdict.reason or (self._why(task) if verdict.kind is RUN else "")
-        is_repeated = isinstance(task, LinkedTask) and task.is_repeated
-        if not task.is_mapped or is_repeated or task.status is NOT_STARTED:
+        if not task.is_mapped or task.is_repeated or task.status is NOT_STARTED:
             return Forecast(verdict.kind, reason)
         if isinstance(task, LinkedTask) and not _is_listed(task):  # the lists of its maps in scopes are made in the run
             is_known = self._ahead.is_new or self._changes.is_rerun(task)
@@ -211,7 +210,7 @@ class PlanRows:
     def _why_unlisted(self, task: LinkedTask) -> str:
         """Returns why not all lists of a map are known; "" where none of them is made in the run."""
         lists = map(self._tasks.__getitem__, task.links.list_sources())
-        return next((items_of(one) for one in lists if self._ahead.is_made(one)), "")
+        return next((why_unlisted(one) for one in lists if self._ahead.is_made(one)), "")
 
     def _before(self, task: LinkedTask) -> Sequence[int]:
         """Returns the tasks of an added workflow before a cleanup of it, which runs after these only."""

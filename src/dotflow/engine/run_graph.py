@@ -314,7 +314,7 @@ class RunGraph:
         approvals = self.inputs.approvals
         try:
             for owner in owners:
-                open_map(owner, self.inputs.root, self.inputs.params)
+                open_map(owner, scope, self.inputs.params)
                 if isinstance(owner, InnerMap):
                     owner.add_items()
                 if nest is not None and owner.step.approve is not None and approvals is not None:

@@ -156,14 +156,6 @@ def _gather(
     return got._replace(made=got.made or made, open=open_by or got.open)
 
 
-def foresee(links: Links, tasks: Sequence[Task], params: Params) -> Got:
-    """Returns what `gather` does before a run, by records that have the decisions. It raises nothing."""
-    try:
-        return gather(links, tasks, params, ahead=BY_RECORD)
-    except Exception as error:  # the values' own code; in the run it fails the task
-        return Got({}, void=f"its conditions raised {type(error).__name__}")
-
-
 def is_taken(cleanup: int, nest: Nest, tasks: Sequence[Task]) -> bool:
     """Returns whether a task of an added workflow takes the value of a cleanup of it, which no checkpoint keeps."""
     others = [tasks[one] for one in nest.tasks if one > cleanup]
@@ -431,11 +423,6 @@ def is_over(record: Task) -> bool:
 def value_of(task: Task, part: Part | None) -> Any:
     """Returns the value of a task, or the part of it; of a mapped task the list of its items' parts."""
     return take(task.value, part, task.depth)
-
-
-def _has_items(task: Task, *, is_whole: bool) -> bool:
-    """Returns whether a map over the task can open. A mapped source may still run, unless it is needed as a whole."""
-    return task.has_value or (task.gives_items and task.status in UNFINISHED and not is_whole)
 
 
 def _needs(record: Task) -> Skip:

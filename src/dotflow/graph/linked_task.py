@@ -189,7 +189,6 @@ class LinkedTask(_Record):
 
     @property
     def is_repeated(self) -> bool:
-        """Whether it runs in rounds."""
         return self.opens.repeat > 0
 
     @property

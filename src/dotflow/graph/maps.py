@@ -195,32 +195,29 @@ def _first_of(failed: Sequence[Item]) -> str:
     return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 
 
-def open_map(task: LinkedTask, root: Scope, params: Params) -> None:
-    """Makes the items of a mapped task; those of one that has maps in the scopes of its workflow are made there.
+def open_map(task: LinkedTask, outer: Scope, params: Params) -> None:
+    """Makes the items of a map; those of one that has maps in the scopes of its workflow are made there.
 
     Args:
-        task: The mapped task.
-        root: The scope of the run.
+        task: The map.
+        outer: The scope in which it stands: that of the run, or of an added workflow.
         params: The run parameters.
 
     Raises NotAList or UnequalLists, or an error of the user's own list.
     """
     nest = task.nest
     if nest is None:
-        task._open(items_of(task, root, params))
+        task._open(items_of(task, outer, params))
         return
-    outer = task.scope if isinstance(task, InnerMap) else root
     beside = (node for node in map(outer.node, nest.tasks) if isinstance(node, LinkedTask))
     made = [node.scopes for node in beside if node.level == task.level and node.scopes]
     task.scopes = made[0] if made else _scopes_of(task, nest, outer, params)  # the same list, and so the same keys
     if not task.has_maps:
         items, position = task.items, task.task_id - nest.tasks[0]
-        number = 0 if outer is root else len(root.nodes[task.task_id].items)
-        for one in task.scopes:
+        for number, one in enumerate(task.scopes, _count_before(task, outer)):
             item = Item(task, number, one.entry, one.own_key, one, one.key)
             one.nodes[position] = item
             items.append(item)
-            number += 1
 
 
 def _scopes_of(task: LinkedTask, nest: Nest, outer: Scope, params: Params) -> list[Scope]:
@@ -237,16 +234,18 @@ def _scopes_of(task: LinkedTask, nest: Nest, outer: Scope, params: Params) -> li
     return scopes
 
 
-def lists_of(task: LinkedTask, root: Scope, params: Params) -> dict[str, Sequence[Any]]:
+def lists_of(task: LinkedTask, outer: Scope, params: Params) -> dict[str, Sequence[Any]]:
     """Returns the list of each parameter that receives items; the items of a mapped source, their values for a cross.
+
+    *outer* is the scope in which the map stands.
 
     Raises NotAList or UnequalLists.
     """
     lists: dict[str, Sequence[Any]] = {}
     for link in task.lists:
         parameter = link.parameter
-        source, part = source_of(task, link, root)
-        is_before = isinstance(source, InnerMap) and isinstance(task, InnerMap) and source.scope.key != task.scope.key
+        source, part = source_of(task, link, outer)
+        is_before = isinstance(source, InnerMap) and source.scope.key != outer.key
         if type(source) is tuple:
             lists[parameter] = source
         elif isinstance(source, Task) and source.gives_items and not task.is_cross and not is_before:
@@ -267,23 +266,22 @@ def lists_of(task: LinkedTask, root: Scope, params: Params) -> dict[str, Sequenc
     return lists
 
 
-def source_of(task: LinkedTask, link: Each, root: Scope) -> tuple[Task | str | tuple[Any, ...] | Constant, Part | None]:
-    """Returns the node, the run parameter or the list that a map goes through; of one in a scope as it is there."""
+def source_of(
+    task: LinkedTask, link: Each, outer: Scope
+) -> tuple[Task | str | tuple[Any, ...] | Constant, Part | None]:
+    """Returns the node, the run parameter or the list that a map goes through in the scope in which it stands."""
     source = link.source
-    if isinstance(task, InnerMap):
-        scope = task.scope
-        if link.carried is not None:
-            assert isinstance(link.carried.source, Carried)
-            if (before := scope_of(scope, link.carried.source.level).before) is not None:
-                return before.node(link.carried.source.task), link.carried.part
-        if isinstance(source, Entry):
-            scope = scope_of(scope, source.level)
-            entry = scope.entry[source.parameter] if type(scope.entry) is Row else scope.entry
-            lists = task.links.levels[source.level - 1].each
-            own = next(one.part for one in lists if one.parameter == source.parameter)
-            return Constant(value_of_entry(entry, own)), link.part
-        return scope.node(source) if isinstance(source, int) else source, link.part
-    return root.nodes[source] if isinstance(source, int) else source, link.part
+    if link.carried is not None:
+        assert isinstance(link.carried.source, Carried)
+        if (before := scope_of(outer, link.carried.source.level).before) is not None:
+            return before.node(link.carried.source.task), link.carried.part
+    if isinstance(source, Entry):
+        scope = scope_of(outer, source.level)
+        entry = scope.entry[source.parameter] if type(scope.entry) is Row else scope.entry
+        lists = task.links.levels[source.level - 1].each
+        own = next(one.part for one in lists if one.parameter == source.parameter)
+        return Constant(value_of_entry(entry, own)), link.part
+    return outer.node(source) if isinstance(source, int) else source, link.part
 
 
 def scope_of(scope: Scope, level: int) -> Scope:
@@ -294,13 +292,16 @@ def scope_of(scope: Scope, level: int) -> Scope:
     return scope
 
 
-def items_of(task: LinkedTask, root: Scope, params: Params) -> list[Item]:
-    """Returns an item for each entry of the lists of a map; in a scope they count on from those before."""
-    entries = enumerate(_entries(task, lists_of(task, root, params)))
-    if not isinstance(task, InnerMap):
-        return [Item(task, index, entry, key, NO_SCOPE, key) for index, (entry, key) in entries]
-    scope, first = task.scope, len(root.nodes[task.task_id].items)
-    return [Item(task, first + index, entry, key, scope, f"{scope.key}-{key}") for index, (entry, key) in entries]
+def items_of(task: LinkedTask, outer: Scope, params: Params) -> list[Item]:
+    """Returns an item for each entry of the lists of a map, which stands in a scope."""
+    scope, before = (NO_SCOPE, "") if outer.outer is None else (outer, f"{outer.key}-")
+    entries = enumerate(_entries(task, lists_of(task, outer, params)), _count_before(task, outer))
+    return [Item(task, index, entry, key, scope, before + key) for index, (entry, key) in entries]  # no copy of a key
+
+
+def _count_before(task: LinkedTask, outer: Scope) -> int:
+    """Returns how many items the maps of a task have in other scopes: those of the next one count on."""
+    return 0 if outer.outer is None else len(scope_of(outer, 0).nodes[task.task_id].items)
 
 
 def _entries(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, str]]:

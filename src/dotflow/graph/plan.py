@@ -206,7 +206,7 @@ def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]
     """Yields the tasks that must complete before the task, and those whose values or context it may take."""
     links = tasks[task_id].links
     if links is not None:
-        yield from () if links.nest is None or not links.nest.repeat else links.nest.tasks  # rounds are one
+        yield from () if links.nest is None or not tasks[task_id].is_repeated else links.nest.tasks  # rounds are one
         yield from links.value_sources()
         yield from chain.from_iterable(links.needs)
         if any(link.parameter == PREVIOUS for link in links.each):

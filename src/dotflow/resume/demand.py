@@ -90,10 +90,10 @@ class Demand:
                 running = [scope.index for scope in task.scopes if not is_over(scope.node(task_id))]
                 return running if task.scopes else ALL
             running = [index for index, item in enumerate(task.items) if not is_over(item)]
-            return ALL if not task.items or (_is_repeated(task) and not running) else running  # which fails again
+            return ALL if not task.items or (task.is_repeated and not running) else running  # which fails again
         if task_id in self._whole or self._is_asked_for(task):
             indices = _not_skipped(task)
-            return ALL if _is_repeated(task) or len(indices) in {0, len(task.items)} else indices
+            return ALL if task.is_repeated or len(indices) in {0, len(task.items)} else indices
         if task.items:
             is_whole = any(self._goes_over(taker, task_id) for taker in self._takers.get(task_id, ()))
             return ALL if is_whole else self._by_item.get(task_id, ())
@@ -143,11 +143,6 @@ class Demand:
                 (self._whole if self._tokens.tasks[source].items else self._some).add(source)
 
 
-def _is_repeated(task: Task) -> bool:
-    """Returns whether it is a task of rounds, of which later ones are not known."""
-    return task.links is not None and task.links.nest is not None and task.links.nest.repeat > 0
-
-
 def _not_skipped(task: Task) -> list[int]:
     """Returns the indices of the items that are not skipped for certain."""
     return [index for index, item in enumerate(task.items) if item.status is not TypeStatus.SKIPPED]
@@ -155,4 +150,4 @@ def _not_skipped(task: Task) -> list[int]:
 
 def _skips_all(task: Task) -> bool:
     """Returns whether it is certain that all items of a map are skipped. Rounds may fail again for that."""
-    return bool(task.items) and not _is_repeated(task) and not _not_skipped(task)
+    return bool(task.items) and not task.is_repeated and not _not_skipped(task)

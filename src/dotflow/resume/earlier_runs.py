@@ -395,8 +395,7 @@ class EarlierRuns:
             taken = set(task.links.value_sources())
             by_item = {source for source in taken - sources if tasks[source].is_mapped}  # others are known by value
             sources |= by_item
-            is_repeated = task.links.nest is not None and task.links.nest.repeat
-            if not is_repeated and outdated.isdisjoint(sources - by_item) and not self._made(sources - by_item):
+            if not task.is_repeated and outdated.isdisjoint(sources - by_item) and not self._made(sources - by_item):
                 kept = self._kept_items(task)
         made = min([*(sources & outdated), *self._made(sources)], default=None)
         files = self.look.files
@@ -450,7 +449,7 @@ class EarlierRuns:
 
     def _restore_map(self, task: LinkedTask) -> None:
         nest, found = task.links.nest, self.found
-        if nest is not None and nest.repeat:
+        if nest is not None and task.is_repeated:
             if task.task_id == nest.tasks[0]:
                 self._restore_loop([one for one in self._tasks_of(nest.tasks) if isinstance(one, LinkedTask)], nest)
             return
@@ -486,7 +485,7 @@ class EarlierRuns:
         verdict = Verdict(TypeDecision.RUN if why is None else TypeDecision.OPEN, got.void or raised, open=why)
         is_known = why is not None or unknown is None or self.is_new or self._changes.is_rerun(task)
         if unknown is not None and not is_known:  # what earlier runs have of items counts when they are known
-            verdict = Verdict(TypeDecision.OPEN, items_of(unknown))
+            verdict = Verdict(TypeDecision.OPEN, why_unlisted(unknown))
         self._conclude(task, got, verdict)
 
     def _open_by_item(self, task: LinkedTask) -> Condition | Task | None:
@@ -714,7 +713,7 @@ class EarlierRuns:
                 taken = (scope.node(one) for one in node.links.value_sources() if one in nest)
                 waits = any(one.status is TypeStatus.NOT_STARTED for one in taken)
                 try:
-                    open_map(node, self._tokens.root, self._tokens.params)
+                    open_map(node, scope, self._tokens.params)
                 except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the map
                     return
                 if not waits or not node.scopes:
@@ -829,7 +828,7 @@ class EarlierRuns:
         counts = list(map(len, around))
         try:
             for task, record, void in judged:
-                open_map(record, tokens.root, tokens.params)
+                open_map(record, scope, tokens.params)
                 saved = self._read(task).get(scope_of(scope, 1).key, {}) if scope.outer else None
                 if self._judge_below(record, void, saved):
                     record_ended(record)
@@ -875,7 +874,7 @@ class EarlierRuns:
             scope = scope.outer
 
 
-def items_of(source: Task) -> str:
+def why_unlisted(source: Task) -> str:
     """Returns why it is open what becomes of a map: another task makes its list."""
     return f"its items come from {source.name}"
 

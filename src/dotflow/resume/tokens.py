@@ -283,7 +283,7 @@ class Tokens:
             if type(entry) in NODES:
                 tokens[f"item of {link.parameter}"] = self._of_value(entry, link.part)
                 continue
-            source, part = source_of(mapped, link, self.root)
+            source, part = source_of(mapped, link, mapped.scope if isinstance(mapped, InnerMap) else self.root)
             if is_known_by_index and isinstance(source, InnerMap | Item):
                 tokens[f"each {link.parameter}"] = self._of_value(source, part)
             elif is_known_by_index and not isinstance(source, tuple):
