@@ -18,7 +18,7 @@ workflow.start()
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dotflow.calls.waits import asleep, sleep
+    from dotflow.calls.waits import aask, ask, asleep, sleep
     from dotflow.config import Config
     from dotflow.control import Control
     from dotflow.core.approval import Approval
@@ -55,7 +55,9 @@ __all__ = [
     "Setting",
     "Task",
     "TaskError",
+    "aask",
     "action",
+    "ask",
     "asleep",
     "atomic_path",
     "note",
@@ -82,7 +84,9 @@ _MODULES = {
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.graph.workflow_plan",
+    "aask": "dotflow.calls.waits",
     "action": "dotflow.core.decorator",
+    "ask": "dotflow.calls.waits",
     "asleep": "dotflow.calls.waits",
     "atomic_path": "dotflow.worker.atomic_path",
     "note": "dotflow.worker.notes",

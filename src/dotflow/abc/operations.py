@@ -361,6 +361,15 @@ class Operations(ABC):
         """
 
     @abstractmethod
+    def withdraw(self, asked: QuestionId, calls: Collection[str]) -> None:
+        """Takes back the questions without an answer of the calls of a durable step, but those of *calls*.
+
+        Args:
+            asked: One of its questions; of which call, and how often it was asked, does not count.
+            calls: The keys of the calls that still wait.
+        """
+
+    @abstractmethod
     def answered(self, origin: str) -> Collection[QuestionId]:
         """Returns the questions of a chain that have an answer, or whose time is up."""
 

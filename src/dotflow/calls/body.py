@@ -18,7 +18,7 @@ from dotflow.calls.keys import MAX_BEGINNING, Asked, ask_for, changed_argument, 
 from dotflow.calls.requests import Requests
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction
-from dotflow.core.calls import INSIDE, OPEN, SCOPE, BodyStopped, CallAnswer, CallRequest, Scope, TypeRequest
+from dotflow.core.calls import INSIDE, OPEN, SCOPE, Asking, BodyStopped, CallAnswer, CallRequest, Scope, TypeRequest
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.cpython import has_running_loop
@@ -193,7 +193,8 @@ class Body:
             _MARK.reset(tokens[1])
 
     def _mark_here(self) -> _Mark:
-        """Returns the mark of what calls."""
+        """Returns the mark of what calls now."""
+        self._requests.changes += 1
         mark, runner = _MARK.get(), _runner()
         if mark is None or mark.root is not self._mark or mark.runner() is not runner:
             mark = _Mark(runner, self._mark if mark is None or mark.root is not self._mark else mark)
@@ -365,15 +366,15 @@ class Body:
             await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
             return value
         finally:
-            self._end_call(token)
+            self._end_awaited(token)
 
-    def wait(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> Any:
+    def wait(self, action: AnyAction, args: tuple[Any, ...], value: float | Asking) -> Any:
         """Waits as a call of an action, and returns what was kept at its end.
 
         Args:
             action: What tells it apart, with the arguments.
             args: The arguments.
-            value: What it waits for: a number of seconds.
+            value: What it waits for: a number of seconds, or a question.
         """
         request, by = self._waiting(action, args, value), self._mark_here()
         token = self._begin_call()
@@ -383,14 +384,14 @@ class Body:
                 self._note_kept(failed.key, failed.asked, failed.error)
             while (answer := self._request(request)).kind is WAIT:
                 with waking(self._waiters.wake):
-                    for seconds in self._requests.wait_flow(token, _runner(), answer.value):
+                    for seconds in self._looks(token, request, answer):
                         self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
                 self._raise_if_stopped()
             return answer.value
         finally:
             self._end_call(token)
 
-    async def wait_async(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> Any:
+    async def wait_async(self, action: AnyAction, args: tuple[Any, ...], value: float | Asking) -> Any:
         """Does what `wait` does, in a coroutine."""
         import asyncio
 
@@ -401,14 +402,18 @@ class Body:
                 await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error))
                 self._note_kept(failed.key, failed.asked, failed.error)
             while (answer := await self._talk(request)).kind is WAIT:
-                for seconds in self._requests.wait_flow(token, _runner(), answer.value):
+                for seconds in self._looks(token, request, answer):
                     await asyncio.sleep(seconds)
                 self._raise_if_stopped()
             return answer.value
         finally:
-            self._end_call(token)
+            self._end_awaited(token)
 
-    def _waiting(self, action: AnyAction, args: tuple[Any, ...], value: Any) -> CallRequest:
+    def _looks(self, token: object, request: CallRequest, answer: CallAnswer) -> Iterator[float]:
+        key = request.key if isinstance(request.value, Asking) else ""
+        return self._requests.wait_flow(token, _runner(), answer.value, key)
+
+    def _waiting(self, action: AnyAction, args: tuple[Any, ...], value: float | Asking) -> CallRequest:
         """Returns the request of a call that waits."""
         self._check(action)
         asked = ask_for(action, args, {})
@@ -544,20 +549,23 @@ class Body:
         """Notes that a call runs; returns what stands for it."""
         token = object()
         self._running.add(token)
-        requests = self._requests
-        requests.running.add(token)
-        requests.changes += 1
+        self._requests.running.add(token)
         if is_enclosing:
-            requests.enclosing.add(token)
+            self._requests.enclosing.add(token)
         return token
 
     def _end_call(self, token: object) -> None:
         self._running.discard(token)
         self._requests.running.discard(token)
         self._requests.enclosing.discard(token)
-        self._requests.changes += 1
         self._wake_at_end()
         self._requests.call_ended()
+
+    def _end_awaited(self, token: object) -> None:
+        """Ends a call of a coroutine. A task that nothing awaits ends in silence: the outcome has the reason."""
+        self._end_call(token)
+        if self._requests.stop is not None and not isinstance(runner := _runner(), threading.Thread):
+            runner.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _wake_at_end(self) -> None:
         if self._is_over:

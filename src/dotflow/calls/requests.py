@@ -1,6 +1,7 @@
 """The requests of the bodies of one attempt, and when these are parked."""
 
 import itertools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ LONGEST_LOOK: Final = 0.25
 QUIET: Final = 0.05  # seconds without any other call, after which bodies that wait are parked
 #: The same where another thread or asyncio task may be on its way to its next call.
 LONG_QUIET: Final = 2.0
+ASK_INTERVAL: Final = 1.0  # seconds between two looks for an answer, while other calls run
 
 
 class _Waiting(NamedTuple):
@@ -24,10 +26,12 @@ class _Waiting(NamedTuple):
     Attributes:
         due: Until when, by `clock.monotonic`.
         runner: The thread or asyncio task that has made it.
+        key: Its key, if it waits for an answer.
     """
 
     due: float
     runner: Any
+    key: str
 
 
 class Requests(ABC):
@@ -39,7 +43,7 @@ class Requests(ABC):
         is_followed: Whether the events of single calls are received.
         running: The calls that run in all bodies of the attempt, each by a token of its own.
         enclosing: Those of them that are durable, and have bodies of their own.
-        changes: A number that is another one after each beginning and end of a call.
+        changes: A number that is another one after each beginning of a call.
         runners: The threads and asyncio tasks that have made calls, but those that only wait for others of them.
         call_ended: Called when one of them ends.
     """
@@ -72,22 +76,24 @@ class Requests(ABC):
         self.stop = self.stop or BodyStopped(why)
         return self.stop
 
-    def wait_flow(self, token: object, runner: Any, seconds: float) -> Iterator[float]:
-        """Yields the real seconds until the next look of a call that waits, until its time is over, or `stop` is set.
+    def wait_flow(self, token: object, runner: Any, seconds: float | None, key: str = "") -> Iterator[float]:
+        """Yields the real seconds until the next look of a call that waits, until it has to be asked for again.
 
-        The bodies are parked when all of their calls wait and no other one begins.
+        That is when its time is over, or `stop` is set; and of a question from time to time. The bodies are parked when
+        all of their calls wait and no other one begins.
 
         Args:
             token: That of the call.
             runner: The thread or asyncio task that has made it.
-            seconds: How long it waits.
+            seconds: How long it waits; None for no limit.
+            key: Its key, if it waits for an answer.
         """
-        due, look, quiet = clock.monotonic() + seconds, LOOK, 0
-        self._waiting[token] = _Waiting(due, runner)
-        self.changes += 1
+        due, look, quiet = math.inf if seconds is None else clock.monotonic() + seconds, LOOK, 0
+        self._waiting[token] = _Waiting(due, runner, key)
         changes, since = self.changes, clock.ticks()
+        again = since + ASK_INTERVAL if key else math.inf
         try:
-            while self.stop is None and (left := due - clock.monotonic()) > 0:
+            while self.stop is None and (left := due - clock.monotonic()) > 0 and clock.ticks() < again:
                 yield look if clock.source is not None else min(look, left)
                 if changes != self.changes or self.running - self.enclosing - self._waiting.keys():
                     changes, since, quiet = self.changes, clock.ticks(), 0
@@ -96,11 +102,15 @@ class Requests(ABC):
                 # Two looks, since a loop that was blocked may not have had its turn yet.
                 look, quiet = LOOK, quiet + 1
                 if quiet > 1 and clock.ticks() - since >= (LONG_QUIET if self._may_call() else QUIET):
-                    first = min(one.due for one in tuple(self._waiting.values()))
-                    self.stop_for(Parked(TypePark.WAIT, due=max(0.0, first - clock.monotonic())))
+                    self.stop_for(self._park())
         finally:
             del self._waiting[token]
-            self.changes += 1
+
+    def _park(self) -> Parked:
+        waiting = tuple(self._waiting.values())
+        ends, asked = [one.due for one in waiting if not one.key], tuple(one.key for one in waiting if one.key)
+        due = max(0.0, min(ends) - clock.monotonic()) if ends else None
+        return Parked(TypePark.WAIT, due=due, asked=asked)
 
     def _may_call(self) -> bool:
         """Returns whether a thread or task that has made calls does something else than wait in one."""

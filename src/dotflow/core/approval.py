@@ -20,23 +20,26 @@ ANSWERABLE: Final = (
 
 
 class Approval(NamedTuple):
-    """The yes that a step was given, which it takes as `approval`.
+    """The yes that a step was given, which it takes as `approval`; and what `ask` returns, which may be a no.
 
     Attributes:
         value: The value that came with it, as plain data; None without one.
-        by: Who gave it.
+        by: Who gave it; "" where the time for an answer was up.
         at: When, in UTC.
         comment: Why; "" without one.
+        is_approved: Whether it is a yes.
     """
 
     value: Any
     by: str
     at: datetime
     comment: str = ""
+    is_approved: bool = True
 
 
 INDEX: Final = "[]"  # where the name of a question's task gets the index of the item
 MAX_SHOWN: Final = 3  # questions that a text names
+CALL_DIGITS: Final = 4  # of the key of a call that asks, in the name of its question
 
 
 class QuestionId(NamedTuple):
@@ -47,12 +50,14 @@ class QuestionId(NamedTuple):
         task: The name of the task; for an item of an added workflow, or a round, such as `page[].check`.
         key: The end of the checkpoint's key of the item, whose index another list may change; "" for the task itself.
         nth: How often it was asked before in this chain.
+        call: The key of the call of a durable step that asks; "" where the step itself does.
     """
 
     origin: str
     task: str
     key: str
     nth: int
+    call: str = ""
 
 
 class Question(NamedTuple):
@@ -92,13 +97,17 @@ class Question(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The task or item that waits: `publish`, `page[3].check`."""
+        """The task or item that waits: `publish`, `page[3].check`; of a call of a durable step `agent@3fa9`."""
+        return f"{self._task}@{self.id.call[-CALL_DIGITS:]}" if self.id.call else self._task
+
+    @property
+    def _task(self) -> str:
         return self.id.task if self.item is None else self.id.task.replace(INDEX, f"[{self.item}]", 1)
 
     def is_of(self, step: str) -> bool:
         """Returns whether it is the question of a task, or of an item in any of its spellings: `page.check#3`."""
         task = self.id.task if self.item is None else self.id.task.replace(INDEX, "", 1)
-        return step in (task, self.step) or split_address(step) == (task, self.item)
+        return step in (task, self.step, self._task) or split_address(step) == (task, self.item)
 
     def is_late(self, now: datetime) -> bool:
         """Returns whether the time for an answer is up."""

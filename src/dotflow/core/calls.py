@@ -57,7 +57,21 @@ class TypeRequest(IntEnum):
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
     FAIL = 8  # to report a failure: it is kept later, or never
-    WAIT = 9  # the end of a sleep, which it begins; and the answer: it is not over
+    WAIT = 9  # the end of a sleep or of a question, which it begins; and the answer: not yet
+
+
+class Asking(NamedTuple):
+    """A question to people.
+
+    Attributes:
+        text: The question, whose braces name values.
+        values: The values.
+        within: The seconds within which an answer counts; None for no limit.
+    """
+
+    text: str
+    values: Mapping[str, Any]
+    within: float | None = None
 
 
 class CallRequest(NamedTuple):
@@ -70,7 +84,8 @@ class CallRequest(NamedTuple):
         code: The fingerprint of its code.
         links: Of KEEP and WAIT: the key that it is below, its number, and its arguments. Of FAIL: these.
         digest: Of KEEP and WAIT: the digest of its arguments.
-        value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep.
+        value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep,
+            or an Asking.
         is_failure: Whether it is a failure.
         files: Of KEEP: the files that the call has made.
         keys: Of DROP: the keys.
@@ -97,7 +112,7 @@ class CallAnswer(NamedTuple):
 
     Attributes:
         kind: MAKE, GIVE, WAIT, STOP, DONE or REFUSE.
-        value: What was kept; of WAIT the seconds that are left, of STOP a Parked, of REFUSE the error.
+        value: What was kept; of WAIT the seconds that are left, or None, of STOP a Parked, of REFUSE the error.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.
@@ -147,6 +162,14 @@ class CallFollower(Protocol):
 
     def end_call(self, task: Any, number: int, tick: float, end: Any, text: str = "") -> None:
         """Notes that a call has ended: with a Failure, and the JSON of its arguments, or a value."""
+
+    def ask(self, task: Any, request: CallRequest, nth: int) -> Any:
+        """Returns the Answer to the question of a call, whose WAIT it is, by how often it was voided.
+
+        Raises:
+            NotServable: Nothing can keep the answers.
+            HistoryError: The history can't be read or written.
+        """
 
     def settle(self) -> None:
         """Saves what was noted in other threads, where it is called in the run's thread, which runs the body."""

@@ -141,6 +141,7 @@ class TaskPaused(NamedTuple):
     """The run pauses before the task's next attempt, or before all items of a map have ended. A resume goes on.
 
     Or the task waits for an approval, with its *question*, and goes on in this run or in the one that continues it.
+    A durable step that asks several ones at once makes an event for each, with the *others* before it.
     An interrupt or a cancel that comes while the run cleans up fails the task: TaskFailed or MapEnded follows.
     A task that had not begun, and asks for no approval, makes no event.
     """
@@ -151,6 +152,7 @@ class TaskPaused(NamedTuple):
     tick: float
     item: int | None = None
     question: "Question | None" = None
+    others: "tuple[Question, ...]" = ()
 
 
 class MapOpened(NamedTuple):

@@ -77,7 +77,7 @@ class TypePark(Enum):
 
     POLL = "poll"  # its step was not ready, and is asked again
     PAUSE = "pause"  # the run pauses
-    WAIT = "wait"  # all that is left of a durable step waits for a moment
+    WAIT = "wait"  # all that is left of a durable step waits for moments, or for answers
 
 
 class Parked(NamedTuple):
@@ -86,7 +86,8 @@ class Parked(NamedTuple):
     Attributes:
         reason: Why.
         note: What a step with `poll` has raised NotYet with.
-        due: Of WAIT: the seconds until it goes on.
+        due: Of WAIT: the seconds until it goes on; None where only an answer lets it.
+        asked: Of WAIT: the keys of the calls that wait for answers.
     """
 
     reason: TypePark
@@ -94,6 +95,7 @@ class Parked(NamedTuple):
     repeated: tuple[Failure, ...] = ()
     usage: Usage | None = None
     due: float | None = None
+    asked: tuple[str, ...] = ()
 
 
 class NotBegun(NamedTuple):

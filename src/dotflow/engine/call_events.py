@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.calls.keys import shown_arguments
+from dotflow.core.approval import Answer
 from dotflow.core.calls import CallFollower, CallRequest
 from dotflow.core.events import CallBegan, CallEnded, CallEvent, CallsCounted
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
+from dotflow.engine.approvals import Approvals
 from dotflow.engine.publisher import Publisher
 from dotflow.records.preview import preview
 
@@ -24,16 +26,23 @@ class CallEvents(CallFollower):
     Args:
         publisher: Passes the events to history, listeners and tracer.
         masks: The secrets, which no event shows.
+        approvals: Asks people.
         is_pausing: Returns whether the run pauses.
         wake: Wakes the thread of the run.
     """
 
     def __init__(
-        self, publisher: Publisher, masks: Masks, is_pausing: Callable[[], bool], wake: Callable[[], object]
+        self,
+        publisher: Publisher,
+        masks: Masks,
+        approvals: Approvals | None,
+        is_pausing: Callable[[], bool],
+        wake: Callable[[], object],
     ) -> None:
         self.is_following = publisher.has_listeners
         self._publisher = publisher
         self._masks = masks
+        self._approvals = approvals
         self._is_pausing = is_pausing
         self._wake = wake
         self._thread = get_ident()
@@ -65,6 +74,10 @@ class CallEvents(CallFollower):
         failure = end.masked(self._masks) if isinstance(end, Failure) else None
         shown = "" if failure is not None or end is None else preview(end, self._masks)
         self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text))
+
+    def ask(self, task: Task, request: CallRequest, nth: int) -> Answer:
+        assert self._approvals is not None, "durable steps may ask"
+        return self._approvals.ask_call(task, request, nth)
 
     def _pass(self, event: CallEvent) -> None:
         """Passes an event. In the thread of the run, which waits for the body, no call begins unrecorded."""

@@ -77,7 +77,7 @@ class NodeInputs:
     Attributes:
         checkpoints: The checkpoints of the run.
         outputs: The outputs of the tasks that have some, by task id.
-        asked: What waits for an approval, by the id of the task and the index of the item, with its question.
+        asked: What waits for an approval, by the id of the task and the index of the item, with its questions.
         short: The maps that have ended with fewer values than items.
     """
 
@@ -100,7 +100,7 @@ class NodeInputs:
         self.flush = flush
         self.log_line = log_line
         self.approvals = approvals
-        self.asked: dict[tuple[int, int | None], tuple[Ready, Question]] = {}
+        self.asked: dict[tuple[int, int | None], tuple[Ready, tuple[Question, ...]]] = {}
         self.short: set[int] = set()
         self._tasks: Sequence[Task] = root.nodes
         self.checkpoints = checkpoints
@@ -209,7 +209,7 @@ class NodeInputs:
             return {APPROVAL: answer.approval} if task.step.takes_approval else {}
         if answer.open is None:
             return failed(task, Rejected(task.name, answer.refusal, self._tasks[task.task_id].name))
-        self.asked[task.task_id, task.item] = waits, answer.open
+        self.asked[task.task_id, task.item] = waits, (answer.open,)
         reason = f"{WAITS}: {answer.open.text}"
         return TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), task.item, answer.open)
 
@@ -217,9 +217,9 @@ class NodeInputs:
         """Returns what goes on by the answers, by now, to the questions of tasks and items that wait."""
         if self.approvals is None or not self.asked:
             return []
-        _, first = next(iter(self.asked.values()))
+        _, (first, *_) = next(iter(self.asked.values()))
         settled = self.approvals.answered(first.id.origin)
-        found = [key for key, (_, question) in self.asked.items() if question.id in settled]
+        found = [key for key, (_, asked) in self.asked.items() if any(question.id in settled for question in asked)]
         return [self.asked.pop(key)[0]._replace(continues=False) for key in found]
 
     def ask_for_all(self, ready: Ready, task: LinkedTask, shared: Arguments) -> Arguments | Ended | TaskPaused:

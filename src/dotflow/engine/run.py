@@ -59,7 +59,7 @@ from dotflow.graph.names import TaskRef, find_task, find_value
 from dotflow.graph.params import DIGESTS, Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.checkpoint import Checkpoints, is_durable
 from dotflow.resume.choice import NONE_CHOSEN
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.files import reading_until
@@ -69,6 +69,7 @@ COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
     from dotflow.abc.archive import Archive
+    from dotflow.abc.operations import Operations
     from dotflow.core.approval import Question
     from dotflow.engine.approvals import Approvals
     from dotflow.records.record import RunRecord
@@ -286,9 +287,8 @@ class Run:
     @property
     def questions(self) -> list["Question"]:
         """The questions of the tasks and items that wait for an approval, in the order of `add`."""
-        asking = (task for task in self.tasks if task.links is not None and task.step.approve is not None)
-        records = (record for task in asking for record in (task, *task.items))
-        return [record.question for record in records if record.question is not None]
+        asking = (task for task in self._linked if task.step.approve is not None or is_durable(task))
+        return [question for task in asking for record in (task, *task.items) for question in record.questions]
 
     @property
     def cleans_up(self) -> bool:
@@ -414,8 +414,11 @@ class Run:
 
         A run of the queue waits there while its cluster is away: it raises ClusterLost.
         """
-        if any(task.step.approve is not None for task in self._linked):
+        asks = any(task.step.approve is not None for task in self._linked)
+        if asks or any(map(is_durable, self._linked)):
             self._approvals = self._make_approvals()
+            if asks:
+                self._approvals.check()
         if self._options.rerun or self._options.only:
             self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._masks)
         if self._claimed is not None and self._providers.executor.is_remote:
@@ -441,14 +444,16 @@ class Run:
         return session or self._providers.executor.open(dict(enumerate(self.tasks)), lambda line: self._log_line(line))
 
     def _make_approvals(self) -> "Approvals":
-        """Returns what asks for the approvals of its tasks. Raises NotServable where nothing can keep the answers."""
+        """Returns what asks for the approvals of its tasks, and the questions of its durable steps."""
         from dotflow.engine.approvals import Approvals  # here: few workflows ask
         from dotflow.engine.submission import NO_ID, queue_of
 
-        what = f"The tasks of {self.workflow_id!r} can't wait for an approval"
-        if not self._is_named:
-            raise NotServable(what, NO_ID)
-        queue = queue_of(what, self._providers.history)
+        def queue() -> "Operations":
+            what = f"The tasks of {self.workflow_id!r} can't wait for an approval"
+            if not self._is_named:
+                raise NotServable(what, NO_ID)
+            return queue_of(what, self._providers.history)
+
         option = None if self._archive is None else self._archive.option
         return Approvals(queue, self._checkpoints, self._masks, option)
 

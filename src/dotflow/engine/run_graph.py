@@ -103,8 +103,8 @@ class RunGraph:
         self.is_stopping = False
 
     @property
-    def asked(self) -> "dict[tuple[int, int | None], tuple[Ready, Question]]":
-        """What waits for an approval, by the id of the task and the index of the item, with its question."""
+    def asked(self) -> "dict[tuple[int, int | None], tuple[Ready, tuple[Question, ...]]]":
+        """What waits for an approval, by the id of the task and the index of the item, with its questions."""
         return self.inputs.asked
 
     def start(self) -> list[Decision]:
@@ -176,15 +176,33 @@ class RunGraph:
         """Returns what follows from the answers, by now, to the questions of tasks and items that wait."""
         decisions: list[Decision] = []
         for ready in [] if self.is_stopping or self._has_stopped else self.inputs.answered():
-            node = ready.task
-            fan = self._fan_of(node) if isinstance(node, Item) else None
-            if not isinstance(node, Item) or (fan is not None and node.scope in fan.inside):
-                decisions.append(ready)
-            elif fan is not None:  # as soon as there is room for it
-                fan.answered.setdefault(node.scope.index, []).append(ready)
-                fan.add(node.scope.index)
-                decisions += self._admit(fan)
+            decisions += self.go_on(ready)
         return decisions
+
+    def go_on(self, ready: Ready) -> list[Decision]:
+        """Returns what follows where a task or an item need not wait for answers any more."""
+        node = ready.task
+        fan = self._fan_of(node) if isinstance(node, Item) else None
+        if not isinstance(node, Item):
+            return [ready]
+        if fan is None:
+            return []
+        child, index = (node, node.index) if fan.nest is None else (node.scope, node.scope.index)
+        if child in fan.inside:
+            return [ready]
+        fan.answered.setdefault(index, []).append(ready)  # as soon as there is room for it
+        fan.add(index)
+        return self._admit(fan)
+
+    def set_aside(self, node: Task) -> list[Decision]:
+        """Lets other children begin in place of one whose durable step waits for answers."""
+        fan = self._fan_of(node) if isinstance(node, Item) else None
+        if fan is None or not isinstance(node, Item):
+            return []
+        if fan.nest is not None:
+            return self._give_place(fan, node.scope)
+        fan.inside.discard(node)
+        return self._admit(fan)
 
     def waiting(self) -> Iterator[TaskEvent]:
         """Yields the pauses of the maps that are open since items wait for an approval. Only cleanups are left to do.
@@ -195,7 +213,7 @@ class RunGraph:
         if not self.is_stopping:
             from dotflow.core.approval import names_of  # here: few workflows ask
 
-            reason = f"{WAITS}: {names_of([question for _, question in self.asked.values()])}"
+            reason = f"{WAITS}: {names_of([question for _, asked in self.asked.values() for question in asked])}"
             yield from self.paused(PAUSED._replace(reason=reason), has_failed=False)
 
     @property
@@ -414,13 +432,14 @@ class RunGraph:
             index = fan.pending.popleft()
             kid = fan.kids[index]
             fan.inside.add(kid)
+            if index in fan.answered:
+                decisions += fan.answered.pop(index)
+                continue
             lane = fan.lanes.pop(kid, None) if fan.lanes else None
             if isinstance(kid, Item):
                 self._make_ready(fan, kid, lane, decisions)
-            elif kid.unmet is None:
-                self._begin_scope(fan, kid, lane, decisions)
             else:
-                decisions += fan.answered.pop(index)
+                self._begin_scope(fan, kid, lane, decisions)
         return decisions
 
     def _begin_scope(self, fan: Fan, scope: Scope, lane: int | None, decisions: list[Decision]) -> None:

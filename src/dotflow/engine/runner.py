@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,21 +14,22 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskSkipped
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskPaused, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotBegun, Parked, Returned, Running, Timed, TimedOut, TypePark, Usage
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
-from dotflow.engine.node_inputs import Ended, StopNew
+from dotflow.engine.node_inputs import WAITS, Ended, StopNew
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Leave, RunGraph
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
-from dotflow.errors import LeaseLost, RunStopped
+from dotflow.errors import HistoryError, LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.files import ReadingEnded, reading_until
 
 if TYPE_CHECKING:
+    from dotflow.core.approval import Question
     from dotflow.engine.call_events import CallEvents
 
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
@@ -78,7 +79,10 @@ class Runner:
         if self._has_durable:
             from dotflow.engine.call_events import CallEvents  # here: few runs have durable steps
 
-            self._calls = CallEvents(publisher, graph.inputs.masks, self._looks_pausing, lambda: self.session.wake())
+            inputs = graph.inputs
+            self._calls = CallEvents(
+                publisher, inputs.masks, inputs.approvals, self._looks_pausing, lambda: self.session.wake()
+            )
             graph.inputs.checkpoints.follower = self._calls
         self._thread = get_ident()
         self._use(session)
@@ -149,8 +153,7 @@ class Runner:
             with waking(self.session.wake):
                 self._carry_out(begin())
                 self._loop()
-                while self._graph.asked and not self.is_halted and (answered := self._graph.answered()):
-                    self._carry_out(answered)
+                while self._graph.asked and not self.is_halted and self._take_answers():
                     self._loop()
                 if self._graph.asked and not self.is_halted:
                     for event in self._graph.waiting():
@@ -370,6 +373,7 @@ class Runner:
             else:
                 if is_durable:
                     self._graph.inputs.checkpoints.complete_calls(task)
+                    self._withdraw(task, ())
                 self._carry_out(self._graph.end(task, context))
             return
         if isinstance(outcome, Interrupted):
@@ -398,6 +402,12 @@ class Runner:
         """Lets an attempt wait until it goes on. Returns its outcome if its time is up; else None."""
         task, now = ready.task, clock.monotonic()
         due = now
+        asked = self._graph.inputs.checkpoints.questions_of(task, outcome.asked) if outcome.asked else ()
+        if outcome.reason is TypePark.WAIT:
+            self._withdraw(task, outcome.asked)
+        if asked:
+            self._ask(ready, call, asked, outcome.due)
+            return None
         if outcome.reason is not TypePark.PAUSE:
             poll, note = poll or Poll(now), outcome.note
             if outcome.due is None:
@@ -416,6 +426,30 @@ class Runner:
         again = ready if ready.call is call else ready._replace(continues=True, call=call)
         heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
         return None
+
+    def _ask(self, ready: Ready, call: Call, questions: "Sequence[Question]", due: float | None) -> None:
+        """Lets a durable step wait for the answers to its questions, at most until the end of its first sleep.
+
+        What goes on then is another attempt, which its policy does not count.
+        """
+        task, now = ready.task, clock.monotonic()
+        for index, question in enumerate(questions):
+            fields = (f"{WAITS}: {question.text}", clock.now(), now, task.item, question, tuple(questions[:index]))
+            self._publish(TaskPaused(task.task_id, *fields))
+        again = ready._replace(continues=False, call=call, before=ready.before + 1)
+        self._graph.asked[task.task_id, task.item] = again, tuple(questions)
+        if due is not None:
+            heapq.heappush(self._timers, (now + due, next(self._tie_breaker), again))
+        self._carry_out(self._graph.set_aside(task))
+
+    def _withdraw(self, task: Task, calls: Collection[str]) -> None:
+        """Takes back the questions of a durable step, but those of these calls: nothing waits for them any more."""
+        approvals = self._graph.inputs.approvals
+        try:
+            if approvals is not None:
+                approvals.withdraw(task, calls)
+        except HistoryError as error:
+            self._graph.inputs.log_line(f"Old questions of {task.name} can't be taken back: {error}", None)
 
     def _take_back(self, ready: Ready, call: Call) -> None:
         """Makes a call that has not begun ready again; after a failure it begins no more."""
@@ -464,10 +498,26 @@ class Runner:
         if self._timers:
             now = clock.monotonic()
             while self._timers and self._timers[0][0] <= now:
-                self._arrivals.append(heapq.heappop(self._timers)[2])
+                ready = heapq.heappop(self._timers)[2]
+                key, asked = (ready.task.task_id, ready.task.item), self._graph.asked
+                if key in asked:
+                    del asked[key]
+                    self._carry_out(self._graph.go_on(ready))  # a sleep of it is over before it has its answer
+                else:
+                    self._arrivals.append(ready)
         if self._graph.asked and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
             self._ask_at = ticks + ASK_INTERVAL
-            self._carry_out(self._graph.answered())
+            self._take_answers()
+
+    def _take_answers(self) -> bool:
+        """Goes on with what has its answer by now. Returns whether there was any."""
+        before = {*self._graph.asked}
+        answered = self._graph.answered()
+        gone = before - self._graph.asked.keys()
+        if gone and self._timers:  # of sleeps beside the questions
+            self._timers = sorted(one for one in self._timers if (one[2].task.task_id, one[2].task.item) not in gone)
+        self._carry_out(answered)
+        return bool(gone)
 
     def _run(self, call: Call, began: float | None) -> None:
         """Publishes since when an attempt runs that began later than it was submitted."""

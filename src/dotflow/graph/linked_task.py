@@ -50,14 +50,19 @@ class Row(dict[str, Any]):
 class _Record(RunTask):
     """The record of a task with links, or of an item."""
 
-    __slots__ = ("_question", "source")
+    __slots__ = ("_questions", "source")
 
     source: str  # of a restored value
-    _question: "Question | None"  # that was asked last
+    _questions: "tuple[Question, ...]"  # that were asked last
 
     @property
     def question(self) -> "Question | None":
-        return self._question if self.status is TypeStatus.PAUSED else None
+        return self.questions[-1] if self.questions else None
+
+    @property
+    def questions(self) -> "tuple[Question, ...]":
+        """The questions whose answers it waits for: a durable step may ask several ones at once."""
+        return self._questions if self.status is TypeStatus.PAUSED else ()
 
     @property
     def restored_from(self) -> str | None:
@@ -68,7 +73,7 @@ class _Record(RunTask):
         if isinstance(event, TaskRestored):
             self.source = event.source
         elif isinstance(event, TaskPaused):
-            self._question = event.question
+            self._questions = () if event.question is None else (*event.others, event.question)
 
 
 @dataclass(slots=True, eq=False)
@@ -133,7 +138,7 @@ class LinkedTask(_Record):
         self.links = links
         self.items = []
         self.scopes = ()
-        self._question = None
+        self._questions = ()
         self.source = "checkpoint"
 
     @property
@@ -380,7 +385,7 @@ class Item(_Record):
         self.key_suffix = key_suffix
         self.scope = scope
         self.source = "checkpoint"
-        self._question = None
+        self._questions = ()
 
     @property
     def task_name(self) -> str:

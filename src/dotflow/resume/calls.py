@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
@@ -14,17 +14,20 @@ from dotflow.calls.keys import root_of, shown
 from dotflow.calls.port import LocalPort
 from dotflow.code.fingerprint import can_compare
 from dotflow.core.call import KEY_BASE, Call
-from dotflow.core.calls import CallAnswer, CallFollower, CallRequest, TypeRequest
+from dotflow.core.calls import Asking, CallAnswer, CallFollower, CallRequest, TypeRequest
 from dotflow.core.context import NOTHING, Context, Origin
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Parked, TypePark
 from dotflow.core.task import Task
 from dotflow.core.text import count_calls
-from dotflow.errors import CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
+from dotflow.errors import CheckpointUnreadable, HistoryError, LeaseLost, NotServable, StorageError, ValueNotStorable
 from dotflow.resume.checkpoint_keys import CALL, OF_CALL
 from dotflow.resume.journal import Journal
 from dotflow.resume.turns import Turn
 from dotflow.worker.files import change_since
+
+if TYPE_CHECKING:  # few steps ask
+    from dotflow.core.approval import Answer, Question
 
 VOIDED: Final = "call "  # begins the name of a call in the journal, where its idempotency keys are counted
 AGAIN: Final = "@calls "  # begins that of a step of which calls were voided by their numbers
@@ -105,6 +108,12 @@ class Kept:
         node = self._nodes.get(key)
         if node is not None and node.attempt is not None:
             node.attempt.end(is_over=is_over)
+
+    def questions_of(self, key: str, calls: Iterable[str]) -> "list[Question]":
+        """Returns the questions of calls of the last attempt of a task or an item."""
+        node = self._nodes.get(key)
+        asked = {} if node is None or node.attempt is None else node.attempt.questions
+        return [asked[call] for call in calls if call in asked]
 
     def complete(self, key: str) -> None:
         """Reports the calls that the attempt which has completed did not ask for, and deletes those of another base."""
@@ -367,12 +376,14 @@ class AttemptCalls:
         is_over: Whether the attempt is over, so that nothing is answered any more.
         numbers: The numbers of the calls that it has asked for, by their keys.
         given: Those of them that were given back.
+        questions: The questions that it has asked and that had no answer, by the keys of their calls.
     """
 
     def __init__(self, node: NodeCalls) -> None:
         self._node = node
         self.is_over = False
         self.numbers: dict[str, int] = {}
+        self.questions: dict[str, Question] = {}
         self.given: set[str] = set()
         self._running: set[str] = set()  # the keys of the calls that are made, and followed
         self._kept = 0
@@ -406,7 +417,7 @@ class AttemptCalls:
                 node.drop(request.keys)
         except ValueNotStorable as error:
             return self._refuse(request, error.by(request.name.rpartition(":")[2], is_of_call=True))
-        except (CheckpointUnreadable, StorageError) as error:
+        except (CheckpointUnreadable, StorageError, HistoryError, NotServable) as error:
             kept.is_lost = kept.is_lost or isinstance(error, LeaseLost)
             return self._refuse(request, error)
         except Exception as error:  # the storage may be the user's
@@ -423,9 +434,11 @@ class AttemptCalls:
         self._count()
 
     def _wait(self, request: CallRequest) -> CallAnswer:
-        """Answers a sleep, whose end is kept when it begins."""
+        """Answers a sleep, whose end is kept when it begins, or a question, whose answer is kept."""
         node = self._node
         context = node.read(request.key) if node.may_have(request.key) else None
+        if isinstance(request.value, Asking):
+            return self._ask_people(request) if context is None else self._give(request, context)
         if context is None:
             end = clock.now() + timedelta(seconds=request.value)
             self._begin(request)
@@ -435,9 +448,25 @@ class AttemptCalls:
         left = (end - clock.now()).total_seconds()
         if left > 0:
             return CallAnswer(TypeRequest.WAIT, left)
-        if context is not None:
-            self.given.add(request.key)
-        return CallAnswer(TypeRequest.GIVE, end)
+        return CallAnswer(TypeRequest.GIVE, end) if context is None else self._give(request, context)
+
+    def _ask_people(self, request: CallRequest) -> CallAnswer:
+        node = self._node
+        answer: Answer = node.kept.follower.ask(node.task, request, node.voided(request.key))
+        question = answer.open
+        if question is not None:
+            self.questions[request.key] = question
+            left = None if question.until is None else max(0.0, (question.until - clock.now()).total_seconds())
+            return CallAnswer(TypeRequest.WAIT, left)
+        assert answer.approval is not None
+        self._begin(request)
+        self._keep(request._replace(value=tuple(answer.approval)))
+        return CallAnswer(TypeRequest.GIVE, tuple(answer.approval))
+
+    def _give(self, request: CallRequest, context: Context) -> CallAnswer:
+        self.given.add(request.key)
+        self.numbers[request.key] = number_of(context)
+        return CallAnswer(TypeRequest.GIVE, context.storage)
 
     def settle(self) -> None:
         """Has the follower save what it has noted."""

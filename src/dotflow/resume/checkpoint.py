@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +35,7 @@ from dotflow.resume.tokens import NO_INITIAL, Tokens
 from dotflow.resume.turns import Turn
 
 if TYPE_CHECKING:
+    from dotflow.core.approval import Question
     from dotflow.resume.calls import Kept
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
@@ -158,7 +159,7 @@ class Checkpoints:
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
             ]
             self._changes = changes = ChangedCode(tokens, resume, chosen)
-            self.has_durable = any(map(_is_durable, self._takers))
+            self.has_durable = any(map(is_durable, self._takers))
             resume = resume or bool(chosen.anew)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
@@ -306,7 +307,7 @@ class Checkpoints:
         void = {task.task_id for task, _ in restoration.void if task.item is None}
         # A durable step that has not completed has calls, which don't count any more.
         unsaved = [
-            task for task in again if not leaves_checkpoint(task) or (_is_durable(task) and task.task_id not in void)
+            task for task in again if not leaves_checkpoint(task) or (is_durable(task) and task.task_id not in void)
         ]
         self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
 
@@ -332,6 +333,10 @@ class Checkpoints:
         """Returns the call of an attempt of a durable step, whose calls are kept and given back."""
         whole = self._tasks[task.task_id]
         return self.calls.attach(call, task, self._keys.of(task), whole.key_name, always=whole.is_cleanup)
+
+    def questions_of(self, task: Task, calls: Iterable[str]) -> "list[Question]":
+        """Returns the questions of calls of a durable step that wait for their answers."""
+        return self.calls.questions_of(self._keys.of(task), calls)
 
     def end_calls(self, task: Task, *, is_over: bool = True) -> None:
         """Counts the calls of an attempt of a durable step that has ended, or has stopped between two of them."""
@@ -526,7 +531,7 @@ class Checkpoints:
             edited = {id(task) for task, why in void if why.cause is Cause.CODE}
             takers = (task for task in (*tasks, *again) if _takes_key(self._tasks[task.task_id]))
             # The calls of a durable step count after an edit of it.
-            taking = [one for one in takers if id(one) not in edited or not _is_durable(self._tasks[one.task_id])]
+            taking = [one for one in takers if id(one) not in edited or not is_durable(self._tasks[one.task_id])]
             new = [self.ids.names_of(task)[-1] for task in taking]
             asking = [task for task in (*tasks, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self.ids.names_of(task)[-1]}" for task in asking]
@@ -583,7 +588,7 @@ def _takes_key(task: Task) -> bool:
     return task.links is not None and task.links.takes_key
 
 
-def _is_durable(task: Task) -> bool:
+def is_durable(task: Task) -> bool:
     """Returns whether its step keeps its calls, or its fallback does."""
     return any(step.durable for step in task._steps)
 

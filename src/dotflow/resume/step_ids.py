@@ -51,6 +51,15 @@ class StepIds:
             name = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}"
         return QuestionId(journal.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
 
+    def question_of_call(self, task: Task, call: str, nth: int) -> QuestionId:
+        """Returns what tells the question of a call of a durable step apart, by the key of the call."""
+        whole = self._tasks[task.task_id]
+        name, key = self.question_of(whole).task, ""
+        if isinstance(task, Item):
+            key = task.key_suffix
+            name = name if INDEX in name else f"{name}{INDEX}"
+        return QuestionId(self._journal.origin, name, key, nth, call)
+
     def question_about(self, task: Task, shown: Mapping[str, object]) -> str:
         """Returns a digest of what the question of a task or an item is about.
 

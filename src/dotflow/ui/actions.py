@@ -78,9 +78,10 @@ def run_buttons(
     for question in questions[:MAX_QUESTIONS]:
         asked: dict[str, Any] = {"step": question.step, "nth": question.id.nth}
         which = f" '{question.step}'" if len(questions) > 1 else ""
-        yes = f"Yes to: {question.text} '{question.step}' runs then."
+        runs, fails = ("goes on",) * 2 if question.id.call else ("runs", "fails")
+        yes = f"Yes to: {question.text} '{question.step}' {runs} then."
         yield button("approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), **asked)
-        no = f"No to: {question.text} '{question.step}' fails then."
+        no = f"No to: {question.text} '{question.step}' {fails} then."
         yield button("reject", f"Reject{which}", no, **asked)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
     is_newest = run.newest == run.run_id and not run.superseded

@@ -15,18 +15,18 @@ from dotflow.providers.histories.sql.tables import MICRO, NO_ITEM, PAUSED, momen
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
 #: The name of a question's task, without the key of its item, and that of the task or the item.
-TASK: Final = f"""CASE WHEN questions.item = {NO_ITEM} THEN questions.task
+TASK: Final = f"""CASE WHEN questions.item = {NO_ITEM} AND questions.call IS NULL THEN questions.task
     ELSE SUBSTR(questions.task, 1, INSTR(questions.task, '{AT}') - 1) END"""
 STEP: Final = f"REPLACE({TASK}, '{INDEX}', '[' || questions.item || ']')"
 UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
 KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
-    *("comment", "value", "about", "sent"),
+    *("comment", "value", "about", "sent", "call"),
 )
 LAST: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE {KEY} ORDER BY nth DESC LIMIT 1"
-ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, until, about)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, until, about, call)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
 WITHOUT_ANSWER: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE origin = ? AND answer IS NULL"
@@ -47,11 +47,13 @@ OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR unti
 OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND waits = '{TypeWait.ANSWER}'"
 WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
 #: Whether its task or item has done nothing in the run but to ask: it has not taken its answer, nor failed without one.
-HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM steps CROSS JOIN attempts
+#: A durable step that has taken the answer to a call may ask again: its answer came after the end of the run.
+HAS_ASKED: Final = f"""CASE WHEN questions.call IS NOT NULL THEN COALESCE(at, until) >= runs.ended
+    ELSE EXISTS (SELECT 1 FROM steps CROSS JOIN attempts
     WHERE attempts.task = steps.task AND attempts.run = runs.run AND attempts.item = questions.item
     AND steps.plan = runs.plan
     AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
-    GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
+    GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED}) END"""
 #: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
 OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM
     ({OF_WAITING} AND (answer IS NOT NULL OR until <= ?) AND {HAS_ASKED}) AS waits"""
@@ -61,14 +63,20 @@ NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?) AS waits"
 def ask(
     connection: Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
 ) -> Question:
-    """Returns the question of a task as it stands, which is written if it is new, or about something else."""
+    """Returns the question of a task as it stands, which is written if it is new, or about something else.
+
+    One that was withdrawn, or that another item has asked, is where it is asked now.
+    """
     key, index = key_of(asked), index_of(item)
     rows = connection.execute(LAST, key).fetchall()
     if (known := find_same(rows, asked, text, about)) is None:
         nth = max([asked.nth, *(question_of(row).id.nth + 1 for row in rows)])
         now = connection.now
         until = None if within is None else now + round(within * MICRO)
-        connection.execute(ADD, (*key, index, nth, text, now, until, about))
+        connection.execute(ADD, (*key, index, nth, text, now, until, about, asked.call or None))
+    elif known.item != item:
+        connection.execute(MOVE, (index, *key, known.id.nth))
+        known = None
     return known or question_of(connection.execute(LAST, key).fetchone())
 
 
@@ -85,8 +93,24 @@ def moved(rows: Iterable[Sequence[Any]], task: str, items: Mapping[str, int]) ->
     return [(index, *key_of(one.id), one.id.nth) for index, one in places if one.item != index]
 
 
+def withdrawn(rows: Iterable[Sequence[Any]], asked: QuestionId, calls: Collection[str]) -> list[tuple[Any, ...]]:
+    """Returns what MOVE changes where a durable step waits for the answers to some calls only.
+
+    Args:
+        rows: Those of WITHOUT_ANSWER.
+        asked: One of its questions.
+        calls: The keys of the calls.
+    """
+    found = [one for one in map(question_of, rows) if one.id.call and one.id.call not in calls and one.item != GONE]
+    return [
+        (GONE, *key_of(one.id), one.id.nth) for one in found if (one.id.task, one.id.key) == (asked.task, asked.key)
+    ]
+
+
 def key_of(asked: QuestionId) -> tuple[str, str]:
-    """Returns the first columns of the questions of a task or an item."""
+    """Returns the first columns of the questions of a task, an item or a call of a durable step."""
+    if asked.call:
+        return asked.origin, f"{asked.task}{AT}{asked.key}{AT}{asked.call}"
     return asked.origin, f"{asked.task}{AT}{asked.key}" if asked.key else asked.task
 
 
@@ -174,10 +198,11 @@ def _with_run(row: Sequence[Any]) -> Question:
 
 def question_of(row: Sequence[Any]) -> Question:
     """Returns the question of a row."""
-    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about, sent = row
-    name, _, key = (task, "", "") if item == NO_ITEM else task.rpartition(AT)
+    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about, sent, call = row
+    of_item = task.removesuffix(f"{AT}{call}") if call else task
+    name, _, key = (task, "", "") if item == NO_ITEM and not call else of_item.rpartition(AT)
     return Question(
-        QuestionId(origin, name, key, nth),
+        QuestionId(origin, name, key, nth, call or ""),
         text,
         moment(asked),
         moment_or_none(until),

@@ -524,7 +524,12 @@ class SQLQueue(Operations):
         # Without the lock, since a run that waits asks again.
         known = questions.find_same(self.database.run(questions.LAST, questions.key_of(asked)), asked, text, about)
         work = partial(questions.ask, asked=asked, text=text, about=about, within=within, item=item)
-        return known or self.transact(work, None)
+        return known if known and known.item == item else self.transact(work, None)
+
+    def withdraw(self, asked: QuestionId, calls: Collection[str]) -> None:
+        moves = questions.withdrawn(self.database.run(questions.WITHOUT_ANSWER, (asked.origin,)), asked, calls)
+        if moves:
+            self.transact(lambda connection: connection.executemany(questions.MOVE, moves), None)
 
     def note_sent(self, question: Question) -> None:
         values = (*questions.key_of(question.id), question.id.nth, questions.index_of(question.item))

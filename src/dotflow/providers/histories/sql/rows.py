@@ -280,11 +280,11 @@ class RunRows:
         row[GLIMPSE] = escape_surrogates(event.reason)
 
     def _pause(self, event: TaskPaused) -> None:
-        """Ends the row of its last attempt, which has failed, or that of its map. A question has a row of its own."""
-        if event.question is not None:
+        """Ends the row of its last attempt, or that of its map. A question before it has a row of its own."""
+        if (opened := self._changed(event)) is None:
+            if event.question is None:  # a stop may fail it later
+                return
             row = self._new_row(event.task_id, NO_ITEM if event.item is None else event.item, 0, micro(event.at))
-        elif (opened := self._changed(event)) is None:  # a stop may fail it later
-            return
         else:
             row = opened.row
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
