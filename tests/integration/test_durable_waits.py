@@ -1,6 +1,7 @@
 """Durable steps that sleep: they leave their worker meanwhile, and go on after a kill or a resume."""
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import signal
@@ -116,11 +117,17 @@ def test_a_step_leaves_its_worker_while_it_sleeps(executor: str, step: Any) -> N
     assert "In progress: sleeps until " in Path("log").read_text()
 
 
-def run_until(lines: list[str], workflow: DotFlow, **options: Any) -> Run:
-    """Runs a workflow until it has made these lines, in any order, and cancels it."""
-    run, until = workflow.start(mode="background", **options), time.monotonic() + PATIENCE
-    while sorted(seen := Path("made").read_text().split() if Path("made").exists() else []) != sorted(lines):
-        assert time.monotonic() < until, seen
+def has_made(lines: list[str], until: float) -> bool:
+    """Returns whether these lines were made, in any order."""
+    seen = Path("made").read_text().split() if Path("made").exists() else []
+    assert time.monotonic() < until, seen
+    return sorted(seen) == lines
+
+
+def run_until(lines: list[str], workflow: DotFlow) -> Run:
+    """Runs a workflow until it has made these lines, and cancels it."""
+    run, until = workflow.start(mode="background"), time.monotonic() + PATIENCE
+    while not has_made(lines, until):
         time.sleep(0.02)
     run.cancel()
     run.wait()
@@ -133,7 +140,15 @@ def test_other_steps_run_in_the_place_of_one_that_sleeps() -> None:
     workflow = DotFlow(config, workflow_id="w")
     workflow.task.add(sleeps_in_turn, each=list(range(5)))
 
-    run_until(["0", "1", "2", "3", "4"], workflow, mode="parallel")
+    async def run() -> None:
+        running, until = asyncio.ensure_future(workflow.astart(mode="parallel")), time.monotonic() + PATIENCE
+        while not has_made(["0", "1", "2", "3", "4"], until):
+            await asyncio.sleep(0.02)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
 
 
 @action(durable=True)
