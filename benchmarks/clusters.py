@@ -25,6 +25,8 @@ MEASURED: Final[Mapping[str, tuple[str, int, int]]] = {
     "echoed": ("steps that are given 5 MB and return them", 100, 20),
     "lane": ("steps of a lane that hand on 20 MB", 10, 5),
     "thread lane": ("steps of a lane that hand on 20 MB, with isolate=False", 10, 5),
+    "calls": ("calls in a durable step", 2_000, 200),
+    "thread calls": ("calls in a durable step, with isolate=False", 2_000, 200),
 }
 
 #: What is mapped -> the words of its row, the number of items, that with --quick, and the limit beside the bare map.
@@ -180,6 +182,28 @@ def _our_thread_lane(executor: Executor) -> Work:
     return _our_lane(executor, isolate=False)
 
 
+def _our_calls(executor: Executor, isolate: bool | None = None) -> Work:
+    @action
+    def call(number: int) -> int:
+        return number
+
+    @action(durable=True, isolate=isolate)
+    def body(count: int) -> None:
+        for number in range(count):
+            call(number)
+
+    def start(count: int) -> None:
+        workflow = DotFlow(quiet(executor))
+        workflow.task.add(body, params={"count": count})
+        completed(workflow)
+
+    return start
+
+
+def _our_thread_calls(executor: Executor) -> Work:
+    return _our_calls(executor, isolate=False)
+
+
 def _at_once(executor: Executor, function: Callable[..., Any], given: Any = None) -> Work:
     return lambda count: completed(_workflow(executor, function, count, given), "parallel")
 
@@ -229,6 +253,16 @@ def _bare_lane(by_hand: ByHand) -> dict[str, Work]:
     }
 
 
+def _bare_calls(by_hand: ByHand) -> dict[str, Work]:
+    nothing = lambda: None  # noqa: E731
+
+    def in_turn(count: int) -> None:
+        for _ in range(count):
+            by_hand.fetch([by_hand.submit(nothing)])
+
+    return {f"{by_hand.name}, a task for each": in_turn}
+
+
 def _nothing() -> Callable[[int], Any]:
     return lambda item: None
 
@@ -267,6 +301,8 @@ OURS: Final = {
     "echoed": _our_echoed,
     "lane": _our_lane,
     "thread lane": _our_thread_lane,
+    "calls": _our_calls,
+    "thread calls": _our_thread_calls,
 }
 BARE: Final = {
     "one": _bare_small,
@@ -275,4 +311,6 @@ BARE: Final = {
     "echoed": _bare_echoed,
     "lane": _bare_lane,
     "thread lane": _bare_lane,
+    "calls": _bare_calls,
+    "thread calls": _bare_calls,
 }

@@ -1,6 +1,7 @@
 """Random programs with a durable step are run, killed, edited and resumed; a memo follows what their calls do.
 
 Run: python -m tests.calls_model.explore [--first 0] [--count 500] [--mode process] [--storage file] [--seconds 60]
+The modes "dask" and "ray" need DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, and workers that find the folder tests.
 """
 
 import argparse
@@ -28,12 +29,26 @@ from typing import Any, Final, NamedTuple
 from dotflow import Config, Context, DotFlow, Task
 from dotflow.abc.log import Log
 from dotflow.abc.storage import Storage
-from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorDask,
+    ExecutorProcess,
+    ExecutorRay,
+    ExecutorThread,
+    StorageDefault,
+    StorageFile,
+    StorageSQLite,
+)
 from tests.calls_model.memo import Memo, Rules, is_record, is_value
 from tests.calls_model.program import Program
 from tests.calls_model.world import Kill, W
 
 MODES: Final = ("sequential", "thread", "async", "process")
+#: Further modes: the executor, and the variable with the address of the cluster.
+ON_CLUSTERS: Final[dict[str, tuple[Any, str]]] = {
+    "dask": (ExecutorDask, "DASK_SCHEDULER_ADDRESS"),
+    "ray": (ExecutorRay, "RAY_ADDRESS"),
+}
 STORAGES: Final = ("file", "three", "sqlite", "memory")
 TIMEOUT: Final = 60.0  # seconds; what takes longer hangs
 MODULE: Final = "calls_program"
@@ -134,7 +149,12 @@ def run_in_child(started: Started) -> str:
 def _run_here(started: Started) -> str:
     W.begin(started.folder, started.number, started.kills)
     W.write("run", started.number)
-    start(load(started.text, started.number), started)
+    module = load(started.text, started.number)
+    if started.mode in ON_CLUSTERS:
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(module)
+    start(module, started)
     return ""
 
 
@@ -223,6 +243,9 @@ def notes() -> Any:
 
 
 def executor_of(mode: str) -> Any:
+    if mode in ON_CLUSTERS:
+        executor, variable = ON_CLUSTERS[mode]
+        return executor(os.environ[variable])
     made = {"thread": ExecutorThread, "async": ExecutorAsync, "process": ExecutorProcess}.get(mode)
     return None if made is None else made(1)
 
@@ -297,7 +320,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=10**9)
     parser.add_argument("--seconds", type=float, default=10**9)
-    parser.add_argument("--mode", action="append", choices=MODES)
+    parser.add_argument("--mode", action="append", choices=(*MODES, *ON_CLUSTERS))
     parser.add_argument("--storage", action="append", choices=STORAGES)
     parser.add_argument("--keep", type=Path, help="where the folders of violations are kept")
     chosen = parser.parse_args()

@@ -79,6 +79,10 @@ class World:
         self._log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._pid = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles how the run began, for a worker of a cluster, which then writes into the same log."""
+        return _world_of, (self.folder, self.run, self.kills)
+
     def write(self, *line: Any) -> None:
         """Appends a line: a kill leaves all of it or nothing."""
         os.write(self._log, json.dumps(line).encode() + b"\n")
@@ -152,7 +156,8 @@ class World:
         number = self.number()
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
-        name, arguments = self.names[id(function)], text_of(bound.arguments)
+        name = self.names[id(function)] if self.names else function.name  # on a worker of a cluster
+        arguments = text_of(bound.arguments)
         is_later = inspect.iscoroutinefunction(getattr(function, "function", function))
         self.write("ask", number, scope, name, arguments, BRANCH.get(), threading.get_ident(), is_later)
         self.passes("worker")
@@ -202,6 +207,11 @@ class World:
 
 
 W: Final = World()
+
+
+def _world_of(folder: Path, run: int, kills: Sequence[Kill]) -> World:
+    W.begin(folder, run, kills)
+    return W
 
 
 def digest(*parts: Any) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+import dotflow
 from dotflow import Context, DotFlow, NotYet, action, note
 from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
@@ -1222,6 +1223,33 @@ class TestDurableSteps:
         assert run.status is TypeStatus.PAUSED
         assert made() == ["0", "1", "2"]
         assert flow().start(resume=True).value("body") == made() == ["0", "1", "2", "3", "4", "5"]
+
+    def test_it_leaves_its_worker_while_it_sleeps(
+        self,
+        workflow: DotFlow,
+        isolate: bool | None,
+        call: Callable[..., str],
+        made: Callable[[], list[str]],
+        tmp_path: Path,
+    ) -> None:
+        """It goes on from its top, as the same attempt."""
+        begun = tmp_path / "begun"
+
+        @action(durable=True, isolate=isolate)
+        def body() -> str:
+            with begun.open("a") as notes:
+                notes.write("x")
+            first = call("a")
+            dotflow.sleep(0.5)
+            return first + call("b")
+
+        workflow.task.add(body)
+        run = workflow.start()
+
+        assert run.value("body") == "AB"
+        assert run.tasks[0].attempt == 1
+        assert made() == ["a", "b"]
+        assert begun.read_text() == "xx"
 
     def test_the_history_has_its_calls(
         self,

@@ -1,5 +1,8 @@
 """Random programs with a durable step do what the contract says of their calls: killed, edited and resumed."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from dotflow.calls.body import Body
 from dotflow.resume import calls
 from tests.calls_model.explore import MODES, STORAGES, scenario
 
+ROOT = Path(__file__).parents[2]
 PROGRAMS = 3
 ALL = 140  # programs; with four edits each, and two kills
 SLICES = 4
@@ -51,6 +55,25 @@ def test_so_it_is_after_500_edits(mode: str, storage: str, part: int, tmp_path: 
     """In each mode, with each storage."""
     problems = problems_of(range(part, ALL, SLICES), mode, storage, tmp_path)
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.slow
+@pytest.mark.clusters
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("count", [2, pytest.param(ALL, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_so_it_is_on_a_cluster(kind: str, count: int, request: pytest.FixtureRequest) -> None:
+    """In a program of its own, which forks before it connects."""
+    address = request.getfixturevalue(f"{kind}_cluster").address
+    variable = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}[kind]
+    paths = os.pathsep.join((str(ROOT), *sys.path))
+    explored = subprocess.run(
+        [sys.executable, "-m", "tests.calls_model.explore", "--mode", kind, "--count", str(count)],
+        env={**os.environ, variable: address, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert explored.returncode == 0, explored.stdout + explored.stderr
 
 
 def key_without_number(root: str, base: str, asked: Any, number: int) -> str:

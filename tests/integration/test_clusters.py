@@ -856,6 +856,32 @@ class TestDurableSteps:
         assert [row.number for row in history.calls(run.run_id, "body").calls] == list(range(1, 11))
         assert len(lost) > 5
 
+    def test_a_scheduler_that_is_back_loses_no_call(
+        self,
+        own_dask: DaskProcesses,
+        make_workflow: MakeWorkflow,
+        call: Callable[[int], int],
+        made: Callable[[], list[tuple[int, int]]],
+    ) -> None:
+        """The attempt is lost with its worker, and the next one is given what has returned."""
+
+        @action(durable=True, retry=3, retry_delay=0)
+        def body() -> int:
+            return sum(call(number) for number in range(30))
+
+        workflow = make_workflow(executor=ExecutorDask(own_dask.address))
+        workflow.task.add(body)
+        run = workflow.launch(lambda: None)
+        wait_for(lambda: len(made()) > 10, "calls", 40)
+        own_dask.restart_scheduler()
+        assert run.wait(60)
+
+        numbers = [number for number, _ in made()]
+        assert run.value("body") == sum(range(30))
+        assert run.tasks[0].attempt == 2
+        assert sorted(set(numbers)) == list(range(30))
+        assert len(numbers) <= 31
+
     @pytest.mark.parametrize("isolate", [None, False])
     def test_the_end_of_the_process_that_called_start(
         self, kind: str, address: str, isolate: bool | None, tmp_path: Path, made: Callable[[], list[tuple[int, int]]]
@@ -895,8 +921,8 @@ def lose_messages(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> list[o
 
         run_there = DaskSession._run_there
 
-        async def lose(self: Any, function: Any, *arguments: Any, workers: Any) -> dict[str, Any]:
-            found = await run_there(self, function, *arguments, workers=workers)
+        async def lose(self: Any, function: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+            found = await run_there(self, function, *arguments, **options)
             if function is dask_remote.converse and next(numbers) % 2:
                 lost.append(found)
                 return {}

@@ -16,6 +16,7 @@ import cloudpickle
 import pytest
 
 from dotflow import Config, Context, DotFlow, Run, action, atomic_path
+from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
@@ -40,6 +41,10 @@ EXECUTORS: Final = {
     "loop": ExecutorAsync,
     "processes": ExecutorProcess,
 }
+CLUSTERS: Final = [
+    pytest.param(name, marks=[pytest.mark.clusters, pytest.mark.exhaustive, pytest.mark.slow, pytest.mark.timeout(120)])
+    for name in ("dask", "ray")
+]
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 COMPLETED, FAILED, PAUSED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.PAUSED
 
@@ -63,14 +68,15 @@ class ValuesOnly(ThreeMethods):
 class Lab:
     """Runs one durable step again and again over one storage."""
 
-    def __init__(self, executor: str, storage: Storage) -> None:
+    def __init__(self, executor: str | Executor, storage: Storage) -> None:
         self.executor = executor
         self.storage = storage
         self.log = Reports()
 
     def flow(self, *steps: Any, **options: Any) -> DotFlow:
         """A workflow of these steps."""
-        config = Config(storage=self.storage, executor=EXECUTORS[self.executor](), log=self.log)
+        executor = EXECUTORS[self.executor]() if isinstance(self.executor, str) else self.executor
+        config = Config(storage=self.storage, executor=executor, log=self.log)
         workflow = DotFlow(config, workflow_id="w")
         for step in steps:
             workflow.task.add(step, **options)
@@ -105,9 +111,10 @@ def storage(tmp_path: Path) -> Storage:
     return StorageFile(path=tmp_path / "values")
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(params=[*EXECUTORS, *CLUSTERS])
 def lab(request: pytest.FixtureRequest, storage: Storage) -> Lab:
-    return Lab(request.param, storage)
+    is_local = request.param in EXECUTORS
+    return Lab(request.param if is_local else request.getfixturevalue(f"{request.param}_executor"), storage)
 
 
 @pytest.fixture

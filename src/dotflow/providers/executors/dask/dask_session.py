@@ -357,6 +357,7 @@ class DaskSession(ClusterSession):
 
     def close(self) -> None:
         pending, self._pending = self._pending, {}
+        self.packs.clear()  # nothing is sent to their workers any more
         client, timeout = self._client, REPLY_TIMEOUT  # cancelling thousands of tasks takes seconds
         try:
             unsubscribe(self._link, self.run)
@@ -453,17 +454,24 @@ class DaskSession(ClusterSession):
     async def _converse(self, sent: SentPack, answer: Answer | None, worker: str) -> None:
         """Sends an answer until the next request arrives, or the pack has come back, or is lost."""
         while self._link.is_whole and sent.name in self.packs:
-            found = await self._run_there(dask_remote.converse, self.run, sent.name, answer, workers=[worker])
+            asked = (dask_remote.converse, self.run, sent.name, answer)
+            found = await self._run_there(*asked, workers=[worker], timeout=None)  # a large value may take long
             if worker in found:
                 self.events.put(partial(self.hear, sent, found[worker]))
                 return
             await asyncio.sleep(CONVERSE_DELAY)
 
-    async def _run_there(self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str]) -> dict[str, Any]:
+    async def _run_there(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        workers: Sequence[str],
+        timeout: float | None = REPLY_TIMEOUT,
+    ) -> dict[str, Any]:
         """Returns what a function returns on workers, by address."""
         asked = self._client.run(function, *arguments, workers=workers, on_error="ignore", asynchronous=True)
         try:
-            return dict(await asyncio.wait_for(asked, REPLY_TIMEOUT))
+            return dict(await asyncio.wait_for(asked, timeout))
         except Exception:  # of many types, where a worker or the scheduler has just been lost
             return {}
 
