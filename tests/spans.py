@@ -54,6 +54,10 @@ class Telemetry:
         indices = ("dotflow.task.id", "dotflow.item", "dotflow.attempt")
         return sorted(found, key=lambda span: (span.start_time or 0, *(facts(span).get(name, 0) for name in indices)))
 
+    def calls(self) -> list[ReadableSpan]:
+        """Returns the spans of calls of durable steps, in the order of their ends."""
+        return [span for span in self.spans if "dotflow.call" in facts(span)]
+
     def maps(self) -> list[ReadableSpan]:
         """Returns the spans of mapped tasks, in the order of their ends."""
         return [span for span in self.spans if span.name.startswith("dotflow.map")]

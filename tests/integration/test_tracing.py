@@ -182,6 +182,40 @@ class TestOwnSpans:
         assert workflow.result_storage() == [place(telemetry.attempt())]
 
 
+def test_calls_of_a_durable_step(workflow: DotFlow, telemetry: Telemetry) -> None:
+    """Each that is made is a child of its attempt, with every executor; what is given back is an event of it."""
+
+    @action
+    def search(query: str) -> str:
+        return query
+
+    @action
+    def charge(tries: int) -> None:
+        raise PermissionError("declined")
+
+    @action(durable=True, retry=2, retry_delay=0)
+    def agent() -> str:
+        found = search("a") + search("b")
+        charge(3)
+        return found
+
+    workflow.task.add(agent)
+
+    workflow.start()
+
+    first, second = telemetry.attempts()
+    calls = [(span.name, facts(span)["dotflow.call"], place_of_parent(span)) for span in telemetry.calls()]
+    assert calls == [
+        ("search", 1, place(first)),
+        ("search", 2, place(first)),
+        ("charge", 3, place(first)),
+        ("charge", 4, place(second)),
+    ]
+    assert [exceptions(span)[0]["exception.message"] for span in telemetry.calls()[2:]] == ["declined"] * 2
+    given = [[event.attributes for event in span.events if "calls" in event.name] for span in (first, second)]
+    assert given == [[], [{"dotflow.calls.given_back": 2}]]
+
+
 @pytest.mark.parametrize("mode", ["sequential", "background", pytest.param("parallel", marks=pytest.mark.processes)])
 @pytest.mark.parametrize(
     "groups", [("default", "default"), pytest.param(("left", "right"), marks=pytest.mark.processes)], ids="-".join

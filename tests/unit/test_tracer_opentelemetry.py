@@ -16,6 +16,9 @@ from dotflow.core.events import (
     AttemptRepeated,
     AttemptRuns,
     AttemptStarted,
+    CallBegan,
+    CallEnded,
+    CallsCounted,
     Event,
     MapEnded,
     MapOpened,
@@ -88,6 +91,13 @@ class Driver:
     def end_map(self, failure: Failure | None = None, task_id: int = 0) -> None:
         self.tell(MapEnded(task_id, Context(), failure, self.time.now(), self.time.monotonic()))
 
+    def call(self, number: int, name: str = "search", depth: int = 0, item: int | None = None) -> None:
+        at = self.time.now(), self.time.monotonic()
+        self.tell(CallBegan(0, 1, number, name, "'the card 4711'", depth, "k", *at, item))
+
+    def end_call(self, number: int, failure: Failure | None = None, item: int | None = None) -> None:
+        self.tell(CallEnded(0, 1, number, "'paid by 4711'", failure, self.time.monotonic(), item))
+
     def end(self, status: TypeStatus = COMPLETED) -> None:
         self.tell(RunEnded("w", self.run_id, status, self.time.now()))
 
@@ -141,6 +151,73 @@ class TestSpans:
             "dotflow.retry.count": 0,
             "dotflow.status": "Completed",
         }
+
+    def test_a_call_of_a_durable_step(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A child of its attempt, from its beginning to its end, with its number and without a value."""
+        driver.start("agent")
+        driver.begin()
+        driver.time.move(1)
+        driver.call(13, depth=1)
+        driver.time.move(2)
+        driver.end_call(13)
+        driver.complete()
+        driver.end()
+
+        (call,) = telemetry.calls()
+        assert (call.name, place_of_parent(call)) == ("search", place(telemetry.attempt()))
+        assert (call.end_time or 0) - (call.start_time or 0) == 2 * SECOND
+        assert facts(call) == {
+            "dotflow.workflow.id": "w",
+            "dotflow.workflow.name": "books",
+            "dotflow.run.id": "r",
+            "dotflow.task.id": 0,
+            "dotflow.step.name": "agent",
+            "dotflow.group": "default",
+            "dotflow.call": 13,
+            "dotflow.call.depth": 1,
+            "dotflow.status": "Made",
+        }
+        assert "4711" not in telemetry.text()
+
+    def test_calls_that_fail_and_calls_that_are_cut_off(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A failed one has its exception; what runs as its attempt ends, ends with it. Each item has its numbers."""
+        driver.start("agent")
+        driver.open_map(2)
+        for item in (0, 1):
+            driver.begin(item=item)
+            driver.call(1, "charge", item=item)
+        driver.end_call(1, NO, item=0)
+        driver.time.move(3)
+        driver.fail(item=1, failure=LATE)
+        driver.end_call(1, item=1)
+
+        failed, cut_off = telemetry.calls()
+        assert (facts(failed)["dotflow.status"], facts(failed)["dotflow.item"]) == ("Failed", 0)
+        assert [exception["exception.message"] for exception in exceptions(failed)] == ["no"]
+        assert failed.status.status_code is StatusCode.ERROR
+        assert (facts(cut_off)["dotflow.status"], cut_off.status.status_code) == ("Cut off", StatusCode.UNSET)
+        assert cut_off.end_time == telemetry.attempt().end_time
+
+    @pytest.mark.parametrize("is_paused", [False, True], ids=["completed", "paused"])
+    def test_calls_that_were_given_back_are_one_event(
+        self, telemetry: Telemetry, driver: Driver, is_paused: bool
+    ) -> None:
+        """With their number in the end, and the time by which they were."""
+        driver.start("agent")
+        driver.begin()
+        for given in (2, 12):
+            driver.time.move(1)
+            driver.tell(CallsCounted(0, 1, 0, given))
+        driver.time.move(1)
+        driver.tell(CallsCounted(0, 1, 3, 12))
+        if not is_paused:
+            driver.complete()
+        driver.end(TypeStatus.PAUSED if is_paused else COMPLETED)
+
+        attempt = telemetry.attempt()
+        (event,) = attempt.events
+        assert (event.name, event.attributes) == ("dotflow.calls.given_back", {"dotflow.calls.given_back": 12})
+        assert event.timestamp - (attempt.start_time or 0) == 2 * SECOND
 
     def test_a_workflow_without_a_name(self, telemetry: Telemetry, driver: Driver) -> None:
         """Its id may change with each run, so it is an attribute, and not in the name that tools group by."""

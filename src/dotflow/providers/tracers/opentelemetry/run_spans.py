@@ -1,4 +1,4 @@
-"""The spans of one run: its own, and a child for each attempt, each map and each item that ran.
+"""The spans of one run: its own, and a child for each attempt, each map, each item that ran and each call.
 
 `exception.*` and `error.type` are from OpenTelemetry's semantic conventions
 (opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
@@ -27,6 +27,7 @@ from dotflow.core import events
 from dotflow.core.call import Carrier, TraceIds
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
+from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed
 from dotflow.providers.tracers.opentelemetry.metrics import (
@@ -58,6 +59,9 @@ ITEMS_FAILED: Final = "dotflow.items.failed"
 ITEMS_RESTORED: Final = "dotflow.items.restored"
 ITEMS_SKIPPED: Final = "dotflow.items.skipped"
 FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
+CALL: Final = "dotflow.call"  # its number
+CALL_DEPTH: Final = "dotflow.call.depth"
+CALLS_GIVEN: Final = "dotflow.calls.given_back"
 SKIP_REASON: Final = "dotflow.skip.reason"
 PAUSE_REASON: Final = "dotflow.pause.reason"
 
@@ -117,7 +121,7 @@ class OpenSpan:
         """Returns a moment on the monotonic clock in nanoseconds since 1970, never before the start."""
         return self.start + to_nanoseconds(max(0.0, tick - self.began))
 
-    def end(self, status: TypeStatus, tick: float, failure: Failure | None) -> None:
+    def end(self, status: TypeStatus | TypeCallState, tick: float, failure: Failure | None) -> None:
         """Ends it with a status, and a failure if there was one."""
         span, end = self.span, self.at(tick)
         if span.is_recording():
@@ -174,6 +178,8 @@ class RunSpans:
         self._items: dict[Key, OpenSpan] = {}
         self._item_counts: dict[int, Counter[str]] = {}
         self._attempts: dict[Key, OpenSpan] = {}
+        self._calls: dict[Key, dict[int, OpenSpan]] = {}  # that run in an attempt of a durable step, by number
+        self._given: dict[Key, tuple[int, float]] = {}  # how many calls an attempt was given back, and by when
         self._failed_attempts: dict[Key, SpanContext] = {}  # for the link from the next attempt
         self._counts = dict.fromkeys((TASKS_COMPLETED, TASKS_FAILED, TASKS_RESTORED, TASKS_SKIPPED), 0)
         self._first_failure: tuple[str, Failure] | None = None
@@ -242,6 +248,34 @@ class RunSpans:
 
     def _wait(self, event: events.AttemptWaits) -> None:
         self._attempts[event.task_id, event.item].span.set_attribute(ASKED, event.asked)
+
+    def _begin_call(self, event: events.CallBegan) -> None:
+        """Starts the span of a call. It has none of its arguments, and `dotflow.attempt` tells attempts from it."""
+        key = event.task_id, event.item
+        if key not in self._attempts:
+            return
+        attributes: dict[str, str | int] = {
+            **self._ids,
+            **self._task_attributes(event.task_id),
+            CALL: event.number,
+            CALL_DEPTH: event.depth,
+        }
+        if event.item is not None:
+            attributes[ITEM] = event.item
+        parent, start = self._attempts[key].context, nanoseconds(event.at)
+        name = escape_surrogates(event.name)
+        span = OpenSpan(self._tracer, name, parent, attributes, start, event.tick)
+        self._calls.setdefault(key, {})[event.number] = span
+
+    def _end_call(self, event: events.CallEnded) -> None:
+        span = self._calls.get((event.task_id, event.item), {}).pop(event.number, None)
+        if span is not None:
+            span.end(TypeCallState.FAILED if event.failure else TypeCallState.MADE, event.tick, event.failure)
+
+    def _count_calls(self, event: events.CallsCounted) -> None:
+        key = event.task_id, event.item
+        if event.given > self._given.get(key, (0, 0.0))[0]:
+            self._given[key] = event.given, clock.monotonic()
 
     def _fail_attempt(self, event: events.AttemptFailed) -> None:
         key = event.task_id, event.item
@@ -350,17 +384,28 @@ class RunSpans:
         return {TASK_ID: task_id, STEP: name, GROUP: group}
 
     def _end_attempt(self, key: Key, status: TypeStatus, tick: float, failure: Failure | None) -> None:
+        self._end_calls(key, tick)
         attempt = self._attempts.pop(key)
         attempt.end(status, tick, failure)
         seconds = max(0.0, tick - attempt.began)
         step = self._steps[key[0]][0]
         self._metrics.attempt(self._workflow, step, status, seconds, failure, attempt.context)
 
+    def _end_calls(self, key: Key, tick: float) -> None:
+        """Ends the spans of the calls that an attempt has cut off, and adds how many it was given back."""
+        for call in self._calls.pop(key, {}).values():
+            call.end(TypeCallState.CUT_OFF, tick, None)
+        if (given := self._given.pop(key, None)) is not None:
+            attempt = self._attempts[key]
+            attempt.span.add_event(CALLS_GIVEN, {CALLS_GIVEN: given[0]}, attempt.at(given[1]))
+
     def _end_run(self, event: events.RunEnded) -> None:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
         # Open are attempts that were waiting for their next call before a pause, and what the tracer missed the end of.
+        for key in self._attempts:
+            self._end_calls(key, clock.monotonic())
         for span in (*self._attempts.values(), *self._items.values(), *self._maps.values()):
             span.span.end(end)
         error: str | None = None
@@ -381,6 +426,9 @@ _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     events.AttemptRuns: RunSpans._run_attempt,
     events.AttemptRepeated: RunSpans._repeat_action,
     events.AttemptWaits: RunSpans._wait,
+    events.CallBegan: RunSpans._begin_call,
+    events.CallEnded: RunSpans._end_call,
+    events.CallsCounted: RunSpans._count_calls,
     events.AttemptFailed: RunSpans._fail_attempt,
     events.TaskCompleted: RunSpans._complete,
     events.TaskRestored: RunSpans._restore,

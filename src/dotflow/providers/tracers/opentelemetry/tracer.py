@@ -23,6 +23,8 @@ class TracerOpenTelemetry(Tracer):
 
     A mapped task has a span in its run's, each item that runs has one in its task's, and attempts are in their item's.
 
+    A call that a durable step makes has a span in its attempt's; those that were given back are counted in an event.
+
     Spans and metrics hold no value and no context of a step, but the messages of its exceptions, and why tasks were
     skipped.
 
