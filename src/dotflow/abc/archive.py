@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -186,8 +186,13 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    def all_calls(self, run: str, limit: int = 20) -> "dict[tuple[int, int | None], CallPage]":
-        """Returns the last calls of each durable step of a run, by the ids of tasks and the indices of items."""
+    def all_calls(
+        self, run: str, limit: int = 20, *, items: "Collection[tuple[int, int]] | None" = None
+    ) -> "dict[tuple[int, int | None], CallPage]":
+        """Returns the last calls of each durable step of a run, by the ids of tasks and the indices of items.
+
+        *items* are the tasks and indices of the items that count; None for all.
+        """
 
     @abstractmethod
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":

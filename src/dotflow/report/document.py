@@ -81,7 +81,8 @@ def document(
         history: The value of --history for its commands.
     """
     details, earlier = listed_items(run.steps), None if archive is None else last_completed(archive, run)
-    calls = {} if archive is None else archive.all_calls(run.run_id, MAX_CALLS)
+    items = [(task_id, item) for task_id, listed in details.items() for item in listed]
+    calls = {} if archive is None else archive.all_calls(run.run_id, MAX_CALLS, items=items)
     return {
         "version": VERSION,
         "dotflow": sys.modules["dotflow"].__version__,

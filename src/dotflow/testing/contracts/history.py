@@ -431,6 +431,8 @@ class HistoryContract:
         assert [call.state for call in driver.calls("extract#0").calls] == ["Cut off"]
         assert driver.calls("extract").total == 0
         assert list(driver.history.all_calls(driver.run_id)) == [(0, 0), (0, 1)]
+        assert list(driver.history.all_calls(driver.run_id, items=[(0, 1), (1, 0)])) == [(0, 1)]
+        assert driver.history.all_calls(driver.run_id, items=[]) == {}
 
     def test_many_calls(self, driver: Driver) -> None:
         """Of an attempt the first and the last ones are kept, and the number of all."""

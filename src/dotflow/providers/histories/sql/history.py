@@ -3,7 +3,7 @@
 import contextlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -134,9 +134,11 @@ class SQLHistory(Archive, History):
             number, found = records.select(run, step, attempt)
             return records.calls(number, found, before, limit)
 
-    def all_calls(self, run: str, limit: int = 20) -> "dict[tuple[int, int | None], CallPage]":
+    def all_calls(
+        self, run: str, limit: int = 20, *, items: "Collection[tuple[int, int]] | None" = None
+    ) -> "dict[tuple[int, int | None], CallPage]":
         with self._records() as records:
-            return records.all_calls(records.find(run), limit)
+            return records.all_calls(records.find(run), limit, items)
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
         with self._records() as records:

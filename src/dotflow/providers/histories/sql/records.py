@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -126,7 +126,7 @@ CALLS: Final = f"""SELECT {CALL_COLUMNS} FROM calls JOIN attempts USING (run, ta
     WHERE run = ?{{where}} AND number < ? ORDER BY number DESC LIMIT ?"""
 #: The last ones of each task and item.
 ALL_CALLS: Final = f"""SELECT {CALL_COLUMNS} FROM (SELECT calls.*,
-    ROW_NUMBER() OVER (PARTITION BY task, item ORDER BY number DESC) AS nth FROM calls WHERE run = ?) AS calls
+    ROW_NUMBER() OVER (PARTITION BY task, item ORDER BY number DESC) AS nth FROM calls WHERE run = ?{{where}}) AS calls
     JOIN attempts USING (run, task, item, attempt) WHERE nth <= ? ORDER BY task, item, number"""
 #: The numbers of an attempt's calls have no gaps, and its first one is kept.
 COUNT_CALLS: Final = """SELECT task, item, SUM(made) AS total FROM
@@ -534,9 +534,16 @@ class Records(Reader):
         is_running = self.is_running(run)
         return CallPage([_call(row, is_running) for row in reversed(rows)], sum(int(total) for *_, total in counts))
 
-    def all_calls(self, run: int, limit: int) -> dict[tuple[int, int | None], CallPage]:
-        """Returns the last calls of each task and item that has any."""
-        rows = self.connection.execute(ALL_CALLS, (run, limit)).fetchall()
+    def all_calls(
+        self, run: int, limit: int, items: Collection[tuple[int, int]] | None
+    ) -> dict[tuple[int, int | None], CallPage]:
+        """Returns the last calls of each task and item that has any; with *items*, of these items alone."""
+        where = ""
+        if items is not None:
+            chosen = f" OR (task, item) IN (VALUES {', '.join(['(?, ?)'] * len(items))})" if items else ""
+            where = f" AND (item = {NO_ITEM}{chosen})"
+        values = [number for pair in items or () for number in pair]
+        rows = self.connection.execute(ALL_CALLS.format(where=where), (run, *values, limit)).fetchall()
         if not rows:
             return {}
         is_running = self.is_running(run)
@@ -546,7 +553,7 @@ class Records(Reader):
             found[call.task_id, call.item].append(call)
         totals = {
             (task, None if item == NO_ITEM else item): int(total)
-            for task, item, total in self.connection.execute(COUNT_CALLS.format(where=""), (run,))
+            for task, item, total in self.connection.execute(COUNT_CALLS.format(where=where), (run, *values))
         }
         return {key: CallPage(calls, totals[key]) for key, calls in found.items()}
 
