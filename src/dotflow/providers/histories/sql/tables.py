@@ -110,11 +110,13 @@ QUEUE: Final = (
 ABOUT: Final = "ALTER TABLE questions ADD COLUMN about TEXT"
 #: When the notifier has taken the message with a question; NULL before.
 SENT: Final = "ALTER TABLE questions ADD COLUMN sent INTEGER"
-#: What a paused run waits for, as a TypeWait; the call that asks a question, NULL where a step does; the id of an
-#: order, by which its sender finds it again; and what claims look up.
+#: The call that asks a question; NULL where a step does.
+CALL: Final = "ALTER TABLE questions ADD COLUMN call TEXT"
+#: What a paused run waits for, as a TypeWait; the call; the id of an order, by which its sender finds it again; and
+#: what claims look up.
 WAITS: Final = (
     "ALTER TABLE runs ADD COLUMN waits TEXT",
-    "ALTER TABLE questions ADD COLUMN call TEXT",
+    CALL,
     "ALTER TABLE orders ADD COLUMN id TEXT",
     "CREATE UNIQUE INDEX orders_id ON orders (id) WHERE id IS NOT NULL",
     "CREATE INDEX wanted_goes_on ON wanted (name) WHERE queued AND resume",

@@ -6,6 +6,7 @@ from dotflow.core.types.run_state import TypeWait
 from dotflow.providers.histories.sql.database import SQLiteConnection
 from dotflow.providers.histories.sql.tables import (
     ABOUT,
+    CALL,
     CALL_STATES,
     CALLS,
     MICRO,
@@ -110,13 +111,13 @@ MISSING: Final = {
         f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked, {_NO_ROUNDS}",
         # An empty queue: that of the third format was another one.
         *(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in QUEUE if one.startswith("CREATE TABLE")),
-        *(ABOUT, SENT),
+        *(ABOUT, SENT, CALL),
     ),
     4: (
         f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_ROUNDS}",
-        "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
+        "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent, NULL AS call FROM main.questions",
     ),
-    5: (),  # nothing that is only read has a column of the sixth one
+    5: ("CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS call FROM main.questions",),
     6: (CALLS.replace("CREATE TABLE", "CREATE TEMP TABLE"),),
 }
 
