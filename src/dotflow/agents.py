@@ -1,6 +1,7 @@
 """DotFlowDurability: agents of Pydantic AI in durable steps. Their model requests and tool calls are kept."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass, replace
 from hashlib import blake2b
@@ -8,9 +9,11 @@ from typing import Any, Final, Literal, TypedDict
 
 from pydantic import BaseModel
 
+from dotflow.calls.waits import aask
 from dotflow.code.fingerprint import fingerprint
 from dotflow.codec.json import encode_bytes
 from dotflow.core.action import Action, AnyAction, action_of
+from dotflow.core.approval import Approval, fields_of, rejection
 from dotflow.core.calls import INSIDE, SCOPE
 from dotflow.core.decorator import action
 from dotflow.core.durations import Duration
@@ -19,7 +22,7 @@ from dotflow.errors import MissingExtra, ValueNotStorable
 from dotflow.worker.files import SCALARS
 
 try:
-    from pydantic_ai import FunctionToolset, RunContext, ToolsetTool
+    from pydantic_ai import FunctionToolset, RunContext, ToolApproved, ToolDenied, ToolsetTool
     from pydantic_ai.durable_exec import (
         JSON_CODEC,
         BaseDurabilityCapability,
@@ -81,6 +84,10 @@ class DotFlowDurability(BaseDurabilityCapability[Any]):  # type: ignore[misc]  #
             `metadata={"dotflow": False}` it is no call, and runs again in each attempt.
         key: Called with the dependencies of a run: what of them tells its calls apart. By default that is all of them
             that has a digest: a client counts by its type.
+        approve: By the names of tools, the question that a person answers before a call of a tool which requires
+            approval: `{"refund": "Refund {amount} for {order}?"}`. The braces name arguments. By default it shows the
+            call. A yes with a dictionary as value replaces arguments; the model is told a no, and its comment.
+        approve_within: The time for an answer, after which it is a no; None for no limit.
         **options: Those of all durable backends: `models`, `event_stream_handler`, `name`.
     """
 
@@ -100,9 +107,13 @@ class DotFlowDurability(BaseDurabilityCapability[Any]):  # type: ignore[misc]  #
         model: CallOptions | None = None,
         tools: CallOptions | None = None,
         key: Callable[[Any], object] | None = None,
+        approve: Mapping[str, str] | None = None,
+        approve_within: Duration | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._approve = approve or {}
+        self._approve_within = approve_within
         self._model = model or CallOptions()
         self._tools = tools or CallOptions()
         self._key = key or _digestible
@@ -116,6 +127,26 @@ class DotFlowDurability(BaseDurabilityCapability[Any]):  # type: ignore[misc]  #
         """Runs the agent. Spans of what was given back are not exported again."""
         with replay_scope():
             return await super().wrap_run(ctx, handler=handler)
+
+    async def handle_deferred_tool_calls(self, ctx: Any, *, requests: Any) -> Any:
+        """Asks people about the calls of tools that require approval, all at once."""
+        if not self.in_durable_context or not requests.approvals:
+            return None
+        calls = {call.tool_call_id: call for call in requests.approvals}
+        found = await asyncio.gather(*[self._ask(call.tool_name, call.args_as_dict()) for call in calls.values()])
+        answers = dict(zip(calls, found, strict=True))
+        return requests.build_results(
+            approvals={name: _result_of(answer, calls[name].args_as_dict()) for name, answer in answers.items()},
+            answered_by={name: answer.by for name, answer in answers.items() if answer.by},
+        )
+
+    async def _ask(self, tool: str, arguments: dict[str, Any]) -> Approval:
+        text, values = self._approve.get(tool), arguments
+        if text is None:
+            if not all(name.isidentifier() and name != "within" for name in arguments):  # a parameter of aask
+                values = {"arguments": arguments}
+            text = f"Run {tool}({', '.join(f'{name}={{{name}}}' for name in values)})?"
+        return await aask(text, within=self._approve_within, **{**dict.fromkeys(fields_of(text)), **values})
 
     def get_durable_operation_backend(self) -> "_Backend":
         """Returns what makes the operations of an agent calls."""
@@ -242,6 +273,14 @@ class _Identity:
             [prompt.content for prompt in prompts],
         ]
         return f"version {blake2b(encode_bytes(_plain(parts, {}), is_sorted=True), digest_size=16).hexdigest()}"
+
+
+def _result_of(answer: Approval, arguments: dict[str, Any]) -> Any:
+    """Returns an answer as Pydantic AI takes it."""
+    if not answer.is_approved:
+        return ToolDenied(rejection(answer.by, answer.comment) if answer.by else answer.comment)
+    changed = {**arguments, **answer.value} if isinstance(answer.value, dict) else None
+    return ToolApproved(override_args=changed)
 
 
 def _plain(value: Any, ids: dict[str, str]) -> Any:

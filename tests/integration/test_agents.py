@@ -16,14 +16,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from pydantic_ai import Agent, FunctionToolset, ModelRetry, RunContext
+from pydantic_ai import Agent, ApprovalRequired, FunctionToolset, ModelRetry, RunContext
 from pydantic_ai.capabilities import Instrumentation
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
 
-from dotflow import Config, DotFlow, action
+from dotflow import Config, Control, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.agents import DotFlowDurability, idempotency_key
 from dotflow.core.types.run_state import TypeRunState
@@ -460,6 +460,91 @@ def test_what_a_tool_asks_of_the_model_is_kept(world: World) -> None:
 
     assert value(workflow.start(resume=True)) == "done"
     assert world.done == ["request 0", "guess 1", "request 1", "guess 2", "request 2"]
+
+
+def asking_agent(world: World, **options: Any) -> Agent[None, str]:
+    """An agent whose refunds require approval."""
+    model = model_of(world, calls(("refund", REFUND), ("refund", {**REFUND, "amount": 5})), says("done"))
+    agent = Agent(model, name="support", capabilities=[DotFlowDurability(**options)])
+
+    @agent.tool_plain(requires_approval=True)
+    def refund(order: str, amount: int, reason: str | None = None) -> str:
+        world.note(f"refund {amount}")
+        return f"{amount} paid"
+
+    return agent
+
+
+def asking(world: World, **options: Any) -> DotFlow:
+    agent = asking_agent(world, **options)
+
+    async def body() -> list[str]:
+        messages = (await agent.run("Refund")).all_messages()
+        return [str(part.content) for part in messages[2].parts]  # type: ignore[union-attr]
+
+    return flow(world, body, history=HistorySQLite(world.folder / "history.db"))
+
+
+@pytest.mark.parametrize(
+    ("options", "questions"),
+    [
+        ({}, ["Run refund(order=A-7, amount=20)?", "Run refund(order=A-7, amount=5)?"]),
+        ({"approve": {"refund": "Pay {amount}, since {reason}?"}}, ["Pay 20, since None?", "Pay 5, since None?"]),
+    ],
+    ids=["default", "own"],
+)
+def test_a_tool_that_requires_approval_asks_a_person(
+    options: dict[str, Any], questions: list[str], world: World
+) -> None:
+    """The run is paused. The model is told a no, and a yes may bring other arguments."""
+    workflow = asking(world, **options)
+    run = workflow.start()
+    assert run.state is TypeRunState.PAUSED
+    assert sorted(question.text for question in run.questions) == sorted(questions)
+    assert world.done == ["request 0"]
+
+    first, second = sorted(run.questions, key=lambda question: "20" not in question.text)
+    control = Control(workflow)
+    control.approve(run.run_id, first.step, by="ann", value={"amount": 15})
+    control.reject(run.run_id, second.step, by="bob", comment="too little")
+    run = workflow.start(resume=True)
+
+    assert value(run) == ["15 paid", "bob rejected it: too little"]
+    assert world.done == ["request 0", "refund 15", "request 1"]
+
+
+def test_a_tool_may_ask_for_approval_itself(world: World) -> None:
+    """After it has looked at its arguments. Other tools of the answer run before."""
+    model = model_of(world, calls(("refund", REFUND), ("refund", {**REFUND, "amount": 5})), says("done"))
+    agent = Agent(model, name="support", capabilities=[DotFlowDurability()])
+
+    @agent.tool
+    def refund(context: RunContext[None], order: str, amount: int) -> None:
+        if amount > 10 and not context.tool_call_approved:
+            raise ApprovalRequired
+        world.note(f"refund {amount}")
+
+    async def body() -> str:
+        return (await agent.run("Refund")).output
+
+    workflow = flow(world, body, history=HistorySQLite(world.folder / "history.db"))
+    run = workflow.start()
+    assert [question.text for question in run.questions] == ["Run refund(order=A-7, amount=20)?"]
+    assert world.done == ["request 0", "refund 5"]
+    Control(workflow).approve(run.run_id)
+
+    assert value(workflow.start(resume=True)) == "done"
+    assert world.done == ["request 0", "refund 5", "refund 20", "request 1"]
+
+
+def test_a_tool_without_an_answer_in_time_is_not_run(world: World) -> None:
+    """The model is told so."""
+    workflow = asking(world, approve_within=0.05)
+    workflow.start()
+    time.sleep(0.1)
+
+    assert value(workflow.start(resume=True)) == ["it was not approved within 0.05 s"] * 2
+    assert world.done == ["request 0", "request 1"]
 
 
 def streaming_agent(world: World) -> Agent[None, str]:
