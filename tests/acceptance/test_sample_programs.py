@@ -1,6 +1,8 @@
 """The sample programs of examples/ do what they say, in every mode."""
 
 import importlib
+import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -118,6 +120,25 @@ def test_a_crawl(load: Any, mode: TypeExecution) -> None:
         }
         assert set(Site.requests) == set(range(PAGES))
         assert {number for number, count in Site.requests.items() if count == 2} == set(range(3, PAGES, 10))
+
+
+@pytest.mark.slow
+def test_an_agent_that_asks_is_killed_twice_and_pays_once(tmp_path: Path) -> None:
+    """The person is asked once, too."""
+
+    def run(*command: str) -> tuple[int, str]:
+        ended = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=50)
+        return ended.returncode, ended.stdout
+
+    program = str(EXAMPLES / "refund.py")
+    assert run(program) == (0, "Paused\n")
+    assert run("-m", "dotflow", "approve", "last")[0] == 0
+    assert run(program) == (-signal.SIGKILL, "")
+    assert run(program) == (-signal.SIGKILL, "")
+    assert run(program) == (0, "Completed\n")
+
+    (payment,) = tmp_path.glob("paid-*")
+    assert payment.read_text() == "20 for A-7"
 
 
 @pytest.mark.exhaustive(keep_every=3)

@@ -46,6 +46,7 @@ RUN_ELSEWHERE = {
     "again/drawn",
     "again/grid",
     "examples/machines/shop",
+    "examples/refund",
     "examples/web/app",
     "examples/web/pipelines",
     "history/mended",
