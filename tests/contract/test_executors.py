@@ -1250,6 +1250,7 @@ class TestDurableSteps:
         assert run.tasks[0].attempt == 1
         assert made() == ["a", "b"]
         assert begun.read_text() == "xx"
+        assert run.tasks[0].duration > 0.5, "it began before it slept"
 
     def test_the_history_has_its_calls(
         self,

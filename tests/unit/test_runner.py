@@ -11,7 +11,7 @@ from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
+from dotflow.core.outcome import Interrupted, NotBegun, Outcome, Raised, Returned, Running
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.publisher import Publisher
@@ -85,6 +85,22 @@ class SlowSession(ExecutorSession):
 
     def close(self) -> None:
         self.closed += 1
+
+
+class PackSession(SlowSession):
+    """Gives a call back, and has it run when it is submitted again."""
+
+    def __init__(self, fake_time: FakeTime, tasks: list[Task]) -> None:
+        super().__init__(fake_time)
+        self.tasks = tasks
+        self.shown: list[str] = []
+
+    def wait(self, timeout: float | None) -> Sequence[Any]:
+        self.shown.append(self.tasks[0].reason)
+        if len(self.shown) == 2:
+            return [(self.queue[0], Running(self.fake_time.seconds))]
+        call = self.queue.popleft()
+        return [(call, NotBegun() if len(self.shown) == 1 else self.make(call))]
 
 
 class RunParts:
@@ -183,6 +199,17 @@ class TestOrder:
         parts.run(at_once=at_once)
 
         assert parts.values[-1] == 2_000
+
+
+def test_a_task_that_was_given_back_waits_for_a_worker_until_it_runs(parts: RunParts) -> None:
+    """It is in the same attempt."""
+    parts.add(one)
+    session = parts.session = PackSession(parts.fake_time, parts.tasks)
+
+    parts.run()
+
+    assert session.shown == ["", "waits for a worker", ""]
+    assert (parts.statuses, parts.tasks[0].attempt) == ([COMPLETED], 1)
 
 
 def test_after_a_failure_the_next_task_of_another_group_does_not_begin(parts: RunParts) -> None:

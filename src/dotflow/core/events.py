@@ -63,9 +63,9 @@ class AttemptRepeated(NamedTuple):
 
 
 class AttemptWaits(NamedTuple):
-    """A step with `poll` was not ready, and is asked again, within the same attempt.
+    """A step with `poll` was not ready and is asked again, a durable one sleeps, or a cluster has given the call back.
 
-    `asked` is how often the attempt has asked it, and `note` what it answered last; "" for nothing.
+    `asked` is how often the attempt has asked it. `note` is what it answered last, or waits for; "" for nothing.
     """
 
     task_id: int

@@ -317,6 +317,7 @@ class Task:
 
     def _begin_later(self, at: clock.Moment, tick: float) -> None:
         """Records that the attempt that has just been recorded begins only now."""
+        self.reason = ""  # of its wait for a worker
         if self.attempt == 1:
             self._started = at
             self._tick = tick

@@ -36,11 +36,13 @@ class Poll:
 
     Attributes:
         began: The beginning of the attempt, on the monotonic clock.
+        has_waited: Whether it has left its worker.
         asked: The number of its calls that were not ready.
         usage: What these have used; None where it is not measured.
     """
 
     began: float
+    has_waited: bool = False
     asked: int = 0
     usage: Usage | None = None
 

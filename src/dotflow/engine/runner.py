@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dotflow.core.approval import Question
     from dotflow.engine.call_events import CallEvents
 
+WAITS_FOR_WORKER: Final = "waits for a worker"  # of a call that was given back
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
 
 
@@ -410,6 +411,7 @@ class Runner:
             return None
         if outcome.reason is not TypePark.PAUSE:
             poll, note = poll or Poll(now), outcome.note
+            poll.has_waited = True
             if outcome.due is None:
                 poll.asked += 1
             else:
@@ -457,6 +459,11 @@ class Runner:
             self._give_up(ready, None)
             return
         self._given_back.add(ready.number)
+        poll = self._polls.get(ready.number)
+        if not (poll and poll.has_waited):  # else that is what it shows
+            task = ready.task
+            fields = (task.task_id, task.attempt, 0, WAITS_FOR_WORKER, clock.now(), clock.monotonic(), task.item)
+            self._publish(new(AttemptWaits, fields))
         self._waiting.add(self.session.pool_of(ready.step), ready._replace(continues=True, call=call))
 
     def _give_up(self, ready: Ready, usage: Usage | None) -> None:
@@ -522,7 +529,7 @@ class Runner:
     def _run(self, call: Call, began: float | None) -> None:
         """Publishes since when an attempt runs that began later than it was submitted."""
         poll = self._polls.get(call.number)
-        if began is not None and not (poll and poll.asked):
+        if began is not None and not (poll and poll.has_waited):
             self._publisher.run(self._in_flight[call.number][0].task, began)
 
     def _until_due(self) -> float | None:

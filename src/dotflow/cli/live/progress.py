@@ -117,8 +117,9 @@ class TaskRow:
             case events.AttemptStarted():
                 self.attempt, self.calls = event.attempt, None
                 self.started = event.tick if self.started is None else self.started
-            case events.AttemptRuns() if event.attempt == 1:
-                self.started = event.tick
+            case events.AttemptRuns():
+                self.reason = ""
+                self.started = event.tick if event.attempt == 1 else self.started
             case events.AttemptWaits():
                 self.reason = one_line(waiting(event.asked, event.note))
             case events.AttemptFailed():

@@ -206,10 +206,14 @@ class HistoryContract:
         """It begins when it runs, while it runs and afterwards, and its duration counts from then."""
         driver.begin(0)
         began = driver.now
+        driver.send(events.AttemptWaits(0, 1, 0, "waits for a worker", began, driver.seconds))
+        driver.history.settle(driver.run_id, True)
+        run = driver.load(lambda run: run.steps[0].attempts and run.steps[0].attempts[0].glimpse)
+        assert (run.steps[0].attempts[0].state, run.steps[0].attempts[0].glimpse) == ("Running", "waits for a worker")
         driver.send(events.AttemptRuns(0, 1, began, driver.seconds))
         driver.history.settle(driver.run_id, True)
 
-        run = driver.load(lambda run: run.steps[0].attempts and run.steps[0].attempts[0].began == began)
+        run = driver.load(lambda run: run.steps[0].attempts and not run.steps[0].attempts[0].glimpse)
         assert (run.steps[0].attempts[0].state, run.steps[0].attempts[0].began) == ("Running", began)
         driver.complete(0)
         driver.begin(1)

@@ -181,6 +181,8 @@ class RunRows:
         if opened := self._opened(event):
             row = opened.row
             row[BEGAN] = micro(event.at)
+            if len(row) > GLIMPSE:
+                row[GLIMPSE] = None  # of its wait for a worker
             self.attempts[id(row)] = row
             self._open[row[TASK], row[ITEM]] = opened._replace(tick=event.tick)
 
