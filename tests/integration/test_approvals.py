@@ -351,7 +351,7 @@ def test_what_waits_has_not_failed_at_the_end_of_a_cancelled_run(make: Make) -> 
 
 
 def _is_halted(run: Run) -> bool:
-    return run._runner is not None and run._runner.is_halted
+    return run._stops.runner is not None and run._stops.runner.is_halted
 
 
 def test_a_submission_that_will_end_a_question_is_logged(make: Make) -> None:

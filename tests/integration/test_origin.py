@@ -136,13 +136,13 @@ class World:
         begun = Chain(chain, run_id != chain, chain in self.begun, fuse.before(supersede)) if chain else None
         run = Checkpoints(storage, "w", exclusive=True, log_line=lambda *_: None, run_id=run_id)
         try:
-            restored = run.open(tasks, resume=resume, sources=(None,) * 3, chosen=ChosenTasks(rerun), chain=begun)
+            run.open(tasks, resume=resume, sources=(None,) * 3, chosen=ChosenTasks(rerun), chain=begun)
             if chain:
                 fuse.before(self.begun.add)(chain)
             finished = self.finished.setdefault(chain or run_id, set())
             before: Any = None
             for task in tasks:
-                context = restored.get(task.task_id)
+                context = run.found.restored.get(task.task_id)
                 if context is None:
                     if task.name in finished:
                         self.twice.append(task.name)

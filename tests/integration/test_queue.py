@@ -1383,7 +1383,7 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
         (active,) = server._runs.begun.values()
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
-        while active._runner is None or not active._runner.is_halted:
+        while active._stops.runner is None or not active._stops.runner.is_halted:
             active.wait(0.01)
         may_end.set()
         active.wait()

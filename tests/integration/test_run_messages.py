@@ -300,7 +300,9 @@ def test_a_run_that_its_server_leaves_to_the_next_one_sends_nothing(make: Make, 
     assert begun.wait(20)
     for _ in range(signals):
         server.request_stop()
-    while not ((run := server._runs.begun.get(run_id)) and (run._pause_order if signals == 1 else run._cancelled)):
+    while not (
+        (run := server._runs.begun.get(run_id)) and (run._stops.pause if signals == 1 else run._stops.is_cancelled)
+    ):
         time.sleep(0.005)  # else its last step may end before the server looks
     go_on.set()
     server.stop()

@@ -308,7 +308,7 @@ def test_a_paused_run_that_takes_too_long_fails(timer: Timer) -> None:
     while run.tasks[0].status is NOT_STARTED:
         assert not run.wait(0.005)
     run.pause()
-    runner = run._runner
+    runner = run._stops.runner
     assert runner is not None
     timer.begun.set()  # from here on, it may end
     runner.session.wake()

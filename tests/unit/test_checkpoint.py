@@ -17,6 +17,7 @@ from dotflow.errors import (
 )
 from dotflow.providers import StorageDefault
 from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.choice import Resume
 from tests.storages import StorageThree
 
 
@@ -52,6 +53,11 @@ class StorageHeld(StorageDefault):
 
 def checkpoints(storage: Storage, told: list[str] | None = None, *, exclusive: bool = True) -> Checkpoints:
     return Checkpoints(storage, "w", exclusive=exclusive, log_line=(told if told is not None else []).append)
+
+
+def restored(run: Checkpoints, resume: Resume) -> dict[int, Context]:
+    run.open(TASKS, resume=resume)
+    return run.found.restored
 
 
 def value(given: object, **more: Any) -> Context:
@@ -141,7 +147,7 @@ class TestRestoring:
         storage = StorageDefault()
         storage.post("w/0", value(None))
 
-        found = checkpoints(storage).open(TASKS, resume=True)
+        found = restored(checkpoints(storage), True)
 
         assert list(found) == [0]
         assert found[0] == value(None)
@@ -157,7 +163,7 @@ class TestRestoring:
         storage.post("w/0", value(None))
         storage.post("w/1", value("second"))
 
-        found = checkpoints(storage).open(TASKS, resume=True)
+        found = restored(checkpoints(storage), True)
 
         assert {place: (context.storage, context.task_id, context.workflow_id) for place, context in found.items()} == {
             0: (None, 0, "w"),
@@ -325,11 +331,11 @@ class TestTwoRunsAtOnce:
         one.open(TASKS, resume="unfinished")
         one.save(TASKS[0], value("half"))
 
-        assert other.open(TASKS, resume="unfinished") == {}
+        assert restored(other, "unfinished") == {}
         one.close()
         other.save(TASKS[0], value("half"))
         other.close()
-        assert list(checkpoints(storage).open(TASKS, resume="unfinished")) == [0]
+        assert list(restored(checkpoints(storage), "unfinished")) == [0]
 
     def test_a_run_that_has_ended_is_gone_on_with(self) -> None:
         """Its object may live on, as the workflow's last run does; what it has left is no work of its own any more."""
@@ -339,7 +345,7 @@ class TestTwoRunsAtOnce:
         ended.save(TASKS[0], value("half"))
         ended.close()
 
-        assert list(checkpoints(storage).open(TASKS, resume="unfinished")) == [0]
+        assert list(restored(checkpoints(storage), "unfinished")) == [0]
 
 
 def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:

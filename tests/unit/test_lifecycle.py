@@ -59,7 +59,7 @@ class OneTask(RunGraph):
     checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
 
     def __init__(self, task: Task, fallback: Callable[[Failure], Fallback | None] | None) -> None:
-        self.inputs = NodeInputs(Scope([task]), NO_PARAMS, self.checkpoints, {})
+        self.inputs = NodeInputs(Scope([task]), NO_PARAMS, self.checkpoints)
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))
         self.ends: list[Context | None] = []
         self._cleaning = {}

@@ -1,6 +1,6 @@
 """The graph's decisions, without a runner: what begins, and what follows from an end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -36,13 +36,17 @@ def double(number: int) -> int:
 
 
 def graph_of(
-    builder: TaskBuilder, mode: TypeExecution = TypeExecution.SEQUENTIAL, **options: Any
+    builder: TaskBuilder,
+    mode: TypeExecution = TypeExecution.SEQUENTIAL,
+    restored: Mapping[int, Context] | None = None,
+    **options: Any,
 ) -> tuple[RunGraph, Sequence[Task]]:
     tasks = [task._new_record("w", "r") for task in builder]
     plan = make_plan(tasks, mode)
     checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
     checkpoints.open(tasks, resume=False, sources=plan.previous, params=NO_PARAMS)
-    return RunGraph(tasks, plan, NO_PARAMS, checkpoints, **{"restored": {}, "keep_going": False, **options}), tasks
+    checkpoints.found.restored |= restored or {}
+    return RunGraph(tasks, plan, NO_PARAMS, checkpoints, **{"keep_going": False, **options}), tasks
 
 
 def two_maps(step: Action[..., Any], source: Action[..., Any] = double, **links: Any) -> TaskBuilder:

@@ -135,7 +135,8 @@ class RunParts:
             checkpoints.save,
             log_line=lambda message, error=None: self.reports.append(message),
         )
-        graph = RunGraph(self.tasks, plan, NO_PARAMS, checkpoints, restored or {}, keep_going=keep_going)
+        checkpoints.found.restored |= restored or {}
+        graph = RunGraph(self.tasks, plan, NO_PARAMS, checkpoints, keep_going=keep_going)
         runner = Runner(graph, self.session, publisher)
         runner.run(lambda: self.session)
 

@@ -1,7 +1,7 @@
 """What a node begins with, or why it ends without an attempt: asked when its turn has come."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow import clock
@@ -67,7 +67,6 @@ class NodeInputs:
         root: The scope of the run.
         params: The run parameters.
         checkpoints: The checkpoints of the run.
-        restored: The contexts of restored tasks, which don't run, by task id.
         cache: The cached values; None for none.
         secrets: The secrets of the run.
         approvals: Asks for the approvals of tasks; None where none asks.
@@ -86,7 +85,6 @@ class NodeInputs:
         root: Scope,
         params: Params,
         checkpoints: Checkpoints,
-        restored: Mapping[int, Context],
         *,
         cache: Cache | None = None,
         secrets: RunSecrets = NO_RUN_SECRETS,
@@ -105,7 +103,7 @@ class NodeInputs:
         self._tasks: Sequence[Task] = root.nodes
         self.checkpoints = checkpoints
         self.outputs = {task.task_id: task.links.outputs for task in self._tasks if task.links and task.links.outputs}
-        self._restored = restored
+        self._restored = checkpoints.found.restored  # which does not run
         self._cache = cache
         self._secrets = secrets
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import os
-import threading
 import weakref
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +51,7 @@ from dotflow.engine.stop import (
     stop_for,
     timed_out,
 )
+from dotflow.engine.stops import Stops
 from dotflow.errors import ClusterLost, HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.gather import value_of
 from dotflow.graph.linked_task import LinkedTask
@@ -191,15 +191,10 @@ class Run:
             has_queue=is_named and has_queue(providers.history),
             digest_limit=providers.digest_limit,
         )
-        self._restored: Mapping[int, Context] = {}
         self._chosen = NONE_CHOSEN
         self._session: ExecutorSession | None = None  # of a cluster, until it runs
-        self._runner: Runner | None = None
-        self._cancelled = False
-        self._pause_order: Stop | None = None
         self._approvals: Approvals | None = None
-        self._stop: Stop | None = None
-        self._lock = threading.RLock()  # a signal handler may cancel or pause the run
+        self._stops = Stops()
         self._end = RunEnd()
         self._started: RunStarted | None = None
         self._ended: RunEnded | None = None
@@ -306,7 +301,8 @@ class Run:
         if self.status is not TypeStatus.COMPLETED:
             failed = [task for task in self.tasks if task.status is TypeStatus.FAILED]
             error = RunTimeout if self._is_out_of_time else RunFailed
-            reason, is_paused = "" if self._stop is None else self._stop.reason, self.state is TypeRunState.PAUSED
+            stop, is_paused = self._stops.why, self.state is TypeRunState.PAUSED
+            reason = "" if stop is None else stop.reason
             raise error(self.workflow_id, self.run_id, failed, len(self.tasks), reason, is_paused)
         return self
 
@@ -319,7 +315,7 @@ class Run:
     @property
     def _is_out_of_time(self) -> bool:
         """Whether its timeout has ended it."""
-        return self._stop is not None and self._stop.is_timeout and self.status is not COMPLETED
+        return self._stops.is_timeout and self.status is not COMPLETED
 
     def cancel(self) -> None:
         """Stops the run: ends the workers and fails the running tasks. The others stay NOT_STARTED.
@@ -340,12 +336,7 @@ class Run:
 
     def pause_for(self, stop: Stop) -> None:
         """Pauses the run for a reason."""
-        with self._lock:
-            if self._cancelled or self._pause_order is not None:
-                return
-            self._pause_order = stop
-            if self._runner is not None:  # within the lock: a cancel() that comes now has to be the last word
-                self._runner.pause(stop)
+        self._stops.order_pause(stop)
 
     def _obey(self, order: Order) -> None:
         """Carries out an order from outside."""
@@ -357,7 +348,7 @@ class Run:
 
     def _check_claim(self) -> None:
         """Ends the run if another process has it, which its queue decides: nothing more is saved."""
-        if self._claimed is not None and not self._claimed.is_mine() and not self._cancelled:
+        if self._claimed is not None and not self._claimed.is_mine() and not self._stops.is_cancelled:
             self._checkpoints.give_up()
             line = f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more."
             if self._claimed.was_taken_over():
@@ -382,14 +373,7 @@ class Run:
 
     def cancel_for(self, stop: Stop, *, only_running: bool = False) -> None:
         """Stops the run for a reason. With *only_running*, a run that was stopped before goes on with its cleanup."""
-        with self._lock:
-            if only_running and (self._cancelled or (self._runner is not None and self._runner.is_stopped)):
-                return
-            self._cancelled = True
-            self._stop = self._stop or stop
-            runner = self._runner
-        if runner is not None:
-            runner.cancel(stop)
+        self._stops.order_cancel(stop, only_running=only_running)
 
     def ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
@@ -424,7 +408,7 @@ class Run:
         if self._claimed is not None and self._providers.executor.is_remote:
             self._session = self._open_session()
         try:
-            self._restored = self._checkpoints.open(
+            self._checkpoints.open(
                 self.tasks,
                 resume=self._options.resume,
                 sources=self._plan.previous,
@@ -540,28 +524,28 @@ class Run:
             try:
                 is_paused = self._make_runner(publisher, cache, begins, log_line).run(self._open_session)
             finally:
-                with self._lock:
-                    self._runner = None
+                self._stops.leave()
             if is_paused:
-                self._stop = self._pause_order or self._waiting()
+                self._stops.why = self._stops.pause or self._waiting()
             else:
-                is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
+                states = {task.status for task in self.tasks}
+                is_complete = not self._stops.is_cancelled or states <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
-            self._stop = self._stop or stop_for(error)
+            self._stops.why = self._stops.why or stop_for(error)
             raise
         finally:
             failed = TypeStatus.FAILED in {task.status for task in self.tasks}
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
-            self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
+            self.state = TypeRunState(self.status) if is_complete or self._stops.why is None else self._stops.why.state
             if is_paused:
                 self.status = TypeStatus.PAUSED
-            elif self._stop is not None and self._is_out_of_time:  # maybe between two tasks
+            elif self._is_out_of_time:  # maybe between two tasks
                 failed = True
             try:
                 try:
                     self._checkpoints.note_cleanups()
                     if self._checkpoints.files is not None:
-                        with reading_until(lambda: self._cancelled):
+                        with reading_until(lambda: self._stops.is_cancelled):
                             self._checkpoints.close_files()
                     if cache is not None:
                         cache.close()
@@ -605,7 +589,8 @@ class Run:
     def _publish_end(
         self, publisher: Publisher, run_log: RunLog | None, notifier: Notifier | None, failed: bool, is_complete: bool
     ) -> None:
-        reason, waits = ("", None) if is_complete or self._stop is None else (self._stop.reason, self._stop.waits)
+        stop = None if is_complete else self._stops.why
+        reason, waits = ("", None) if stop is None else (stop.reason, stop.waits)
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason, waits)
         # The command has a line of its own in its summary.
         if is_complete and run_log is not None and trigger.get() != "command" and (restored := nothing_ran(self.tasks)):
@@ -614,8 +599,8 @@ class Run:
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
         # Where a run only waits for answers, the questions have been sent. One that was lost, or shut down, goes on.
-        is_over = self._stop not in (LOST, SHUTDOWN, SHUTDOWN_NOW)
-        is_sent = is_over and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
+        is_over = self._stops.why not in (LOST, SHUTDOWN, SHUTDOWN_NOW)
+        is_sent = is_over and (self.state is not TypeRunState.PAUSED or self._stops.pause is not None)
         if notifier is not None and is_sent:
             label = self.workflow_id if self._is_named else self.name or ""
             notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))
@@ -655,7 +640,6 @@ class Run:
             self._plan,
             self.params,
             self._checkpoints,
-            self._restored,
             keep_going=self._options.keep_going,
             cache=cache,
             secrets=self._providers.secrets,
@@ -671,12 +655,7 @@ class Run:
             else:
                 out_of_time = functools.partial(self.cancel_for, timed_out(seconds), only_running=True)
                 runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
-            with self._lock:
-                self._runner = runner
-                if self._cancelled:
-                    runner.cancel(self._stop or CANCELLED)
-                elif self._pause_order is not None:
-                    runner.pause(self._pause_order)
+            self._stops.follow(runner)
         except BaseException:  # later, the runner closes it
             session.close()
             raise

@@ -49,7 +49,6 @@ class RunGraph:
         plan: The dependencies and lanes.
         params: The run parameters.
         checkpoints: The checkpoints of the run.
-        restored: The contexts of restored tasks, which don't run, by task id.
         keep_going: Whether other tasks continue after a failure.
         more: Those of NodeInputs.
 
@@ -64,14 +63,13 @@ class RunGraph:
         plan: Plan,
         params: Params,
         checkpoints: Checkpoints,
-        restored: Mapping[int, Context],
         *,
         keep_going: bool,
         **more: Any,
     ) -> None:
         self._tasks = tasks
         self._plan = plan
-        self.inputs = NodeInputs(Scope([*tasks]), params, checkpoints, restored, **more)
+        self.inputs = NodeInputs(Scope([*tasks]), params, checkpoints, **more)
         self._keep_going = keep_going
         self._followers = plan.followers(tasks)
         self._unmet = [1] * len(tasks)  # by task, the needs that are not met; without needs: the start of the run
@@ -81,7 +79,7 @@ class RunGraph:
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         linked = [task for task in tasks if type(task) is LinkedTask]
         self._undecided = {
-            *restored,
+            *checkpoints.found.restored,
             *checkpoints.found.not_needed,
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin

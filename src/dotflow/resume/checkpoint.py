@@ -129,8 +129,8 @@ class Checkpoints:
         params: Params = NO_PARAMS,
         chosen: ChosenTasks = NONE_CHOSEN,
         chain: Chain | None = None,
-    ) -> dict[int, Context]:
-        """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
+    ) -> None:
+        """Finds the valid checkpoints of earlier runs, and deletes the others. Without *resume* all go.
 
         Args:
             tasks: The run's tasks.
@@ -194,13 +194,13 @@ class Checkpoints:
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
             if restoration is not None:
-                restored, files = self._go_on(earlier, restoration), earlier.look.files
-                if files is not None:
+                self._go_on(earlier, restoration)
+                if (files := earlier.look.files) is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
                     with usable(self._storage), self.turn.lock:
                         self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
-                return restored
+                return
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
@@ -210,7 +210,6 @@ class Checkpoints:
         except BaseException:  # Ctrl-C too
             self.close()
             raise
-        return {}
 
     @property
     def goes_on(self) -> bool:
@@ -264,7 +263,7 @@ class Checkpoints:
         restored: Collection[int] = () if restoration is None else restoration.restored
         return any(task.step.checkpoint and task.task_id not in restored for task in self._tasks)
 
-    def _go_on(self, earlier: EarlierRuns, restoration: Restoration) -> dict[int, Context]:
+    def _go_on(self, earlier: EarlierRuns, restoration: Restoration) -> None:
         """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
         self._earlier, self.found = earlier, restoration
         self._tokens.use(self._tasks)
@@ -275,7 +274,6 @@ class Checkpoints:
         self._report_again(restoration.void)
         for note in restoration.notes:
             self._log_line(note)
-        return restoration.restored
 
     def _note_left_out(self, earlier: EarlierRuns, restoration: Restoration) -> None:
         """Saves which tasks leave nothing unfinished, though they have no value: a run was not asked for them.
