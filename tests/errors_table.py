@@ -595,6 +595,15 @@ def _not_yet() -> object:
     return failed(workflow_of(action(files)))
 
 
+@case(errors.Throttled)
+def _throttled() -> object:
+    @action
+    def ask() -> None:
+        raise errors.Throttled(7 * 86_400)
+
+    return failed(workflow_of(ask))
+
+
 @case(errors.PollTimeout)
 def _waited_in_vain() -> object:
     def files() -> None:

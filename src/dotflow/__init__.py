@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dotflow.core.setting import Setting
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
-    from dotflow.errors import CommandFailed, NotYet
+    from dotflow.errors import CommandFailed, NotYet, Throttled
     from dotflow.graph.linked_task import MapContext
     from dotflow.graph.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.providers.schedulers.cron_times import FireTime
@@ -55,6 +55,7 @@ __all__ = [
     "Setting",
     "Task",
     "TaskError",
+    "Throttled",
     "aask",
     "action",
     "ask",
@@ -83,6 +84,7 @@ _MODULES = {
     "Setting": "dotflow.core.setting",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
+    "Throttled": "dotflow.errors",
     "WorkflowPlan": "dotflow.graph.workflow_plan",
     "aask": "dotflow.calls.waits",
     "action": "dotflow.core.decorator",

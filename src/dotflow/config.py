@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Never
 
+from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
+from dotflow.abc.limits import LimitStore
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
@@ -178,7 +180,17 @@ class Config:
             tracer=self.tracer,
             secrets=secrets,
             digest_limit=self.digest_limit if self.files else None,
+            find_limits=self._find_limits,
         )
+
+    def _find_limits(self) -> LimitStore:
+        """Returns where the grants of limits are counted: in memory without a history, and on a virtual clock."""
+        store = None if self.history is None or clock.source is not None else self.history.limits()
+        if store is None:
+            from dotflow.providers.histories.sql.limits import memory_limits  # here: few runs have limits
+
+            store = memory_limits(clock.source)  # type: ignore[arg-type]  # it has a hash, as any object
+        return store
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

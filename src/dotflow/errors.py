@@ -26,6 +26,7 @@
     ├── AttemptError              one attempt of a step failed
     │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
     │   ├── NotYet                what a step with poll waits for is not there yet
+    │   ├── Throttled             a service has refused the step, which is asked again later
     │   ├── PollTimeout           (TimeoutError) it was not there within the poll_timeout
     │   ├── CommandFailed         a shell command ended with an exit code that is no success
     │   ├── WorkerDied            the worker process ended during the attempt
@@ -71,7 +72,7 @@ A class's annotations are the facts that it is constructed from, as in a datacla
 
 import signal
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final, dataclass_transform
 
@@ -84,9 +85,9 @@ __all__ = [
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
     "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
     "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretChanged", "SecretMissing",
-    "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
-    "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
-    "WorkflowBusy", "WrongOutputs",
+    "StepFailed", "StepTimeout", "StorageError", "Throttled", "UnequalLists", "UnknownArgument", "UnknownParam",
+    "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
+    "WorkerNotStarted", "WorkflowBusy", "WrongOutputs",
 ]  # fmt: skip
 
 
@@ -395,6 +396,21 @@ class NotYet(AttemptError):
 
     note: str = ""  # what it waits for, such as "3 of 5 files"
     _template = "{note}"
+
+
+class Throttled(AttemptError):
+    """A service has refused the step, as by a status 429. Raise it in a step: it is called again, in the same attempt.
+
+    It closes the step's limits for all that share them, until then; with *limit* that name alone. Without a limit, the
+    step waits alone. Ten refusals since an attempt got through are a failure, and so is more than a day.
+    """
+
+    #: Seconds, a duration such as "30s", a timedelta, or the text of Retry-After. Without one 1 s, then 2, 4, up to 60.
+    after: float | str | timedelta | None = None
+    limit: str | None = None  # the name of the limit that the service stands for; None for all of the step
+
+    def __str__(self) -> str:
+        return f"{self.limit or 'the service'} has refused the step, and said {self.after!r}"
 
 
 class PollTimeout(AttemptError, TimeoutError):

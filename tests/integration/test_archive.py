@@ -29,6 +29,7 @@ from dotflow.records.record import OutputKey
 from tests.histories import (
     FIFTH_FORMAT,
     FOURTH_FORMAT,
+    SEVENTH_FORMAT,
     SIXTH_FORMAT,
     asking,
     begin,
@@ -641,9 +642,12 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
 
     assert [process.communicate()[1] for process in processes] == [b""] * 4
     assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
-    assert older in (THIRD_FORMAT, FOURTH_FORMAT, FIFTH_FORMAT, SIXTH_FORMAT) or history.load(run).params is None
+    assert (
+        older in (THIRD_FORMAT, FOURTH_FORMAT, FIFTH_FORMAT, SIXTH_FORMAT, SEVENTH_FORMAT)
+        or history.load(run).params is None
+    )
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(8,)]
         assert set(database.execute("SELECT asked, round FROM attempt_list")) == {(None, None)}
         assert database.execute("SELECT sent FROM questions").fetchall() == []
 
@@ -653,21 +657,22 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     """An earlier dotflow of the same format refuses a file that lacks one. Another list needs another format."""
     quick(history).start()
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(8,)]
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     of_runs = {"runs", "plans", "steps", "environments", "attempts", "errors", "output", "copies", "notes", "meta"}
     of_queue = {"wanted", "workflows", "servers", "orders", "schedules", "questions", "grants", "task_notes", "calls"}
-    assert tables == of_runs | of_queue
+    of_limits = {"slots", "holds", "closed", "texts"}
+    assert tables == of_runs | of_queue | of_limits
 
 
 @pytest.mark.parametrize(
     ("older", "has_queue"),
     [
-        *((SIXTH_FORMAT, True), (FIFTH_FORMAT, True), (FOURTH_FORMAT, True)),
+        *((SEVENTH_FORMAT, True), (SIXTH_FORMAT, True), (FIFTH_FORMAT, True), (FOURTH_FORMAT, True)),
         *((THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)),
     ],
-    ids=["sixth", "fifth", "fourth", "third", "second", "first"],
+    ids=["seventh", "sixth", "fifth", "fourth", "third", "second", "first"],
 )
 @ON_FILE
 def test_a_file_of_an_earlier_format_is_read_as_it_is(
@@ -693,7 +698,7 @@ def test_a_file_of_an_earlier_format_is_read_as_it_is(
     assert (history.noted_numbers(ids), control.schedules(), control.long_queued()) == ([[]] * 4, [], [])
     assert ([history.all_calls(run) for run in ids], history.calls("crashed", "load").total) == ([{}] * 4, 0)
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() < (7,)
+        assert database.execute("PRAGMA user_version").fetchone() < (8,)
 
 
 @ON_FILE
@@ -734,7 +739,7 @@ def test_a_file_of_the_fifth_format_gets_what_its_runs_wait_for(
     quick(history).start()
     history.close()
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(7,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(8,)]
         waits = database.execute("SELECT waits FROM runs ORDER BY run").fetchall()
     assert waits == [("Answer",), (None,), (None,)]
 

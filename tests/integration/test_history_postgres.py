@@ -223,7 +223,7 @@ class TestTables:
             with pytest.raises(HistoryError, match="it has format 9, and needs a newer dotflow"):
                 history.runs()
         finally:
-            postgres_server.run("UPDATE dotflow.meta SET format = 7, read_from = 6", dsn=dsn)
+            postgres_server.run("UPDATE dotflow.meta SET format = 8, read_from = 6", dsn=dsn)
 
     def test_a_newer_format_that_this_one_may_read_is_not_written(
         self, history: HistoryPostgres, postgres_server: PostgresProcess
@@ -232,7 +232,7 @@ class TestTables:
         quick(history).start()
         dsn = postgres_server.dsn(database="histories")
         try:
-            postgres_server.run("UPDATE dotflow.meta SET format = 8, write_from = 8", dsn=dsn)
+            postgres_server.run("UPDATE dotflow.meta SET format = 9, write_from = 9", dsn=dsn)
             with contextlib.closing(HistoryPostgres(dsn)) as older:
                 assert [run.state for run in older.runs()] == ["Completed"]
                 with pytest.raises(HistoryError, match="this one can read but not write"):
@@ -241,7 +241,7 @@ class TestTables:
                     begin(older)
             assert len(history.runs()) == 1
         finally:
-            postgres_server.run("UPDATE dotflow.meta SET format = 7, write_from = 6", dsn=dsn)
+            postgres_server.run("UPDATE dotflow.meta SET format = 8, write_from = 6", dsn=dsn)
 
     def test_an_older_format_names_the_command_that_upgrades_it(
         self, history: HistoryPostgres, postgres_server: PostgresProcess
@@ -250,10 +250,10 @@ class TestTables:
         dsn = postgres_server.dsn(database="histories")
         try:
             postgres_server.run("UPDATE dotflow.meta SET format = 5, read_from = 5", dsn=dsn)
-            with pytest.raises(HistoryError, match=r"format 5, .* uses 7\. Run `dotflow history upgrade`"):
+            with pytest.raises(HistoryError, match=r"format 5, .* uses 8\. Run `dotflow history upgrade`"):
                 history.runs()
         finally:
-            postgres_server.run("UPDATE dotflow.meta SET format = 7, read_from = 6", dsn=dsn)
+            postgres_server.run("UPDATE dotflow.meta SET format = 8, read_from = 6", dsn=dsn)
 
     def test_the_sixth_format_is_upgraded_by_the_command(
         self,
@@ -262,17 +262,18 @@ class TestTables:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """It adds the table of calls, once, also by its statements; older code goes on."""
+        """It adds the tables of calls and limits, once, also by its statements; older code goes on."""
         import psycopg
 
         run = quick(history).start().run_id
         dsn = postgres_server.dsn(database="histories")
         monkeypatch.setenv("DOTFLOW_POSTGRES_DSN", dsn)
-        older = "DROP VIEW dotflow.call_list; DROP TABLE dotflow.calls; UPDATE dotflow.meta SET format = 6"
+        tables = ", ".join(f"dotflow.{table}" for table in ("calls", "slots", "holds", "closed", "texts"))
+        older = f"DROP VIEW dotflow.call_list; DROP TABLE {tables}; UPDATE dotflow.meta SET format = 6"
         for by_owner in (False, True):
             history.close()
             postgres_server.run(older, dsn=dsn)
-            with pytest.raises(HistoryError, match=r"format 6, .* uses 7\. Run `dotflow history upgrade`"):
+            with pytest.raises(HistoryError, match=r"format 6, .* uses 8\. Run `dotflow history upgrade`"):
                 history.runs()
 
             assert main(["history", "upgrade", "--history", "postgres", *(["--sql"] if by_owner else [])]) == 0
@@ -286,7 +287,7 @@ class TestTables:
             with psycopg.connect(dsn) as connection:
                 assert connection.execute("SELECT * FROM dotflow.call_list").fetchall() == []
                 found = connection.execute("SELECT format, read_from, write_from FROM dotflow.meta").fetchall()
-            assert found == [(7, 6, 6)]
+            assert found == [(8, 6, 6)]
         quick(history).start()
         assert len(history.runs()) == 2
 

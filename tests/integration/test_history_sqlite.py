@@ -599,7 +599,7 @@ def test_a_newer_format_is_refused(history: History) -> None:
 
     history.workflow(numbers).start()
 
-    assert "it was written by another version of dotflow (format 99; this one reads 7)" in history.reports.lines[0]
+    assert "it was written by another version of dotflow (format 99; this one reads 8)" in history.reports.lines[0]
 
 
 @pytest.mark.parametrize("part", [slice(0, 100), slice(4096, 3 * 4096)], ids=["beginning", "pages"])

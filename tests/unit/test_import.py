@@ -29,6 +29,7 @@ PROMISED = {
         "Setting",
         "Task",
         "TaskError",
+        "Throttled",
         "aask",
         "action",
         "ask",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Final
 
+from dotflow.abc.limits import LimitStore
 from dotflow.abc.operations import Operations
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
@@ -72,6 +73,10 @@ class History(Listener):
 
     def operations(self) -> Operations | None:
         """Returns its queue of runs and orders; None, the default, for a history without one."""
+        return None
+
+    def limits(self) -> LimitStore | None:
+        """Returns what counts the grants of `@action(limit=...)`; None, the default, for a history that can't."""
         return None
 
     def sweep(self) -> None:

@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ui": ("ui", "Show the runs in a browser, also while they go on."),
     "forget": ("forget", "Delete runs of the past."),
     "history": ("history", "Make or upgrade the tables of a history."),
+    "limits": ("limits", "List the limits of steps, and what is used of them."),
     "cache": ("cache", "List or delete the values of steps with @action(cache=...)."),
     "log": ("log", "Show what runs have written, and follow it."),
 }

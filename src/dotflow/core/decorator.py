@@ -23,6 +23,7 @@ from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import POLL_IS, Policy, RetryOn
+from dotflow.core.secret import secrets_in
 from dotflow.errors import InvalidPolicy, InvalidStep
 
 P = ParamSpec("P")
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 #: Whether what a value stands for is still there.
 Valid = Callable[[Any], bool] | Callable[[Any], Coroutine[Any, Any, bool]]
+
+#: What can have a limit, for errors.
+LIMIT_IS: Final = "for steps: an action of a class asks within its attempt. Give it to the class, or write a function"
 
 #: The warning about a class without decorated methods.
 IDLE: Final = (
@@ -77,6 +81,7 @@ def action(
     approve_within: Duration | None = None,
     durable: bool = False,
     key: Sequence[str] | None = None,
+    limit: str | Sequence[str] | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -102,6 +107,7 @@ def action(
     approve_within: Duration | None = None,
     durable: bool = False,
     key: Sequence[str] | None = None,
+    limit: str | Sequence[str] | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -157,6 +163,11 @@ def action(
             edited in between. For functions and coroutine functions.
         key: The names of the parameters that tell calls in a durable step apart: for clients, connections and loggers,
             which have no digest, and for what makes no difference. By default all do.
+        limit: How often attempts may begin, and how many may run at once, over all runs and processes with the same
+            history: "10/s, 5 at once". More wait. With a name, "crm: 10/min, 3 at once", all steps that use it share
+            it; "crm/{customer}: 10/s" has one for each value of a parameter, and a list has several limits. In no span
+            of the period do more begin, by the clock of the history. Retries, items and each call with `poll` count;
+            what is restored, cached or skipped does not. A step that raises `Throttled` closes its limits for all.
         unknown: Refused with a hint.
 
     Raises:
@@ -175,6 +186,7 @@ def action(
         jitter=jitter,
         poll=poll,  # type: ignore[arg-type]
         poll_timeout=poll_timeout,  # type: ignore[arg-type]
+        limits=() if limit is None else limit or "",  # type: ignore[arg-type]  # Policy parses texts
     )
     if isolate is not None and not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True, False or None")
@@ -215,6 +227,11 @@ def action(
 
             filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
             question = check_question(approve, [name for name in parameters(target) if name not in filled])
+        if policy.limits:
+            from dotflow.core.limits import check_names
+
+            filled, known = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL), parameters(target)
+            check_names(policy.limits, [name for name in known if name not in filled], secrets_in(known))
         _check_durable(target, durable=durable, names=names)
         options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds, durable, names)
         step = Action(target, policy, *options)
@@ -223,6 +240,8 @@ def action(
         for part in parts_of(step):
             if part.policy.poll is not None:
                 raise InvalidPolicy("poll", part.policy.poll, POLL_IS)
+            if part is not step and part.policy.limits:
+                raise InvalidPolicy("limit", part.policy.limits[0].text, LIMIT_IS)
         try:
             type.__setattr__(target, CLASS_ACTION, step)
         except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is

@@ -17,7 +17,10 @@ _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_work
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
 _CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
-_RATE: Final = "Not yet: nothing limits the calls per second. add(each=task, max_parallel=10) limits the calls at once."
+_RATE: Final = (
+    "Give it to the decorator: @action(limit='10/s, 5 at once') limits it over all runs and processes, and "
+    "add(each=task, max_parallel=10) the items at once in one run."
+)
 _SETTING: Final = (
     "What neither names a run nor is an input is a Setting: DotFlow(params={'day': ..., 'budget': Setting(50)})."
 )
@@ -26,9 +29,12 @@ _SETTING: Final = (
 _DECORATORS: Final = (
     "retry", "retries", "max_retries", "retry_delay", "backoff", "retry_on", "max_delay", "jitter", "poll",
     "poll_timeout", "isolate", "resources", "checkpoint", "version", "files", "valid", "approve", "approve_within",
-    "durable", "key",
+    "durable", "key", "limit",
 )  # fmt: skip
-_RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
+_RATES: Final = (
+    "rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate", "concurrency",
+    "max_concurrency", "pool", "slots", "quota",
+)  # fmt: skip
 _SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
 _CATCH_UPS: Final = ("catchup", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
 _ORDERS: Final = ("after", "depends", "depends_on", "dependencies", "needs", "requires", "upstream", "wait_for")
@@ -75,9 +81,7 @@ ADD: Final[Hints] = {**_ELSEWHERE, **by_word({
     "Write at_limit='go on': the last round's value counts, even if `until` was not true.": (
         "on_limit", "on_exhausted", "or_else", "limit_reached", "soft_limit",
     ),
-    "Write max_parallel=10: the number of items of each=... in flight at once.": (
-        "concurrency", "max_concurrency", "limit", "max_active", "batch_size",
-    ),
+    "Write max_parallel=10: the number of items of each=... in flight at once.": ("max_active", "batch_size"),
     "Write when=task or unless=task: whether the task runs depends on that task's value.": (
         "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule",
     ),
@@ -96,7 +100,7 @@ ADD: Final[Hints] = {**_ELSEWHERE, **by_word({
     "Write outputs=['train', 'test']: names of the parts of the value, which later tasks take.": (
         "output", "returns", "multiple_outputs", "n_outputs", "produces",
     ),
-    "Write group_name='...'.": ("group", "groups", "lane", "queue", "pool"),
+    "Write group_name='...'.": ("group", "groups", "lane", "queue"),
     _START: ("mode", "resume"),
     (
         "Write callback=..., called at the end of the task, or fallback=step, for further attempts. The end of "
@@ -123,7 +127,7 @@ ACTION: Final[Hints] = {**_ELSEWHERE, **by_word({
         "always", "repeat", "until", "carry", "at_limit", "callback", "group", "group_name", "initial_context",
         "keep_going", "max_parallel", "params", "outputs",
     ),
-    _WORKERS: ("max_workers", "workers", "concurrency", "executor"),
+    _WORKERS: ("max_workers", "workers", "executor"),
     "Write cache=True, or the maximum age in seconds.": ("cached", "cache_key_fn", "memoize"),
     "Write checkpoint=False for a value that is not saved. Each resume that needs it makes it anew.": (
         "persist", "persist_result", "save", "store", "checkpoints",

@@ -76,6 +76,7 @@ class TypePark(Enum):
     """Why an attempt has left its worker before its end."""
 
     POLL = "poll"  # its step was not ready, and is asked again
+    THROTTLED = "throttled"  # a service has refused it
     PAUSE = "pause"  # the run pauses
     WAIT = "wait"  # all that is left of a durable step waits for moments, or for answers
 
@@ -85,8 +86,9 @@ class Parked(NamedTuple):
 
     Attributes:
         reason: Why.
-        note: What a step with `poll` has raised NotYet with.
-        due: Of WAIT: the seconds until it goes on; None where only an answer lets it.
+        note: What a step with `poll` has raised NotYet with; of THROTTLED the name of the limit.
+        due: Of WAIT, and of THROTTLED where the service says so: the seconds until it goes on; None where only an
+            answer lets it.
         asked: Of WAIT: the keys of the calls that wait for answers.
     """
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.durations import MAX_SECONDS, TEXTS, is_seconds, to_seconds
 from dotflow.core.failure import Failure, describe, name_of
 from dotflow.errors import InvalidPolicy
+
+if TYPE_CHECKING:
+    from dotflow.core.limits import Limit
 
 MAX_DOUBLINGS: Final = 62  # of a delay; more would overflow a float
 ABOVE_ZERO: Final = ("poll", "poll_timeout")
@@ -37,6 +40,7 @@ class Policy:
         jitter: The maximum share of a delay that is subtracted at random, from 0 to 1.
         poll: The time between two calls of an attempt that waits; None for a step that doesn't wait.
         poll_timeout: The maximum time for which an attempt waits; None for no limit.
+        limits: What its attempts wait for; given as a text or a list of texts.
 
     Raises:
         InvalidPolicy: One of them is invalid.
@@ -51,6 +55,7 @@ class Policy:
     jitter: float = 0
     poll: float | None = None
     poll_timeout: float | None = None
+    limits: "tuple[Limit, ...]" = ()
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -73,6 +78,10 @@ class Policy:
             if self.poll is None:
                 raise InvalidPolicy("poll_timeout", self.poll_timeout, "for a step that waits: write poll='30s', too")
             self._convert("poll_timeout", "for which an attempt waits, above 0")
+        if self.limits != ():
+            from dotflow.core.limits import parse_limits  # here: few steps have them
+
+            object.__setattr__(self, "limits", parse_limits(self.limits))
 
     def _convert(self, field: str, meaning: str, name: str = "") -> None:
         value = getattr(self, field)
@@ -117,6 +126,8 @@ class Policy:
         if self.retry_on is not None:
             kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
             values["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
+        if self.limits:
+            values["limit"] = [limit.text for limit in self.limits]
         return values | ({"repeat": rounds} if rounds else {}) | ({"levels": [*levels]} if levels else {})
 
     def refusal(self, attempt: int, exception: str) -> str:

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from dotflow.abc.operations import Operations
     from dotflow.core.approval import Question
     from dotflow.engine.approvals import Approvals
+    from dotflow.engine.limiting import Limiting
     from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
     AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
@@ -650,16 +651,31 @@ class Run:
         session = self._open_session()
         try:
             seconds = self._options.timeout
+            limiting = self._make_limiting(log_line)
             if seconds is None:
-                runner = Runner(graph, session, publisher)
+                runner = Runner(graph, session, publisher, limiting=limiting)
             else:
                 out_of_time = functools.partial(self.cancel_for, timed_out(seconds), only_running=True)
-                runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
+                runner = Runner(graph, session, publisher, begins + seconds, out_of_time, limiting)
             self._stops.follow(runner)
         except BaseException:  # later, the runner closes it
             session.close()
             raise
         return runner
+
+    def _make_limiting(self, log_line: Callable[..., None]) -> "Limiting | None":
+        """Returns what lets attempts wait for the limits of their steps; None where no step has one."""
+        fallbacks = (task.links.fallback for task in self._linked)
+        steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
+        limits = [limit for step in steps for limit in step.policy.limits]
+        if not limits:
+            return None
+        from dotflow.engine.limiting import Limiting  # here: few runs have limits
+
+        store = self._providers.find_limits()
+        if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
+            log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
+        return Limiting(store, self.run_id, self._masks, log_line)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

@@ -1,9 +1,11 @@
 """RunProviders: the providers of one run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
+from dotflow.abc.limits import LimitStore
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
@@ -28,6 +30,7 @@ class RunProviders:
         listeners: Receive the events after the history.
         secrets: The secrets of the steps, and what is masked.
         digest_limit: The size up to which files are read for a digest; None to record nothing of files.
+        find_limits: Returns where the grants of limits are counted.
     """
 
     executor: Executor
@@ -42,3 +45,4 @@ class RunProviders:
     listeners: tuple[Listener, ...]
     secrets: RunSecrets
     digest_limit: int | None
+    find_limits: Callable[[], LimitStore]

@@ -14,9 +14,22 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
+from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskPaused, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, NotBegun, Parked, Returned, Running, Timed, TimedOut, TypePark, Usage
+from dotflow.core.limit_rules import MAX_THROTTLES, delay_of
+from dotflow.core.outcome import (
+    Interrupted,
+    NotBegun,
+    Parked,
+    Raised,
+    Returned,
+    Running,
+    Timed,
+    TimedOut,
+    TypePark,
+    Usage,
+)
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
 from dotflow.engine.node_inputs import WAITS, Ended, StopNew
@@ -24,13 +37,14 @@ from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Leave, RunGraph
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
-from dotflow.errors import HistoryError, LeaseLost, RunStopped
+from dotflow.errors import HistoryError, LeaseLost, RunStopped, Throttled
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.files import ReadingEnded, reading_until
 
 if TYPE_CHECKING:
     from dotflow.core.approval import Question
     from dotflow.engine.call_events import CallEvents
+    from dotflow.engine.limiting import Limiting
 
 WAITS_FOR_WORKER: Final = "waits for a worker"  # of a call that was given back
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
@@ -45,6 +59,7 @@ class Runner:
         publisher: Publishes the events.
         deadline: The moment of `clock.monotonic` at which the run's time is up. A cleanup after a stop has no limit.
         out_of_time: Cancels the run, called once at the deadline, in the run's thread.
+        limiting: Lets attempts wait for the limits of their steps; None where no step has one.
 
     Attributes:
         session: The session that makes the attempts now.
@@ -61,6 +76,7 @@ class Runner:
         publisher: Publisher,
         deadline: float = math.inf,
         out_of_time: Callable[[], object] = int,
+        limiting: "Limiting | None" = None,
     ) -> None:
         self._graph = graph
         self._outputs = graph.inputs.outputs
@@ -72,6 +88,7 @@ class Runner:
         self._stop = CANCELLED
         self._is_pausing = False
         self._has_failed = False  # so that a task has stopped the run
+        self._refused: dict[int, int] = {}  # by task without a limit: how often a service has refused it
         self._ask_at = 0.0  # when answers are looked for next
         self.is_halted = False
         self.is_stopped = False
@@ -85,6 +102,7 @@ class Runner:
                 publisher, inputs.masks, inputs.approvals, self._looks_pausing, lambda: self.session.wake()
             )
             graph.inputs.checkpoints.follower = self._calls
+        self._limiting = limiting
         self._thread = get_ident()
         self._use(session)
 
@@ -176,6 +194,8 @@ class Runner:
             finally:
                 if self._in_flight:
                     self._keep_returned()
+                if self._limiting is not None:
+                    self._limiting.close()
 
     def _keep_returned(self) -> None:
         """Saves what steps had returned when the run was stopped, though their files were still being read."""
@@ -221,7 +241,7 @@ class Runner:
             self._wait()
         if self.is_halted:
             return
-        ready = [*self._arrivals, *(task for _, task in self._waiting.by_pool())]
+        ready = [*self._arrivals, *(task for _, task in self._waiting.by_pool()), *self._take_limited()]
         self._arrivals = deque(task for task in ready if task.call is not None and self._graph.is_cleanup(task.task))
         self._waiting = ReadyTasks()
         self._timers = sorted(timer for timer in self._timers if self._graph.is_cleanup(timer[2].task))
@@ -258,7 +278,7 @@ class Runner:
         given_back = self._given_back
         outdated = checkpoints.outdated
         is_limited, look = self._deadline < math.inf, self._publisher.look
-        has_durable = self._has_durable
+        has_durable, limiting = self._has_durable, self._limiting
         while True:
             if look is not None:
                 look()
@@ -291,12 +311,14 @@ class Runner:
             elif (ready := waiting.take(make_room)) is not None:
                 if self._places is not None and ready.call is None:
                     self._take_place(ready.step)
-            elif waiting.queues or self._in_flight or self._timers:
+            elif waiting.queues or self._in_flight or self._timers or (limiting is not None and limiting.is_waiting):
                 self._wait()
                 continue
             else:
                 return
             number, lane, task, previous, step, _, inputs, call, _ = ready  # at once: by name takes longer
+            if limiting is not None and step.policy.limits and self._must_wait(ready):
+                continue
             if outdated and call is None and not self._drop(task):
                 continue
             if call is None:
@@ -348,6 +370,8 @@ class Runner:
             self._graph.inputs.checkpoints.end_calls(task, is_over=outcome.__class__ is not Parked)
             if self._calls is not None:
                 self._calls.collect(is_due=True)
+        if self._limiting is not None:
+            self._limiting.end(ready, has_passed=outcome.__class__ is Returned)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
             outcome = poll.with_usage(outcome)
@@ -359,6 +383,8 @@ class Runner:
             outcome = checked(outcome, task, call.step, self._outputs[task.task_id])
         if outcome.__class__ is Returned:
             value, repeated, usage, files = outcome
+            if self._refused:
+                self._refused.pop(task.task_id, None)
             if repeated:
                 self._publish_repeated(task, repeated)
             moment = clock.moment() if ended is None else clock.moment_at(ended)
@@ -399,8 +425,60 @@ class Runner:
         else:
             self._arrivals.append(again)
 
-    def _park(self, ready: Ready, call: Call, outcome: Parked, poll: Poll | None) -> TimedOut | None:
+    def _must_wait(self, ready: Ready) -> bool:
+        """Returns whether an attempt waits for its limits, or has failed by the name of one."""
+        assert self._limiting is not None
+        try:
+            must = self._graph.is_stopping and self._graph.is_cleanup(ready.task)
+            waits = self._limiting.must_wait(ready, must=must)
+        except TypeError as error:  # of a name with a value that tells nothing apart
+            self._fail(ready.task, Failure.of(error), None)
+            return True
+        if waits and self._has_failed:  # it was ready before the failure
+            for left, usage in self._drop_limited():
+                self._give_up(left, usage)
+        return waits
+
+    def _drop_limited(self) -> list[tuple[Ready, Usage | None]]:
+        """Removes what waits for limits after a failure, but cleanups. Returns what has begun, with its usage."""
+        dropped: list[tuple[Ready, Usage | None]] = []
+        for ready in self._take_limited():
+            if self._graph.is_cleanup(ready.task):
+                self._arrivals.append(ready)
+            elif ready.call is not None:
+                poll = self._polls.pop(ready.number, None)
+                dropped.append((ready, None if poll is None else poll.usage))
+        return dropped
+
+    def _take_limited(self) -> list[Ready]:
+        """Removes what waits for limits, and returns it."""
+        return [] if self._limiting is None else self._limiting.take_all()
+
+    def _throttle(self, ready: Ready, outcome: Parked) -> Parked | Raised:
+        """Closes the limits of an attempt that a service has refused. Returns when it goes on, or its failure."""
+        after, name, task_id = outcome.due, outcome.note, ready.task.task_id
+        closed = None if self._limiting is None else self._limiting.throttle(ready, after, name)
+        if closed is None:
+            refused = self._refused[task_id] = self._refused.get(task_id, 0) + 1
+            seconds, note = delay_of(after, refused - 1), ""
+        else:
+            seconds, refused, note = closed
+        if refused >= MAX_THROTTLES:
+            retry, refusal = ready.step.policy.should_retry(Throttled(after, name or None))
+            what = f"{name or 'the service'} has refused {refused} attempts since one got through"
+            failure = Failure(Throttled.__name__, f"{what}. {refusal}".rstrip())
+            return Raised(failure, outcome.repeated, retry, outcome.usage)
+        note = note or f"refused, and called again after {format_duration(seconds)}"
+        return outcome._replace(due=seconds, note=note)
+
+    def _park(self, ready: Ready, call: Call, outcome: Parked, poll: Poll | None) -> TimedOut | Raised | None:
         """Lets an attempt wait until it goes on. Returns its outcome if its time is up; else None."""
+        is_throttled = outcome.reason is TypePark.THROTTLED
+        if is_throttled:
+            throttled = self._throttle(ready, outcome)
+            if isinstance(throttled, Raised):
+                return throttled
+            outcome = throttled
         task, now = ready.task, clock.monotonic()
         due = now
         asked = self._graph.inputs.checkpoints.questions_of(task, outcome.asked) if outcome.asked else ()
@@ -412,7 +490,7 @@ class Runner:
         if outcome.reason is not TypePark.PAUSE:
             poll, note = poll or Poll(now), outcome.note
             poll.has_waited = True
-            if outcome.due is None:
+            if outcome.due is None or is_throttled:
                 poll.asked += 1
             else:
                 note = f"sleeps until {clock.as_datetime(clock.moment_at(now + outcome.due)):%Y-%m-%d %H:%M:%S} UTC"
@@ -426,6 +504,9 @@ class Runner:
                 return following
             due, self._polls[ready.number] = following, poll
         again = ready if ready.call is call else ready._replace(continues=True, call=call)
+        if is_throttled and ready.step.policy.limits and self._limiting is not None:
+            self._limiting.put_back(again, due - now)
+            return None
         heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
         return None
 
@@ -512,6 +593,8 @@ class Runner:
                     self._carry_out(self._graph.go_on(ready))  # a sleep of it is over before it has its answer
                 else:
                     self._arrivals.append(ready)
+        if self._limiting is not None:
+            self._arrivals.extend(self._limiting.take_due(clock.monotonic()))
         if self._graph.asked and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
             self._ask_at = ticks + ASK_INTERVAL
             self._take_answers()
@@ -540,6 +623,9 @@ class Runner:
         collected = None if self._calls is None else self._calls.collect()
         settled = self._publisher.settle(begins=False)
         due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
+        if self._limiting is not None:
+            self._limiting.flush()
+            due = min(due, self._limiting.next_due())
         waits = [seconds for seconds in (settled, collected) if seconds is not None]
         if due < math.inf:
             waits.append(max(0.0, due - clock.monotonic()))
@@ -574,7 +660,7 @@ class Runner:
             at_once: Whether these don't begin either.
         """
         self._has_failed = True
-        given_up = self._take_polls() if self._polls else ()
+        given_up = [*self._take_polls(), *self._drop_limited()] if self._polls else self._drop_limited()
         if self._graph.stop():
             self._places = self._count_places()
         if at_once and self._places:

@@ -21,7 +21,7 @@ from dotflow.core.files import FileState
 from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned, TimedOut, TypePark
 from dotflow.core.policy import POLL_IS, Policy
 from dotflow.core.secret import fill, own_secrets
-from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
+from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, Throttled, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, run_limited
@@ -266,6 +266,12 @@ def outcome_of(
         return error.why
     if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
         return Parked(TypePark.POLL, message_of(error), tuple(repeated))
+    if isinstance(error, Throttled) and not limit.raised:
+        from dotflow.core.limits import MAX_AFTER, seconds_after  # here: few services refuse
+
+        after = seconds_after(error.after)
+        if after is None or after <= MAX_AFTER:
+            return Parked(TypePark.THROTTLED, error.limit or "", tuple(repeated), due=after)
     if isinstance(error, SystemExit) and os.getpid() != _process:
         _exit_child(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:

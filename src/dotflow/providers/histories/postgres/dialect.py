@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
 from dotflow.errors import InvalidArgument
-from dotflow.providers.histories.sql.tables import CALL_STATES, CALLS, MICRO, NO_ITEM, STATES, TABLES
+from dotflow.providers.histories.sql.tables import CALL_STATES, CALLS, LIMITS, MICRO, NO_ITEM, STATES, TABLES
 from dotflow.providers.text_escape import escape
 
-FORMAT: Final = 7  # the tables are those of a history file of this format
+FORMAT: Final = 8  # the tables are those of a history file of this format
 READ_FROM: Final = 6  # the oldest format whose code may read them
 WRITE_FROM: Final = 6  # the oldest one whose code may write them
 
@@ -184,9 +184,9 @@ def schema_statements(schema: str, history_id: str) -> list[str]:
 
 def upgrade_statements(schema: str, written: int) -> list[str]:
     """Returns the statements that make tables of an older format those of this one. They only add, once."""
-    following = {6: (as_table(CALLS, schema), _call_list(schema))}
+    following = {6: (as_table(CALLS, schema), _call_list(schema)), 7: [as_table(one, schema) for one in LIMITS]}
     added = [statement for older in range(written, FORMAT) for statement in following[older]]
-    added = [re.sub("^CREATE TABLE", "CREATE TABLE IF NOT EXISTS", statement) for statement in added]
+    added = [re.sub("^CREATE (TABLE|INDEX)", r"CREATE \1 IF NOT EXISTS", statement) for statement in added]
     added = [re.sub("^CREATE VIEW", "CREATE OR REPLACE VIEW", statement) for statement in added]
     return [*added, f'UPDATE "{schema}".meta SET format = {FORMAT}']
 

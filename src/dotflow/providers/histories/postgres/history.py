@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.archive import Since
 from dotflow.abc.history import POSTGRES, POSTGRES_VARIABLE
+from dotflow.abc.limits import LimitStore
 from dotflow.abc.operations import Operations
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.files import NO_STATES
@@ -83,6 +84,7 @@ class HistoryPostgres(SQLHistory):
     reuses_space = True
     database: PostgresDatabase
     _queue: "SQLQueue | None"
+    _limits: "LimitStore | None"
 
     def __init__(
         self,
@@ -116,6 +118,7 @@ class HistoryPostgres(SQLHistory):
         self.database = PostgresDatabase(self._dsn, self._schema)
         self.store = self.database.store  # any process can record output in it
         self._queue = None
+        self._limits = None
         self._late = LateWriter(self.database, self._wait)
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
 
@@ -125,6 +128,13 @@ class HistoryPostgres(SQLHistory):
 
             self._queue = queue.SQLQueue(self.database)
         return self._queue
+
+    def limits(self) -> LimitStore:
+        if self._limits is None:
+            from dotflow.providers.histories.sql.limits import SQLLimits  # here: few runs have limits
+
+            self._limits = SQLLimits(self.database)
+        return self._limits
 
     def record(self, run_id: str, event: Event) -> None:
         writer = self._late.get(run_id)
@@ -187,7 +197,7 @@ class HistoryPostgres(SQLHistory):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connections out: another process opens its own."""
-        own = ("database", "_queue", "_late", "_outputs")
+        own = ("database", "_queue", "_limits", "_late", "_outputs")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ class PostgresConnection:
 
     Attributes:
         now: The moment by the clock of the database, in microseconds since 1970, read once the transaction had its
-            lock.
+            locks.
     """
 
     def __init__(self, link: "Link", raw: Any, watched: Watched) -> None:
@@ -197,7 +197,8 @@ class PostgresConnection:
 
     def lock(self, names: Iterable[str], /) -> None:
         if keys := sorted({lock_key(name) for name in names}):
-            self.native("".join(LOCK.format(self._link.schema.lock, key) for key in keys))
+            locks = (LOCK.format(self._link.schema.lock, key) for key in keys)
+            self._look_at_clock("".join((*locks, NOW)))
 
     def try_lock(self, name: str, /) -> Cursor:
         return self.native(TRY_LOCK, (self._link.schema.lock, lock_key(name)))  # type: ignore[no-any-return]

@@ -132,6 +132,20 @@ CALLS: Final = """CREATE TABLE calls (
     identity TEXT, exception TEXT, message TEXT, traceback TEXT, input TEXT,
     PRIMARY KEY (run, task, item, attempt, slot)) WITHOUT ROWID"""
 
+#: The grants of limits, counted in slots of a window, whose `period` is in microseconds; the attempts that count as
+#: those at once; what is closed since a service has refused; and the texts of limits, by their names with braces.
+LIMITS: Final = (
+    """CREATE TABLE slots (name TEXT NOT NULL, period INTEGER NOT NULL, began INTEGER NOT NULL, newest INTEGER NOT NULL,
+        amount INTEGER NOT NULL, PRIMARY KEY (name, period, began)) WITHOUT ROWID""",
+    """CREATE TABLE holds (id TEXT NOT NULL, name TEXT NOT NULL, lock INTEGER, run_id TEXT NOT NULL, step TEXT NOT NULL,
+        began INTEGER NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID""",
+    "CREATE INDEX holds_name ON holds (name)",
+    """CREATE TABLE closed (name TEXT PRIMARY KEY, at INTEGER NOT NULL, seconds INTEGER NOT NULL,
+        refused INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE texts (name TEXT NOT NULL, text TEXT NOT NULL, seen INTEGER NOT NULL,
+        PRIMARY KEY (name, text)) WITHOUT ROWID""",
+)
+
 TABLES: Final = (
     """CREATE TABLE runs (
         run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, name TEXT, state TEXT NOT NULL,
@@ -181,6 +195,7 @@ TABLES: Final = (
     SENT,
     *WAITS,
     CALLS,
+    *LIMITS,
 )
 
 

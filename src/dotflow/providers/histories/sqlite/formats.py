@@ -9,6 +9,7 @@ from dotflow.providers.histories.sql.tables import (
     CALL,
     CALL_STATES,
     CALLS,
+    LIMITS,
     MICRO,
     NO_ITEM,
     QUEUE,
@@ -95,6 +96,8 @@ SIXTH: Final = (
 )
 #: From the sixth one to the seventh one: the calls of durable steps.
 SEVENTH: Final = (CALLS, CALL_LIST)
+#: From the seventh one to the eighth one: limits.
+EIGHTH: Final = LIMITS
 _NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
@@ -119,6 +122,7 @@ MISSING: Final = {
     ),
     5: ("CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS call FROM main.questions",),
     6: (CALLS.replace("CREATE TABLE", "CREATE TEMP TABLE"),),
+    7: tuple(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in LIMITS if one.startswith("CREATE TABLE")),
 }
 
 
@@ -132,9 +136,9 @@ def _text_or_blob(text: bytes) -> str | bytes:
 
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=7,
+    version=8,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH, 5: SIXTH, 6: SEVENTH},
+    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH, 5: SIXTH, 6: SEVENTH, 7: EIGHTH},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.

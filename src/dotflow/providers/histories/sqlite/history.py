@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.archive import Since
 from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY
+from dotflow.abc.limits import LimitStore
 from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
@@ -69,6 +70,7 @@ class HistorySQLite(SQLHistory):
     measures_usage = True
     database: SQLiteDatabase
     _queue: "SQLQueue | None"
+    _limits: "LimitStore | None"
 
     def __init__(
         self,
@@ -101,10 +103,18 @@ class HistorySQLite(SQLHistory):
             self._queue = queue.SQLQueue(self.database)
         return self._queue
 
+    def limits(self) -> LimitStore:
+        if self._limits is None:
+            from dotflow.providers.histories.sql.limits import SQLLimits  # here: few runs have limits
+
+            self._limits = SQLLimits(self.database)
+        return self._limits
+
     def _set_file(self) -> None:
         self.database = SQLiteDatabase(self.path, self._files)
         self.store = self.database.store  # any process can record output in it
         self._queue = None
+        self._limits = None
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
         self._unended = deque[RunWriter](maxlen=MAX_UNENDED)  # of runs whose end could not be written
@@ -170,7 +180,7 @@ class HistorySQLite(SQLHistory):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        own = ("database", "_queue", "_writers", "_outputs", "_unended")
+        own = ("database", "_queue", "_limits", "_writers", "_outputs", "_unended")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

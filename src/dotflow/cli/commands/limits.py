@@ -1,0 +1,96 @@
+"""`dotflow limits`: what is used of the limits of steps, and who waits."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from dotflow.abc.limits import LimitUse
+from dotflow.cli.command import Command, option
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.screen import Column, Screen, local, safe
+from dotflow.core.limits import AT_ONCE, MICRO
+from dotflow.errors import NotInHistory
+from dotflow.report.document import moment
+
+COLUMNS: Final = (
+    Column("Limit", fits=1),
+    Column("Used"),
+    Column("Held by", fits=2),
+    Column("Closed"),
+)
+SHOWN: Final = 3  # attempts of a limit that are named
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@option(
+    "--open", "opened", metavar="NAME", example="--open openai",
+    help="End the closing of this limit, which a Throttled has begun, and print nothing else.",
+)  # fmt: skip
+@JSON_OPTIONS
+@HISTORY_OPTION
+def limits(name: str | None, opened: str | None, as_json: bool, history: str | None) -> None:
+    """List the limits of steps, @action(limit=...), with what is used of them now.
+
+    \b
+    dotflow limits
+    dotflow limits openai
+    dotflow limits --open openai
+
+    NAME is the name of a limit; without one, all are listed that have been used of late. A limit without a name has
+    that of its step: shop.jobs:fetch.
+
+    Exit code: 0; 2 if the history can't be read, or knows no such limit.
+    """
+    archive = open_history(history)
+    store = archive.limits()
+    if store is None:
+        raise NotInHistory("Can't list the limits", "this history does not count any")
+    if opened is not None:
+        if not store.open(opened):
+            raise NotInHistory(f"Can't open the limit {opened!r}", "it is not closed")
+        click.echo(f"The limit '{safe(opened)}' is open.")
+        return
+    found = [use for use in store.uses() if name in (None, use.name)]
+    if name is not None and not found:
+        raise NotInHistory(f"Can't find the limit {name!r}", "no step has used it of late")
+    if as_json:
+        print_json(map(limit_object, found))
+    elif found:
+        _print_table(found)
+    else:
+        click.echo(f"No limits in {safe(archive.database.place)}: no step with @action(limit=...) has begun.", err=True)
+
+
+def limit_object(use: LimitUse) -> dict[str, Any]:
+    """Returns a limit as JSON; a period is in seconds, and null for attempts at once."""
+    return {
+        "name": use.name,
+        "parts": [
+            {
+                "text": one.part.text,
+                "amount": one.part.amount,
+                "period": None if one.part.period == AT_ONCE else one.part.period // MICRO,
+                "used": one.used,
+            }
+            for one in use.parts
+        ],
+        "held": [{"run_id": held.run, "task": held.task, "since": moment(held.since)} for held in use.held],
+        "closed": use.closed and moment(use.closed),
+        "closed_by": use.closed_by or None,
+    }
+
+
+def _print_table(found: Sequence[LimitUse]) -> None:
+    screen = Screen()
+    for line in screen.table(COLUMNS, [_row(use) for use in found]):
+        screen.line(line)
+
+
+def _row(use: LimitUse) -> list[str]:
+    held = [f"{safe(one.run)} {safe(one.task)}" for one in use.held]
+    more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
+    closed = "" if use.closed is None else f"until {local(use.closed)} by {safe(use.closed_by)}"
+    used = ", ".join(f"{one.used} of {one.part.text}" for one in use.parts)
+    return [safe(use.name), used, f"{', '.join(held[:SHOWN])}{more}", closed]

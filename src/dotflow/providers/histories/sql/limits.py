@@ -1,0 +1,306 @@
+"""SQLLimits: the grants of limits as rows, in a history or in memory."""
+
+import functools
+import re
+import secrets
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final, Protocol, TypeVar
+
+from dotflow import clock
+from dotflow.abc.limits import Held, Holder, LimitStore, LimitUse, PartUse, Verdict, Wanted
+from dotflow.core.limit_rules import Slot, delay_of, wait_for, window, with_one_more
+from dotflow.core.limits import AT_ONCE, Part, parse_parts, text_of
+from dotflow.errors import HistoryError, InvalidPolicy
+from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Presence, SQLiteConnection
+from dotflow.providers.histories.sql.tables import LIMITS, MICRO, micro, moment, upsert
+
+T = TypeVar("T")
+
+TEXT_LIFE: Final = 60.0  # seconds for which a text of a limit counts beside others, once it was asked with
+TEXTS_AGE: Final = 5.0  # seconds for which a process remembers the texts
+LOOK: Final = 0.05  # seconds between two looks for a place
+LOCK: Final = "\0limit "  # before a name, among the locks of names
+
+SLOTS_OF: Final = "SELECT began, newest, amount FROM slots WHERE name = ? AND period = ?"
+FORGET: Final = "DELETE FROM slots WHERE name = ? AND period = ? AND (newest <= ? OR newest > ?)"
+COUNT: Final = upsert("slots", ("name", "period", "began"), ("newest", "amount"))
+HELD: Final = "SELECT COUNT(*) FROM holds WHERE name = ?"
+HOLDERS: Final = "SELECT id, lock FROM holds WHERE name = ? AND lock IS NOT NULL"
+HOLD: Final = "INSERT INTO holds (id, name, lock, run_id, step, began) VALUES (?, ?, ?, ?, ?, ?)"
+END: Final = "DELETE FROM holds WHERE id = ?"
+CLOSED: Final = "SELECT at, seconds, refused FROM closed WHERE name = ?"
+CLOSE: Final = upsert("closed", ("name",), ("at", "seconds", "refused", "run_id", "step"))
+AGAIN: Final = "UPDATE closed SET at = ? WHERE name = ?"
+PASSED: Final = "UPDATE closed SET refused = 0 WHERE name = ?"
+OPEN: Final = "UPDATE closed SET seconds = 0 WHERE name = ? AND seconds > 0"
+NOTE_TEXT: Final = upsert("texts", ("name", "text"), ("seen",))
+TEXTS: Final = "SELECT text FROM texts WHERE name = ? AND seen > ?"
+#: Deletes what counts no more of the next names after one.
+SWEEP: Final = """DELETE FROM slots WHERE newest + period < ?
+    AND name IN (SELECT DISTINCT name FROM slots WHERE name > ? ORDER BY name LIMIT 4)"""
+NAMES: Final = "SELECT name FROM slots UNION SELECT name FROM holds UNION SELECT name FROM closed"
+ALL_SLOTS: Final = "SELECT period, began, newest, amount FROM slots WHERE name = ?"
+ALL_HELD: Final = "SELECT run_id, step, began FROM holds WHERE name = ? ORDER BY began"
+ALL_CLOSED: Final = "SELECT at, seconds, run_id, step FROM closed WHERE name = ?"
+ALL_TEXTS: Final = "SELECT name, text FROM texts ORDER BY seen"
+
+
+class LimitTables(Protocol):
+    """The database with the tables of limits: that of a history, or one in memory."""
+
+    @property
+    def presence(self) -> Presence | None:
+        """Which processes live; None where all that count are this one."""
+
+    def transact(self, work: Callable[[Connection], T], lock: str | None, *, durable: bool) -> T:
+        """Calls *work* in a transaction, as a Database does."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Returns a connection that only reads."""
+
+    def now(self) -> int:
+        """Returns the moment by its clock, in microseconds since 1970."""
+
+
+class SQLLimits(LimitStore):
+    """Counts grants in the tables of a history.
+
+    Args:
+        database: The database.
+    """
+
+    def __init__(self, database: LimitTables) -> None:
+        self._database = database
+        self._presence = database.presence
+        self._mutex = threading.Lock()
+        self._lock: int | None = None  # of this process, while attempts of it count as those at once
+        self._held_at = -BETWEEN_LOOKS
+        self._texts: dict[str, tuple[float, tuple[Part, ...]]] = {}
+        self._free: dict[str, Mapping[str, float]] = {}  # by name: since when the locks of its holders were free
+        self._looked: dict[str, float] = {}  # by name: when its holders were looked at
+
+    def ask(self, wanted: Sequence[Wanted], holder: Holder, *, must: bool = False) -> Verdict:
+        lock = self._hold() if any(part.period == AT_ONCE for one in wanted for part in one.parts) else None
+
+        def work(connection: Connection) -> Verdict:
+            connection.lock(LOCK + one.name for one in wanted)
+            refused, found = 0, []
+            for one in wanted:
+                parts = self._parts(connection, one)
+                closed = _closed(connection, one.name)
+                refused = max(refused, closed[1])
+                slots = {part: _slots(connection, one.name, part) for part in parts if part.period != AT_ONCE}
+                verdict = None if must else _judge(connection, one.name, parts, slots, closed[0])
+                if verdict is not None:
+                    return verdict
+                found.append((one, parts, slots))
+            for one, parts, slots in found:
+                self._grant(connection, one, parts, slots, holder, lock)
+            return Verdict(refused=refused)
+
+        verdict = self._database.transact(work, None, durable=False)
+        if verdict.is_place:
+            self._bury(verdict.name)
+        return verdict
+
+    def _parts(self, connection: Connection, wanted: Wanted) -> tuple[Part, ...]:
+        """Returns the parts that count for a name: the stricter ones of all texts that were asked with of late."""
+        known = self._texts.get(wanted.shared)
+        ticks, own = clock.ticks(), text_of(wanted.parts)
+        if known is None or ticks - known[0] >= TEXTS_AGE or not set(wanted.parts) <= set(known[1]):
+            now = connection.now
+            connection.execute(NOTE_TEXT, (wanted.shared, own, now))
+            rows = connection.execute(TEXTS, (wanted.shared, now - round(TEXT_LIFE * MICRO))).fetchall()
+            amounts = {part.period: part.amount for part in wanted.parts}
+            for (text,) in rows:
+                with suppress(InvalidPolicy):  # of a newer dotflow
+                    for part in parse_parts(text):
+                        amounts[part.period] = min(part.amount, amounts.get(part.period, part.amount))
+            known = ticks, tuple(Part(amount, period) for period, amount in amounts.items())
+            self._texts[wanted.shared] = known
+        return known[1]
+
+    @staticmethod
+    def _grant(
+        connection: Connection,
+        wanted: Wanted,
+        parts: Iterable[Part],
+        slots: Mapping[Part, list[Slot]],
+        holder: Holder,
+        lock: int | None,
+    ) -> None:
+        now, name = connection.now, wanted.name
+        for part in parts:
+            if part.period == AT_ONCE:
+                connection.execute(HOLD, (holder.id, name, lock, holder.run, holder.task, now))
+                continue
+            if not slots[part] and name != wanted.shared:
+                connection.execute(SWEEP, (now, wanted.shared.partition("{")[0] + secrets.token_hex(1)))
+            newest = with_one_more(slots[part], part.period, now)[-1]
+            connection.execute(COUNT, (name, part.period, *newest))
+
+    def _hold(self) -> int | None:
+        """Returns the lock of this process, which shows that it lives."""
+        if self._presence is None:
+            return None
+        with self._mutex:
+            ticks = clock.ticks()
+            if ticks - self._held_at >= BETWEEN_LOOKS:  # a step may have closed the file with the lock
+                self._held_at = ticks
+                self._lock = self._presence.hold(self._lock) or self._presence.hold()
+            if self._lock is None:
+                reason = "this system, or its folder, can't show whether a process lives, which '3 at once' needs"
+                raise HistoryError("A limit can't be used", reason)
+            return self._lock
+
+    def _bury(self, name: str) -> None:
+        """Ends the attempts of processes that have ended."""
+        ticks = clock.ticks()
+        if self._presence is None or ticks - self._looked.get(name, -BETWEEN_LOOKS) < BETWEEN_LOOKS:
+            return
+        self._looked[name] = ticks
+        with self._database.reading() as connection:
+            rows = connection.execute(HOLDERS, (name,)).fetchall()
+        dead, self._free[name] = self._presence.find_dead(rows, self._free.get(name, {}))
+        if dead:
+            self.end(dead)
+
+    def end(self, holders: Sequence[str]) -> None:
+        self._write(lambda connection: connection.executemany(END, [(one,) for one in holders]))
+
+    def throttle(self, names: Sequence[str], after: float | None, holder: Holder) -> tuple[float, int]:
+        def work(connection: Connection) -> tuple[float, int]:
+            connection.lock(LOCK + name for name in names)
+            now, ends, count = connection.now, 0.0, 0
+            for name in names:
+                until, refused = _closed(connection, name)
+                seconds = max(delay_of(after, refused), (until - now) / MICRO)
+                row = (name, now, round(seconds * MICRO), refused + 1, holder.run, holder.task)
+                connection.execute(CLOSE, row)
+                ends, count = max(ends, seconds), max(count, refused + 1)
+            return ends, count
+
+        return self._database.transact(work, None, durable=False)
+
+    def note_passed(self, names: Sequence[str]) -> None:
+        self._write(lambda connection: connection.executemany(PASSED, [(name,) for name in names]))
+
+    def open(self, name: str) -> bool:
+        return self._write(lambda connection: connection.execute(OPEN, (name,)).rowcount > 0)
+
+    def uses(self) -> list[LimitUse]:
+        with self._database.reading() as connection:
+            return _uses(connection, self._database.now())
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        return self._database.transact(work, None, durable=False)
+
+
+def _closed(connection: Connection, name: str) -> tuple[int, int]:
+    """Returns the moment until which a name is closed, and how often its service has refused of late."""
+    for at, seconds, refused in connection.execute(CLOSED, (name,)).fetchall():
+        if at > connection.now:  # the clock was set: it keeps its seconds, not its end
+            at = connection.now
+            connection.execute(AGAIN, (at, name))
+        return at + seconds, refused
+    return 0, 0
+
+
+def _slots(connection: Connection, name: str, part: Part) -> list[Slot]:
+    """Returns what counts in a window. What the clock has made later than now is written as of now."""
+    now = connection.now
+    rows = [Slot(*row) for row in connection.execute(SLOTS_OF, (name, part.period)).fetchall()]
+    found = window(rows, part.period, now)
+    if len(found) < len(rows) or any(slot.newest > now for slot in rows):
+        connection.execute(FORGET, (name, part.period, now - part.period, now))
+        connection.executemany(COUNT, [(name, part.period, *slot) for slot in found if slot.newest == now])
+    return found
+
+
+def _judge(
+    connection: Connection, name: str, parts: Iterable[Part], slots: Mapping[Part, list[Slot]], closed: int
+) -> Verdict | None:
+    """Returns why an attempt has to wait for a name; None where it may begin."""
+    now = connection.now
+    if closed > now:
+        return Verdict((closed - now) / MICRO, name, f"closed until {moment(closed).astimezone():%H:%M:%S}")
+    for part in parts:
+        if part.period == AT_ONCE:
+            ((count,),) = connection.execute(HELD, (name,)).fetchall()
+            if count >= part.amount:
+                return Verdict(LOOK, name, part.text, is_place=True)
+        elif wait := wait_for(slots[part], part.amount, part.period, now):
+            return Verdict(wait / MICRO, name, part.text)
+    return None
+
+
+def _uses(connection: Connection, now: int) -> list[LimitUse]:
+    texts = [(_pattern(name), parse_parts(text)) for name, text in connection.execute(ALL_TEXTS).fetchall()]
+    found = []
+    for (name,) in sorted(connection.execute(NAMES).fetchall()):
+        held = [Held(run, task, moment(began)) for run, task, began in connection.execute(ALL_HELD, (name,))]
+        rows: dict[int, list[Slot]] = {}
+        for period, *slot in connection.execute(ALL_SLOTS, (name,)).fetchall():
+            rows.setdefault(period, []).append(Slot(*slot))
+        parts = next((parts for pattern, parts in reversed(texts) if pattern.fullmatch(name)), ())
+        uses = []
+        for part in parts:
+            counted = window(rows.get(part.period, ()), part.period, now) if part.period else ()
+            uses.append(PartUse(part, sum(slot.amount for slot in counted) if part.period else len(held)))
+        use = LimitUse(name, uses, held)
+        for at, seconds, run, task in connection.execute(ALL_CLOSED, (name,)).fetchall():
+            if min(at, now) + seconds > now:
+                use = use._replace(closed=moment(min(at, now) + seconds), closed_by=f"{run} {task}")
+        found.append(use)
+    return found
+
+
+def _pattern(shared: str) -> re.Pattern[str]:
+    """Returns what matches the names that a name with braces has been filled to."""
+    return re.compile(".*".join(map(re.escape, re.split(r"\{[^{}]*\}", shared))), re.DOTALL)
+
+
+class _Memory:
+    """The tables in the memory of this process."""
+
+    presence = None
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._connection = sqlite3.connect(
+            ":memory:", isolation_level=None, factory=SQLiteConnection, check_same_thread=False
+        )
+        weakref.finalize(self, self._connection.close)
+        for statement in LIMITS:
+            self._connection.execute(statement)
+
+    def transact(self, work: Callable[[Connection], T], lock: str | None, *, durable: bool) -> T:
+        with self._mutex:
+            return work(self._connection)
+
+    def now(self) -> int:
+        return micro(clock.now())
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._mutex:
+            yield self._connection
+
+
+class MemoryLimits(SQLLimits):
+    """Counts the grants of this process in memory."""
+
+    is_shared = False
+
+    def __init__(self) -> None:
+        super().__init__(_Memory())
+
+
+@functools.lru_cache(maxsize=8)
+def memory_limits(source: object) -> MemoryLimits:
+    """Returns what counts the grants of this process, on the clock of the machine, or on a virtual one."""
+    return MemoryLimits()
