@@ -19,6 +19,7 @@ import pytest
 
 import dotflow
 from dotflow import Config, DotFlow, Run, action, clock
+from dotflow.cli.live.progress import Progress
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import (
     ExecutorAsync,
@@ -398,6 +399,46 @@ def naps_for_days() -> int:
 def plain() -> float:
     dotflow.sleep("2h")
     return clock.monotonic()
+
+
+def test_the_calls_of_an_attempt_that_sleeps_are_counted_once(executor: str) -> None:
+    """Those before the sleep, too; the attempt has made them itself, so none was given back."""
+    history = HistorySQLite(path="history.db")
+    workflow = flow(executor, naps)
+    workflow.config.history = history
+
+    run = workflow.start().raise_for_failure()
+
+    assert "task 0 naps: 3 calls made\n" in Path("log").read_text()
+    attempt = history.load(run.run_id).steps[0].attempts[-1]
+    assert (attempt.notes["calls kept"], attempt.notes["calls given back"]) == (3, 0)
+
+
+def test_what_a_step_has_slept_for_is_not_shown_while_it_makes_calls() -> None:
+    """The history and the live view show what it does now."""
+    shown: list[tuple[str, str]] = []
+    history = HistorySQLite(path="history.sqlite")
+
+    @action(key=[])
+    def look() -> None:
+        attempt = history.load("last").steps[0].last
+        assert attempt is not None
+        shown.append((attempt.glimpse, progress.rows[0].reason))
+
+    @action(durable=True)
+    def wakes() -> None:
+        dotflow.sleep("3d")
+        look()
+
+    with virtual_clock() as time:
+        workflow = flow("sequential", wakes)
+        progress = Progress(workflow.task)
+        workflow.config.history = history
+        workflow.config.listeners.append(progress)
+        time.after("12h", look)
+        workflow.start().raise_for_failure()
+
+    assert shown == [("sleeps until 2026-01-04 00:00:00 UTC",) * 2, ("", "")]
 
 
 def test_elsewhere_it_is_a_plain_sleep() -> None:

@@ -234,10 +234,11 @@ class NodeCalls:
         elif self.kept.goes_on and self.task.item is None:  # a list for each of many items would take long
             with contextlib.suppress(Exception):  # the storage may be the user's: the first call raises it
                 self._list()
-        if self._own and self.task.attempt != self._begun:
+        goes_on = self.attempt if self.task.attempt == self._begun else None  # it has stopped between two calls
+        if self._own and goes_on is None:
             self.kept.follower.begin_attempt(self.task, len(self._own))
         self._begun = self.task.attempt
-        self.attempt = AttemptCalls(self)
+        self.attempt = AttemptCalls(self, goes_on)
         return self.attempt
 
     def _list(self) -> None:
@@ -372,6 +373,10 @@ class NodeCalls:
 class AttemptCalls:
     """Answers the requests of one attempt, in any thread.
 
+    Args:
+        node: The calls of the task or the item.
+        before: The same of the attempt until it stopped between two calls; None where it begins.
+
     Attributes:
         is_over: Whether the attempt is over, so that nothing is answered any more.
         numbers: The numbers of the calls that it has asked for, by their keys.
@@ -379,14 +384,15 @@ class AttemptCalls:
         questions: The questions that it has asked and that had no answer, by the keys of their calls.
     """
 
-    def __init__(self, node: NodeCalls) -> None:
+    def __init__(self, node: NodeCalls, before: "AttemptCalls | None" = None) -> None:
         self._node = node
         self.is_over = False
         self.numbers: dict[str, int] = {}
         self.questions: dict[str, Question] = {}
         self.given: set[str] = set()
         self._running: set[str] = set()  # the keys of the calls that are made, and followed
-        self._kept = 0
+        self._made: set[str] = set() if before is None else before._made  # the keys of all calls that it has made
+        self._kept: int = 0 if before is None else before._kept
         self._count_at = 0.0  # when they are counted next, in ticks
 
     def answer(self, request: CallRequest) -> CallAnswer:
@@ -478,9 +484,10 @@ class AttemptCalls:
 
     def _begin(self, request: CallRequest) -> None:
         """Notes that a call is made now."""
-        follower, given = self._node.kept.follower, len(self.given)
-        if given and len(self.numbers) == given:  # it is the first one
-            follower.count_calls(self._node.task, 0, given)
+        follower = self._node.kept.follower
+        if self.given and not self._made:
+            follower.count_calls(self._node.task, 0, self._count_given())
+        self._made.add(request.key)
         number = self.numbers[request.key] = self._node.number()
         if follower.is_following:
             self._running.add(request.key)
@@ -500,16 +507,20 @@ class AttemptCalls:
             self._node.kept.log_line(f"{name} has made {MANY:,} calls; a map keeps them with less.")
         if (now := clock.ticks()) >= self._count_at:
             self._count_at = now + COUNT_INTERVAL
-            self._node.kept.follower.count_calls(self._node.task, self._kept, len(self.given))
+            self._node.kept.follower.count_calls(self._node.task, self._kept, self._count_given())
+
+    def _count_given(self) -> int:
+        """Returns how many calls were given back that the attempt has not made itself."""
+        return len(self.given) - len(self.given & self._made)
 
     def end(self, *, is_over: bool) -> None:
         """Ends the attempt, and counts its calls; one that is not *over* goes on later, with those that are kept."""
         self.is_over = True
-        follower, given = self._node.kept.follower, len(self.given)
+        follower, made, given = self._node.kept.follower, len(self._made), self._count_given()
         if self._kept or given:
             follower.count_calls(self._node.task, self._kept, given)
-        if is_over and self.numbers:
-            follower.end_attempt(self._node.task, len(self.numbers) - given, given)
+        if is_over and (made or given):
+            follower.end_attempt(self._node.task, made, given)
 
     def _ask(self, request: CallRequest) -> CallAnswer:
         node, kept = self._node, self._node.kept

@@ -152,6 +152,7 @@ class TaskRow:
                 self.calls = calls._replace(given=event.given)
             case events.CallBegan():
                 shown = one_line(f"{event.name}({event.arguments})")
+                self.reason = ""  # what it has waited for
                 self.calls = Calls(calls.made + 1, calls.given, event.number, shown, event.tick)
             case events.CallEnded() if event.number == calls.number:
                 self.calls = calls._replace(began=None)

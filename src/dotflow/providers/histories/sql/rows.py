@@ -256,6 +256,9 @@ class RunRows:
     def _begin_call(self, event: CallBegan) -> None:
         if (opened := self._opened(event)) and opened.row[ATTEMPT] == event.attempt:
             self.has_more = True
+            if len(opened.row) > GLIMPSE and opened.row[GLIMPSE] is not None:  # what it has waited for
+                opened.row[GLIMPSE] = None
+                self.attempts[id(opened.row)] = opened.row
             self.calls.begin(event, self._values.shown(event.arguments))
 
     def _end_call(self, event: CallEnded) -> None:
