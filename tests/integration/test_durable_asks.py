@@ -169,6 +169,24 @@ async def both() -> list[bool]:
     return list(await asyncio.gather(one("ann"), one("bob")))
 
 
+@action(durable=True)
+async def grouped() -> list[bool]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(dotflow.aask("Charge {name}?", name=name)) for name in ("ann", "bob")]
+    return [task.result().is_approved for task in tasks]
+
+
+def test_questions_of_a_task_group_pause_the_run(executor: str) -> None:
+    """The group raises what parks the step in a group of its own, which is no failure."""
+    workflow = flow(grouped, executor=executor)
+    run = workflow.start()
+    assert (run.status, texts(run)) == (PAUSED, ["Charge ann?", "Charge bob?"])
+    for question in run.questions:
+        Control(workflow).approve(run.run_id, question.step)
+
+    assert workflow.start(resume=True).value("grouped") == [True, True]
+
+
 def test_two_questions_at_once_are_named_by_their_calls(executor: str) -> None:
     """Each has its own answer, in any order; an answer to one of them leaves the other one open."""
     workflow = flow(both, executor=executor)

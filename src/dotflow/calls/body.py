@@ -242,12 +242,12 @@ class Body:
 
     def _waits_for_calls(self, error: BaseException | None) -> bool:
         """Returns whether it waits for the calls that run. A timeout, Ctrl-C and a cancellation don't."""
-        return bool(self._running) and (error is None or isinstance(error, Exception | BodyStopped))
+        return bool(self._running) and _is_ordinary(error)
 
     def _raise_stop(self, error: BaseException | None) -> None:
         """Raises what has stopped the body, whatever it has made of it; but its own deadline, and Ctrl-C, count."""
         stop = self._requests.stop
-        if stop is None or not (error is None or isinstance(error, Exception | BodyStopped)):
+        if stop is None or not _is_ordinary(error):
             return
         if self._outer is None and isinstance(stop.why, Exception):
             if error is not stop.why:
@@ -625,3 +625,10 @@ def _make_once(function: Callable[[], R], limit: Limit) -> R:
 def _failing(asked: Asked, key: str, error: Exception) -> CallRequest:
     """Returns the request that says that a call has failed. Any answer will do: the failure goes on."""
     return CallRequest(TypeRequest.FAIL, key, asked.name, links={"arguments": asked.text}, value=Failure.of(error))
+
+
+def _is_ordinary(error: BaseException | None) -> bool:
+    """Returns whether it is none, an exception of the step, or what stops its body; a deadline and Ctrl-C are not."""
+    if isinstance(error, BaseExceptionGroup):  # of a TaskGroup
+        return all(map(_is_ordinary, error.exceptions))
+    return error is None or isinstance(error, Exception | BodyStopped)
