@@ -473,7 +473,7 @@ class DotFlow:
             CheckpointUnreadable, CheckpointMismatch, StorageError: As in `start`.
         """
         from dotflow.resume.journal import Journal
-        from dotflow.resume.look import leaves_checkpoint
+        from dotflow.resume.saved_values import leaves_checkpoint
 
         found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)
         (task, part), storage = find_value(step, list(self.task)), self.config.storage

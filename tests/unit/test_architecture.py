@@ -70,7 +70,7 @@ NOT_PRIVATE = {
 
 #: A file or a room that docs/design.md names.
 NAMED = re.compile(r"`([\w/]+\.py|[\w/]+/)`")
-MAX_WORDS = 4_200  # of docs/design.md: five minutes of reading, and some for the tables
+MAX_WORDS = 4_000  # of docs/design.md: five minutes of reading, and some for the tables
 
 
 def name_of(path: Path) -> str:

@@ -27,7 +27,7 @@ from dotflow.resume.checkpoint_keys import INDEX_SUFFIX, OF_CALL, CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known, why_unlisted
 from dotflow.resume.journal import OLD_ENDS, Journal
 from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
-from dotflow.resume.look import usable
+from dotflow.resume.saved_values import usable
 from dotflow.resume.step_ids import StepIds
 from dotflow.resume.tokens import Tokens
 

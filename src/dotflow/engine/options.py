@@ -15,7 +15,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef, listed, named_ids, split_calls
 from dotflow.graph.plan import Plan, not_asked_for
 from dotflow.resume.choice import ChosenTasks, Resume, is_resume
-from dotflow.resume.look import usable
+from dotflow.resume.saved_values import usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None

@@ -45,10 +45,10 @@ class Unit:
             followers: dict[int, list[int]] = {task_id: [] for task_id in opened}
             begun = set[Group]()
             for task_id in opened:
-                beside = self.inputs[task_id].beside
-                if beside in begun:
+                siblings = self.inputs[task_id].siblings
+                if siblings in begun:
                     continue  # the first of them opens all
-                begun.add(beside)
+                begun.add(siblings)
                 waits = [one for one in self.inputs[task_id].waits if one in followers]
                 unmet[task_id - first] = len(waits)
                 for one in waits:

@@ -297,7 +297,7 @@ class ByItem:
     Attributes:
         is_plain: Whether an item takes its entries only.
         has_entries: Whether an entry may be the item of another map.
-        beside: The tasks that begin together in each scope: those of a workflow there, or one.
+        siblings: The tasks that begin together in each scope: those of a workflow there, or one.
         only: The one parameter that an item takes, where it takes nothing but its entry; else None.
         waits: The tasks of the same workflow whose nodes in its scope it waits for.
         waits_in_step: The tasks outside whose nodes of the same index it waits for.
@@ -335,7 +335,7 @@ class ByItem:
         if own.until is not None:  # a round begins for what this one of the round before was
             self._labels_before.append(("until", Carried(own.until), None))
         inner = links.levels[level].tasks if task.has_maps else ()  # the tasks of a workflow in it begin together
-        self.beside: Group = inner or (task.task_id,)
+        self.siblings: Group = inner or (task.task_id,)
         order = [*before, *here.order_sources()]
         for one in inner:
             order += (source for source in _sources_of(tasks[one]) if links.level_of(source) == level)

@@ -209,8 +209,8 @@ def open_map(task: LinkedTask, outer: Scope, params: Params) -> None:
     if nest is None:
         task._open(items_of(task, outer, params))
         return
-    beside = (node for node in map(outer.node, nest.tasks) if isinstance(node, LinkedTask))
-    made = [node.scopes for node in beside if node.level == task.level and node.scopes]
+    siblings = (node for node in map(outer.node, nest.tasks) if isinstance(node, LinkedTask))
+    made = [node.scopes for node in siblings if node.level == task.level and node.scopes]
     task.scopes = made[0] if made else _scopes_of(task, nest, outer, params)  # the same list, and so the same keys
     if not task.has_maps:
         items, position = task.items, task.task_id - nest.tasks[0]

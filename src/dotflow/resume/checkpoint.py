@@ -29,7 +29,7 @@ from dotflow.resume.earlier_runs import NO_ITEMS, EarlierRuns, Restoration, Rest
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
-from dotflow.resume.look import leaves_checkpoint, reason_of, usable
+from dotflow.resume.saved_values import leaves_checkpoint, reason_of, usable
 from dotflow.resume.step_ids import QUESTION, StepIds
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 from dotflow.resume.turns import Turn
@@ -195,7 +195,7 @@ class Checkpoints:
                     self._storage.check_writable(self._workflow_id)
             if restoration is not None:
                 self._go_on(earlier, restoration)
-                if (files := earlier.look.files) is not None:
+                if (files := earlier.saved.files) is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
                     with usable(self._storage), self.turn.lock:
@@ -269,7 +269,7 @@ class Checkpoints:
         self._tokens.use(self._tasks)
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
-        earlier.look.gone = self.outdated
+        earlier.saved.gone = self.outdated
         self._void(restoration.void, from_calls=self._from_calls)
         self._report_again(restoration.void)
         for note in restoration.notes:
@@ -283,7 +283,7 @@ class Checkpoints:
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
         with usable(self._storage), self.turn.lock:
             names = {task.key_name for task in left_out}
-            if left_out and (earlier.look.has_values or any(map(earlier.look.records_of, left_out))):
+            if left_out and (earlier.saved.has_values or any(map(earlier.saved.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
                 names &= {*self._journal.fact("left_out"), *void}
             self._journal.put(left_out=sorted(names))
@@ -533,7 +533,7 @@ class Checkpoints:
             new = [self.ids.names_of(task)[-1] for task in taking]
             asking = [task for task in (*tasks, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self.ids.names_of(task)[-1]}" for task in asking]
-            is_blind = self._earlier is not None and self._earlier.look.lacks_inputs
+            is_blind = self._earlier is not None and self._earlier.saved.lacks_inputs
             now = {
                 self._keys.of(task): None
                 for task, why in reversed(void)

@@ -25,7 +25,8 @@ from dotflow.resume.demand import Demand
 from dotflow.resume.files import ChangedFiles
 from dotflow.resume.journal import Journal
 from dotflow.resume.judge import Cause, Verdict, Void, judge
-from dotflow.resume.look import TAKES, Look, leaves_checkpoint, usable
+from dotflow.resume.look import TAKES, Look
+from dotflow.resume.saved_values import SavedValues, leaves_checkpoint, usable
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 ROUND_AGAIN: Final = Void("a round before it runs again")
@@ -125,7 +126,8 @@ class EarlierRuns:
         left_out: The ids of the tasks that were not asked for.
 
     Attributes:
-        look: What they have left.
+        saved: What they have left.
+        look: Why that does not count.
         found: The decisions.
         is_new: Whether none of them counts, in a plan.
     """
@@ -145,7 +147,8 @@ class EarlierRuns:
         masks: Masks = NO_MASKS,
         left_out: Collection[int] = (),
     ) -> None:
-        self.look = Look(storage, journal, tokens, changes, digest_limit=digest_limit, is_plan=cache is not None)
+        self.saved = SavedValues(storage, journal, tokens, digest_limit)
+        self.look = Look(self.saved, tokens, changes, is_plan=cache is not None)
         self.found = Restoration()
         self.is_new = False  # whether no earlier run counts
         self._cache = None if cache is None else ForeseenCache(cache)
@@ -166,16 +169,16 @@ class EarlierRuns:
             CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
             CheckpointUnreadable: One of them can't be read.
         """
-        look = self.look
+        look, saved = self.look, self.saved
         with usable(self._storage):
-            look.gone = look.journal.fact("void")
-            if look.files is not None:
-                look.files.read()
+            saved.gone = saved.journal.fact("void")
+            if saved.files is not None:
+                saved.files.read()
         if self._resume == "unfinished" and not self._is_unfinished():
             return None
         self._decide_values()
         while True:
-            if look.files is None or not self._makes_void(look.files):
+            if saved.files is None or not self._makes_void(saved.files):
                 if look.asks or not self._may_ask:
                     break
                 look.asks = True
@@ -194,8 +197,8 @@ class EarlierRuns:
         mapped = [task for task in tasks if task.items] if has_links else []
         partly = [task.task_id for task in mapped if any(item.restored_from for item in task.items)]
         found.notes += self._changes.notes({*found.restored, *partly})
-        if look.files is not None:
-            lines, found.edited = look.files.notes()
+        if saved.files is not None:
+            lines, found.edited = saved.files.notes()
             found.notes += lines
         return found
 
@@ -218,10 +221,10 @@ class EarlierRuns:
     def _decide_values(self) -> Restoration:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
         tasks, found = self._tokens.tasks, self.found
-        found.left_open = self.look.left_open(self._left_out) if self._tokens.has_links and not self.is_new else {}
+        found.left_open = self.saved.left_open(self._left_out) if self._tokens.has_links and not self.is_new else {}
         # Read first: in turns with the decisions it takes a fifth longer.
         saved = [
-            self.look.saved(task)
+            self.saved.of(task)
             if self._is_saved(task) and not task.is_mapped and task.task_id not in self._left_out
             else None
             for task in tasks
@@ -264,7 +267,7 @@ class EarlierRuns:
         self._begin_again()
         if found.left_open or self.look.is_mixed:
             return True
-        if self.look.lacks_inputs:
+        if self.saved.lacks_inputs:
             self._log_line(
                 f"{type(self._storage).__name__} keeps values only, which don't show whether the last run "
                 "finished: all tasks run."
@@ -273,11 +276,11 @@ class EarlierRuns:
         if not found.missing:
             return False
         with usable(self._storage):
-            excused, called = self.look.journal.fact("left_out"), self.look.journal.fact("calls")
+            excused, called = self.saved.journal.fact("left_out"), self.saved.journal.fact("calls")
         names = {task_id: self._tokens.tasks[task_id].key_name for task_id in found.missing}
         missing = [task_id for task_id, name in names.items() if name not in excused]
         # The calls of a durable step that was cut off are values, too.
-        return any(task_id < self.look.task_count or names[task_id] in called for task_id in missing)
+        return any(task_id < self.saved.task_count or names[task_id] in called for task_id in missing)
 
     # Tasks
 
@@ -398,13 +401,13 @@ class EarlierRuns:
             if not task.is_repeated and outdated.isdisjoint(sources - by_item) and not self._made(sources - by_item):
                 kept = self._kept_items(task)
         made = min([*(sources & outdated), *self._made(sources)], default=None)
-        files = self.look.files
+        files = self.saved.files
         has_files = files is not None and files.saved.is_there and task.step.files
         if made is None and not has_files:
             return
         what = "" if made is None else f"{TAKES} task {made} {tasks[made].name}, which "
         reason = what and f"{what}{'is void' if made in outdated else 'this run makes anew'}"
-        for record in self.look.records_of(task):
+        for record in self.saved.records_of(task):
             is_kept = kept is None or (isinstance(record, Item) and record.key_suffix in kept)
             why = ("" if is_kept else reason) or (self.look.why_files(record) if has_files else "")
             if why:
@@ -418,7 +421,7 @@ class EarlierRuns:
         tasks, source = self._tokens.tasks, self._tokens.previous[task.task_id]
         while source is not None and tasks[source].status is TypeStatus.SKIPPED:
             task = tasks[source]
-            if source in self._left_out and (not leaves_checkpoint(task) or self.look.records_of(task)):
+            if source in self._left_out and (not leaves_checkpoint(task) or self.saved.records_of(task)):
                 break
             source = self._tokens.previous[source]
         return source
@@ -536,7 +539,7 @@ class EarlierRuns:
         why = self._changes.why_asked_for(task) or (
             self.look.runs_again(task, unsaved) if unsaved is not None else None
         )
-        for item in self.look.records_of(task) if why or self._resume == "changed" else ():
+        for item in self.saved.records_of(task) if why or self._resume == "changed" else ():
             if reason := why or self.look.why_changed(item):
                 self.found.void.append((item, reason))
         return why is not None
@@ -652,8 +655,7 @@ class EarlierRuns:
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
         return [
-            self.look.saved(task.items[number]) if self._is_saved(task) and not task.has_maps else None
-            for task in tasks
+            self.saved.of(task.items[number]) if self._is_saved(task) and not task.has_maps else None for task in tasks
         ]
 
     def _begin(self, node: LinkedTask) -> None:
@@ -733,8 +735,8 @@ class EarlierRuns:
         found: dict[str, Saved] = {}
         if not self._is_saved(node):
             return found
-        for item in self.look.records_of(node) if node.has_maps else node.items:
-            context = self.look.saved(item)
+        for item in self.saved.records_of(node) if node.has_maps else node.items:
+            context = self.saved.of(item)
             if context is None or not isinstance(item, Item):
                 continue
             key = item.scope.key

@@ -1,31 +1,27 @@
-"""Look: what earlier runs have left of each task and item, and why it does not count. It only reads."""
+"""Look: why what earlier runs have left of a task or an item does not count. It only reads."""
 
 import contextlib
 import copy
-import errno
 import functools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from typing import Final
 
-from dotflow.abc.storage import Storage
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import NO_ORIGIN, NOTHING, TOKEN_LENGTH, Context, shared_origin
+from dotflow.core.context import NOTHING, TOKEN_LENGTH, Context, shared_origin
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.outcome import Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
 from dotflow.core.policy import Policy
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, ValidityUnknown
 from dotflow.graph.gather import is_over
-from dotflow.graph.linked_task import Item, ItemOrMap, LinkedTask, outputs_of
+from dotflow.graph.linked_task import Item, ItemOrMap, outputs_of
 from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
-from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.files import ChangedFiles, SavedFiles
-from dotflow.resume.journal import Journal, is_noted
 from dotflow.resume.judge import Cause, Void
+from dotflow.resume.saved_values import SavedValues
 from dotflow.resume.tokens import CONDITION, FALLBACK, INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, difference
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import restore_handler
@@ -40,69 +36,32 @@ INVALID: Final = "its valid() returned False"
 
 
 class Look:
-    """What earlier runs have left of one workflow, for a new run or a plan of one.
+    """Compares what earlier runs have left with what would be made now, for a new run or a plan of one.
 
     Args:
-        storage: Where it is.
-        journal: What it has beside the values.
+        saved: What they have left.
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
         changes: Compares the code of the steps with that which made the checkpoints.
-        digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
         is_plan: Whether a `valid` that fails is noted, and raises nothing.
 
     Attributes:
-        first: The first value of the last run among the checkpoints that were read; None without one.
-        has_values: Whether any of them has a record of its inputs.
-        lacks_inputs: Whether any of them has none.
-        task_count: The number of tasks of the last run.
-        files: The files of these runs; None without them.
-        journal: What the storage has beside the values.
         asks: Whether the steps' `valid` are called.
         counts_all: Whether all checkpoints count that fit their outputs: those that the last run has left.
         is_mixed: Whether the last run left a value that it was to make anew, by these.
         again: The tasks of which a resume has decided that they run, or some of their items.
         unknown: Why it is unknown whether the value of a task is valid, by task id.
-        gone: The keys of checkpoints that count no more, though they may be there: what is decided is final.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        journal: Journal,
-        tokens: Tokens,
-        changes: ChangedCode,
-        *,
-        digest_limit: int | None = None,
-        is_plan: bool = False,
-    ) -> None:
-        self.first: Context | None = None
-        self.has_values = self.lacks_inputs = self.asks = self.counts_all = self.is_mixed = False
-        self.task_count = 0
+    def __init__(self, saved: SavedValues, tokens: Tokens, changes: ChangedCode, *, is_plan: bool = False) -> None:
+        self.asks = self.counts_all = self.is_mixed = False
         self.unknown: dict[int, str] = {}
-        self.gone: Collection[str] = ()
         self.again: Collection[int] = ()
-        self.files: ChangedFiles | None = None
-        if digest_limit is not None:
-            self.files = ChangedFiles(SavedFiles(journal), tokens, digest_limit)
-        self._storage = storage
-        self._keys = CheckpointKeys(storage, tokens.tasks)
-        self.journal = journal
+        self._saved = saved
         self._tokens = tokens
         self._changes = changes
         self._is_plan = is_plan
         self._answers: dict[tuple[int, str], bool] = {}  # whether values are valid
-        self._last_origin = NO_ORIGIN
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
-
-    def left_open(self, left_out: Collection[int]) -> dict[int, str]:
-        """Returns the cleanups that did not complete, with the id of the run that they belong to."""
-        with usable(self._storage):
-            cleanups = self.journal.fact("cleanups")
-        return {
-            task.task_id: cleanups[task.key_name]
-            for task in self._tokens.tasks
-            if task.key_name in cleanups and is_noted(task) and task.task_id not in left_out
-        }
 
     def raise_mismatches(self) -> None:
         """Raises CheckpointMismatch if another step made a checkpoint that was compared."""
@@ -118,64 +77,15 @@ class Look:
         context._set_inputs(origin, NOTHING, self._tokens.of(task, context))
         return context
 
-    def saved(self, task: Task) -> Context | None:
-        """Returns the checkpoint of a task or an item; None if it has none."""
-        storage = self._storage
-        key = "?"
-        try:
-            key = self._keys.of(task)
-            if self.gone and key in self.gone:
-                return None
-            context = storage.get(key)
-            if not isinstance(context, Context):
-                raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
-            if context.task_id is None:
-                if context.storage is None and not storage.contains(key):
-                    return None
-                context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self._tokens.tasks[task.task_id].key_name != str(task.task_id):
-                context.task_id = task.task_id  # a named task may have moved
-            elif context.task_id != task.task_id:
-                raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
-        except CheckpointUnreadable as error:
-            where = f"{type(storage).__name__} under {key!r}"
-            raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
-        except DotflowError:  # already in our words
-            raise
-        except Exception as error:  # the storage may be the user's
-            raise storage_error(storage, error) from error
-        if self.files is not None:
-            self.files.note(task, context)
-        origin = context._origin
-        if origin.initial is None:
-            self.lacks_inputs = True
-            return context
-        self.has_values = True
-        if origin is not self._last_origin:  # most values share one
-            self._last_origin = origin
-            self.task_count = max(self.task_count, origin.tasks)
-        if task.step.cache is None and (self.first is None or context.time < self.first.time):
-            self.first = context  # a cached value may be older than its run
-        return context
-
-    def records_of(self, task: Task) -> Sequence[Task]:
-        """Returns the task if it has a checkpoint; of a map, records that stand for the items that have one."""
-        if not leaves_checkpoint(task):
-            return ()
-        with usable(self._storage):
-            if isinstance(task, LinkedTask) and task.is_mapped:
-                return self._keys.items_of(task)
-            return [task] if self._storage.contains(self._keys.of(task)) else ()
-
     def why_files(self, task: Task) -> str:
         """Returns which file has outdated a checkpoint of a task that was not asked for; "" if none has.
 
         The run renews the states of the files, so that a later one can't find out.
         """
-        assert self.files is not None
+        assert self._saved.files is not None
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the task
-            context = self.saved(task)
-            return "" if context is None else self.files.why_void(task, context)
+            context = self._saved.of(task)
+            return "" if context is None else self._saved.files.why_void(task, context)
         return ""
 
     def runs_again(self, record: Task, task: Task) -> Void:
@@ -239,7 +149,7 @@ class Look:
         if label:
             name = label.removeprefix(CONDITION).removeprefix(FALLBACK)
             return Void(f"it was made from another value of '{name}'")
-        file = "" if self.files is None else self.files.why_void(task, context)
+        file = "" if self._saved.files is None else self._saved.files.why_void(task, context)
         void = Void(file, Cause.INTENT) if file else self._changes.why_void(task, context)
         asks = void is None and self.asks and step.valid is not None
         return Void(INVALID, Cause.INTENT) if asks and not self._is_valid(task, context) else void
@@ -298,7 +208,7 @@ class Look:
             why = "its checkpoint does not record which initial_context it was made with"
         elif not has_inputs and task.links is not None and task.links.value_sources():
             why = "its checkpoint does not record which values it was made from"
-        elif not has_inputs and self.files is not None and task.step.files and find_paths(context.storage):
+        elif not has_inputs and self._saved.files is not None and task.step.files and find_paths(context.storage):
             why = "its checkpoint does not record the states of its files"
         else:
             return ""
@@ -307,7 +217,7 @@ class Look:
     def why_changed(self, item: Task) -> Void | None:
         """Returns why the code of an item, or an option, has outdated its checkpoint; None if neither has."""
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the item
-            context = self.saved(item)
+            context = self._saved.of(item)
             return None if context is None else self._changes.why_void(item, context)
         return None
 
@@ -338,11 +248,6 @@ def _ask(task: Task, context: Context) -> bool | str:
     return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
 
 
-def leaves_checkpoint(task: Task) -> bool:
-    """Returns whether the value of the task is saved when it completes."""
-    return task.step.checkpoint and not task.is_cleanup
-
-
 def _is_later(value: Context, other: Context) -> bool:
     """Returns whether a later run than that of another value has made a value. One without a checkpoint has no run."""
     run = value._origin.run
@@ -360,39 +265,3 @@ def _is_made_from(context: Context, source: Task | None) -> bool:
     if source is None:
         return context._previous is None
     return context._previous == source.task_id and context._source == source.current_context._origin.run
-
-
-@contextlib.contextmanager
-def usable(storage: Storage) -> Iterator[None]:
-    """Turns an exception of the storage into the StorageError of a run that has not begun."""
-    try:
-        yield
-    except DotflowError:  # already in our words
-        raise
-    except Exception as error:  # the storage may be the user's
-        raise storage_error(storage, error) from error
-
-
-def storage_error(storage: Storage, error: Exception) -> StorageError:
-    """Returns the error of start() for an exception of the storage."""
-    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason_of(error))
-
-
-#: What to do about an error of the system.
-ADVICE: Final = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space, or raise the quota",
-    errno.EFBIG: "Raise the limit of the size of a file",
-    errno.EIO: "Check the disk",
-    errno.ENOLCK: "Give the storage a path on a file system with locks, such as a local disk",
-}
-
-
-def reason_of(error: Exception) -> str:
-    """Returns the cause of an exception of the storage, and what to do."""
-    cause = str(error)
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        # Without the second path of a rename, which is internal.
-        advice = ADVICE.get(error.errno or 0, "Correct that, or give the storage another path")
-        cause = f"{error.strerror}: {str(error.filename)!r}. {advice}"
-    return f"{type(error).__name__}: {cause}"

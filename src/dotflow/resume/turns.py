@@ -10,7 +10,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.task import Task
 from dotflow.errors import WorkflowBusy
 from dotflow.resume.journal import Journal
-from dotflow.resume.look import reason_of, usable
+from dotflow.resume.saved_values import reason_of, usable
 from dotflow.worker.interrupts import in_forked_child
 
 
