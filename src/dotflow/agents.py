@@ -196,7 +196,6 @@ class _Backend(JournalCallableOperationBackend[CallOptions]):  # type: ignore[mi
             arguments: object = None,
             deps: object = None,
             model: object = None,
-            approved: object = None,
             idempotency_key: str = "",
         ) -> object:
             nonlocal is_made
@@ -239,8 +238,6 @@ class _Identity:
             code = self._code_of_request(params)
         elif isinstance(params, ToolsetCallToolParams | DynamicToolsetCallToolParams):
             tool, counted["arguments"] = params.name, params.tool_args
-            if params.ctx.tool_call_approved:
-                counted["approved"] = True
             definition = self._definition(params)
             if definition is not None:
                 code = self._code_of_tool(tool, definition.function)

@@ -18,7 +18,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic_ai import Agent, ApprovalRequired, FunctionToolset, ModelRetry, RunContext
 from pydantic_ai.capabilities import Instrumentation
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
@@ -250,7 +259,10 @@ def edited(world: World, edit: str) -> Agent[None, str]:
     model = model_of(world, calls(("look_up", {"order": "A-7"})), calls(("refund", REFUND)), says("refunded"))
     if edit == "model":
         model = FunctionModel(model.function, model_name="other")
-    options: dict[str, Any] = {"instructions": "Be kind." if edit == "instructions" else "Be quick."}
+    options: dict[str, Any] = {
+        "instructions": "Be kind." if edit == "instructions" else "Be quick.",
+        "system_prompt": "You are kind." if edit == "system prompt" else "You are quick.",
+    }
     if edit == "toolset":
         extra = FunctionToolset[None](id="extra")
         extra.add_function(print, name="show")
@@ -279,7 +291,7 @@ def edited(world: World, edit: str) -> Agent[None, str]:
     return agent
 
 
-@pytest.mark.parametrize("edit", ["instructions", "model", "toolset", "tool"])
+@pytest.mark.parametrize("edit", ["instructions", "system prompt", "model", "toolset", "tool"])
 def test_an_edited_agent_goes_on_where_it_was(edit: str, world: World) -> None:
     """Its answers and tools were paid for, so they count."""
 
@@ -299,6 +311,7 @@ def test_an_edited_agent_goes_on_where_it_was(edit: str, world: World) -> None:
     ("edit", "again"),
     [
         ("instructions", ["request 0", "request 1"]),
+        ("system prompt", ["request 0", "request 1"]),
         ("model", ["request 0", "request 1"]),
         ("toolset", ["request 0", "request 1"]),
         ("tool", ["look up anew"]),
@@ -363,6 +376,131 @@ def test_runs_with_other_dependencies_make_other_calls(key: Any, world: World) -
 
     assert value(workflow.start(resume=True)) == ["Ada", "Bob", "Eve"]
     assert world.done == ["request 0", "balance of Eve", "request 1"]
+
+
+def test_a_tool_that_takes_no_context_is_known_by_its_arguments(world: World) -> None:
+    """Its refund stays paid where the dependencies have a random number."""
+    agent = refund_agent(world)
+
+    async def body() -> str:
+        output = (await agent.run("Refund order A-7", deps=os.urandom(8))).output  # type: ignore[arg-type]
+        stops_at(world, "way")
+        return output
+
+    workflow = flow(world, body)
+    workflow.start()
+    world.forget()
+    world.let("way")
+
+    assert value(workflow.start(resume=True)) == "refunded"
+    assert world.done == ["request 0", "request 1", "request 2"]
+
+
+def test_models_and_histories_tell_requests_apart(world: World) -> None:
+    """Whatever their order; so does the kind of a message, and not its time or the id of a tool's call."""
+
+    def names(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        world.note("request")
+        return says(" ".join(type(part).__name__ for message in messages for part in message.parts))
+
+    other = FunctionModel(lambda messages, info: says("the other model"))
+    agent = Agent(FunctionModel(names), name="echo", capabilities=[DotFlowDurability(models={"v1.2": other})])
+    asked = ModelRequest(parts=[UserPromptPart("Hello")])
+    history = HistorySQLite(world.folder / "history.db")
+
+    async def body() -> list[str]:
+        call = ToolCallPart("look_up", {})  # with a new id in each attempt
+        found = ToolReturnPart("look_up", "found", tool_call_id=call.tool_call_id)
+        options: list[dict[str, Any]] = [
+            {"message_history": [asked, ModelResponse(parts=[call]), ModelRequest(parts=[found])]},
+            {"message_history": [asked, ModelResponse(parts=[TextPart("hello")])]},
+            {"message_history": [asked, ModelResponse(parts=[ThinkingPart("hello")])]},
+            {"model": "v1.2"},
+            {},
+        ]
+        if world.lets("way"):
+            options.reverse()
+        outputs = [(await agent.run("Go", **one)).output for one in options]
+        stops_at(world, "way")
+        return outputs
+
+    workflow = flow(world, body, history=history)
+    workflow.start()
+    world.let("way")
+    rows = history.calls("last", "agent").calls
+
+    assert value(workflow.start(resume=True)) == [
+        "UserPromptPart",
+        "the other model",
+        "UserPromptPart ThinkingPart UserPromptPart",
+        "UserPromptPart TextPart UserPromptPart",
+        "UserPromptPart ToolCallPart ToolReturnPart UserPromptPart",
+    ]
+    assert world.done == ["request"] * 4
+    assert [row.shown.partition("(")[0] for row in rows] == ["request"] * 5
+
+
+def test_an_output_that_was_sent_back_is_kept(world: World) -> None:
+    """Though the request to repeat it gets another id in each attempt."""
+    agent = Agent(model_of(world, says("bad"), says("good")), name="strict", capabilities=[DotFlowDurability()])
+
+    @agent.output_validator
+    def check(output: str) -> str:
+        if output == "bad":
+            raise ModelRetry("again")
+        return output
+
+    async def body() -> str:
+        output = (await agent.run("Go")).output
+        stops_at(world, "way")
+        return output
+
+    workflow = flow(world, body)
+    workflow.start()
+    world.let("way")
+
+    assert value(workflow.start(resume=True)) == "good"
+    assert world.done == ["request 0", "request 1"]
+
+
+def test_an_agent_in_a_tool_is_part_of_its_call(world: World) -> None:
+    """It runs as it does elsewhere, with toolsets of its own, and not again once the tool has returned."""
+    inner = Agent(
+        model_of(world, calls(("shout", {})), says("inner")), name="inner", capabilities=[DotFlowDurability()]
+    )
+    outer = Agent(TestModel(), name="outer", capabilities=[DotFlowDurability()])
+
+    def shout() -> None:
+        world.note("shout")
+
+    @outer.tool_plain
+    async def ask() -> str:
+        return (await inner.run("Go", toolsets=[FunctionToolset([shout], id="loud")])).output
+
+    async def body() -> str:
+        output = (await outer.run("Go")).output
+        stops_at(world, "way")
+        return output
+
+    workflow = flow(world, body)
+    workflow.start()
+    world.let("way")
+
+    assert value(workflow.start(resume=True)) == '{"ask":"inner"}'
+    assert world.done == ["request 0", "shout", "request 1"]
+
+
+def test_a_toolset_that_a_run_brings_is_refused(world: World) -> None:
+    """Its calls would not be kept."""
+    agent = refund_agent(world)
+
+    async def body() -> str:
+        return (await agent.run("Go", toolsets=[FunctionToolset([print], id="loud")])).output
+
+    (task,) = flow(world, body).start().tasks
+
+    assert "cannot be added at runtime with dotflow" in task.errors[-1].message
+    assert world.done == []
 
 
 def test_a_tool_that_changes_the_dependencies_fails(world: World) -> None:
@@ -591,6 +729,25 @@ def test_a_streamed_request_and_the_handler_of_its_events_are_kept(world: World)
         "request 1",
         "FinalResultEvent",
     ]
+
+
+def test_an_output_is_streamed_from_what_was_kept(world: World) -> None:
+    """By run_stream."""
+    agent = streaming_agent(world)
+    world.let("way")
+
+    async def body() -> list[str]:
+        async with agent.run_stream("Go") as stream:
+            found = [text async for text in stream.stream_text()]
+        stops_at(world, "end")
+        return found
+
+    workflow = flow(world, body)
+    workflow.start()
+    world.let("end")
+
+    assert value(workflow.start(resume=True))[-1] == "done"
+    assert [line for line in world.done if line.startswith("request")] == ["request 0", "request 1"]
 
 
 def test_a_pause_stops_an_agent_at_its_next_call(world: World) -> None:
