@@ -93,10 +93,10 @@ class Driver:
 
     def call(self, number: int, name: str = "search", depth: int = 0, item: int | None = None) -> None:
         at = self.time.now(), self.time.monotonic()
-        self.tell(CallBegan(0, 1, number, name, "'the card 4711'", depth, "k", *at, item))
+        self.tell(CallBegan(0, 1, number, name, "'the card of Ada'", depth, "k", *at, item))
 
     def end_call(self, number: int, failure: Failure | None = None, item: int | None = None) -> None:
-        self.tell(CallEnded(0, 1, number, "'paid by 4711'", failure, self.time.monotonic(), item))
+        self.tell(CallEnded(0, 1, number, "'paid by Ada'", failure, self.time.monotonic(), item))
 
     def end(self, status: TypeStatus = COMPLETED) -> None:
         self.tell(RunEnded("w", self.run_id, status, self.time.now()))
@@ -177,7 +177,7 @@ class TestSpans:
             "dotflow.call.depth": 1,
             "dotflow.status": "Made",
         }
-        assert "4711" not in telemetry.text()
+        assert "Ada" not in telemetry.text()
 
     def test_calls_that_fail_and_calls_that_are_cut_off(self, telemetry: Telemetry, driver: Driver) -> None:
         """A failed one has its exception; what runs as its attempt ends, ends with it. Each item has its numbers."""
