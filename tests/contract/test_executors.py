@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import dotflow
-from dotflow import Context, DotFlow, NotYet, action, note
+from dotflow import Context, Control, DotFlow, NotYet, action, note
 from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
@@ -1251,6 +1251,35 @@ class TestDurableSteps:
         assert made() == ["a", "b"]
         assert begun.read_text() == "xx"
         assert run.tasks[0].duration > 0.5, "it began before it slept"
+
+    def test_an_answer_goes_on_where_it_asked(
+        self,
+        make_workflow: MakeWorkflow,
+        executor: Executor,
+        isolate: bool | None,
+        call: Callable[..., str],
+        made: Callable[[], list[str]],
+        tmp_path: Path,
+    ) -> None:
+        """What it has called before is given back."""
+
+        @action(durable=True, isolate=isolate)
+        def body() -> str:
+            draft = call("a")
+            answer = dotflow.ask("Send {draft}?", draft=draft)
+            return call("b") if answer.is_approved else draft
+
+        history = HistorySQLite(path=tmp_path / "history.db")
+        workflow = make_workflow(
+            executor=executor, history=history, storage=StorageFile(tmp_path / "kept"), workflow_id="w"
+        )
+        workflow.task.add(body)
+        run = workflow.start()
+        assert (run.status, run.questions[0].text) == (TypeStatus.PAUSED, "Send A?")
+        Control(workflow).approve(run.run_id, by="ann")
+
+        assert workflow.start(resume=True).value("body") == "B"
+        assert made() == ["a", "b"]
 
     def test_the_history_has_its_calls(
         self,
