@@ -44,9 +44,9 @@ T = TypeVar("T")
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
-    (str,): """id run_id workflow_id step exception message traceback role text paused_by
+    (str,): """run_id workflow_id step exception message traceback role text paused_by
         spec note noted what""",
-    (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
+    (str, NoneType): """id name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
         server rerun schedule schedules last_dropped paused_comment by_whom comment waits call arguments""",
     (int,): """run task item attempt seq at stream settled dropped nth number depth call_state of_attempt total
