@@ -14,7 +14,8 @@ from dotflow.providers import ExecutorThread, HistoryPostgres, HistorySQLite, Lo
 from dotflow.providers.histories.postgres.dialect import NAMES
 
 #: From the present format to the seventh one, and so on to the fourth one.
-SEVENTH_FORMAT = "DROP TABLE slots; DROP TABLE holds; DROP TABLE closed; DROP TABLE texts; PRAGMA user_version = 7;"
+SEVENTH_FORMAT = """DROP TABLE slots; DROP TABLE holds; DROP TABLE waits; DROP TABLE closed; DROP TABLE texts;
+    PRAGMA user_version = 7;"""
 SIXTH_FORMAT = f"{SEVENTH_FORMAT} DROP VIEW call_list; DROP TABLE calls; PRAGMA user_version = 6;"
 FIFTH_FORMAT = f"""{SIXTH_FORMAT} DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;
     ALTER TABLE orders DROP COLUMN id; ALTER TABLE questions DROP COLUMN call; ALTER TABLE runs DROP COLUMN waits;

@@ -364,6 +364,41 @@ def test_places_are_given_back(histories: Any) -> None:
     assert store.ask(wanted("gpu: 1 at once"), Holder("2", "8a1e", "train")).wait is None
 
 
+def test_a_place_is_set_aside_for_who_has_waited_for_long(histories: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who holds it takes it again at once, and others never get one. Who waits is shown, dead ones are not."""
+    for name, seconds in (("PATIENCE", 0.1), ("SEEN", 0.5)):
+        monkeypatch.setattr(f"dotflow.providers.histories.sql.limits.{name}", seconds)
+    busy, patient = histories.open().limits(), histories.open().limits()
+    want = wanted("gpu: 1 at once")
+    assert busy.ask(want, Holder("1", "4c1e", "train")).wait is None
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        assert patient.ask(want, Holder("2", "8a1e", "sync")).is_place
+        time.sleep(0.02)
+    assert [(one.run, one.task) for one in busy.uses()[0].waits] == [("8a1e", "sync")]
+
+    busy.end(["1"])
+    assert busy.ask(want, Holder("3", "4c1e", "train")).is_place, "it is set aside"
+    assert patient.ask(want, Holder("2", "8a1e", "sync")).wait is None
+
+    assert busy.uses()[0].waits == []
+    patient.end(["2"])
+    assert busy.ask(want, Holder("3", "4c1e", "train")).wait is None
+    while not busy.uses()[0].waits:
+        patient.ask(want, Holder("4", "8a1e", "sync"))
+    busy.end(["3"])
+    time.sleep(0.6)  # without another look, as a process that was killed
+    assert busy.ask(want, Holder("5", "4c1e", "train")).wait is None
+
+
+def test_a_grant_whose_answer_was_lost_counts_once(histories: Any) -> None:
+    """The attempt asks again, and has its place already."""
+    store = histories.open().limits()
+
+    assert [store.ask(wanted("gpu: 1 at once"), Holder("1", "run", "task")).wait for _ in range(2)] == [None, None]
+    assert len(store.uses()[0].held) == 1
+
+
 def test_a_closing_can_be_taken_back(histories: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Without that, a wrong Retry-After of 20 hours could not."""
     history = histories.open()

@@ -62,7 +62,7 @@ class PartUse(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An attempt that counts as one of those at once, and since when."""
+    """An attempt that counts as one of those at once, or waits for that, and since when."""
 
     run: str
     task: str
@@ -76,6 +76,7 @@ class LimitUse(NamedTuple):
         name: The name.
         parts: Its parts with what is used of them.
         held: The attempts at once.
+        waits: Of each process that has waited for a place for more than a second, an attempt.
         closed: The moment until which nothing begins since a service has refused; None where it is open.
         closed_by: The run and the task that it has refused.
     """
@@ -83,6 +84,7 @@ class LimitUse(NamedTuple):
     name: str
     parts: Sequence[PartUse]
     held: Sequence[Held]
+    waits: Sequence[Held] = ()
     closed: datetime | None = None
     closed_by: str = ""
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.abc.limits import LimitUse
+from dotflow.abc.limits import Held, LimitUse
 from dotflow.cli.command import Command, option
 from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
 from dotflow.cli.screen import Column, Screen, local, safe
@@ -17,6 +17,7 @@ COLUMNS: Final = (
     Column("Limit", fits=1),
     Column("Used"),
     Column("Held by", fits=2),
+    Column("Waits", fits=3),
     Column("Closed"),
 )
 SHOWN: Final = 3  # attempts of a limit that are named
@@ -76,10 +77,15 @@ def limit_object(use: LimitUse) -> dict[str, Any]:
             }
             for one in use.parts
         ],
-        "held": [{"run_id": held.run, "task": held.task, "since": moment(held.since)} for held in use.held],
+        "held": list(map(_attempt, use.held)),
+        "waits": list(map(_attempt, use.waits)),
         "closed": use.closed and moment(use.closed),
         "closed_by": use.closed_by or None,
     }
+
+
+def _attempt(held: Held) -> dict[str, Any]:
+    return {"run_id": held.run, "task": held.task, "since": moment(held.since)}
 
 
 def _print_table(found: Sequence[LimitUse]) -> None:
@@ -89,8 +95,11 @@ def _print_table(found: Sequence[LimitUse]) -> None:
 
 
 def _row(use: LimitUse) -> list[str]:
-    held = [f"{safe(one.run)} {safe(one.task)}" for one in use.held]
-    more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
     closed = "" if use.closed is None else f"until {local(use.closed)} by {safe(use.closed_by)}"
     used = ", ".join(f"{one.used} of {one.part.text}" for one in use.parts)
-    return [safe(use.name), used, f"{', '.join(held[:SHOWN])}{more}", closed]
+    return [safe(use.name), used, _named(use.held), _named(use.waits), closed]
+
+
+def _named(held: Sequence[Held]) -> str:
+    names = ", ".join(f"{safe(one.run)} {safe(one.task)}" for one in held[:SHOWN])
+    return f"{names} and {len(held) - SHOWN} more" if len(held) > SHOWN else names

@@ -23,14 +23,20 @@ T = TypeVar("T")
 TEXT_LIFE: Final = 60.0  # seconds for which a text of a limit counts beside others, once it was asked with
 TEXTS_AGE: Final = 5.0  # seconds for which a process remembers the texts
 LOOK: Final = 0.05  # seconds between two looks for a place
+PATIENCE: Final = 1.0  # seconds that a process waits for a place before one is set aside for it
+SEEN: Final = 3.0  # seconds for which it is set aside after its last look
 LOCK: Final = "\0limit "  # before a name, among the locks of names
 
 SLOTS_OF: Final = "SELECT began, newest, amount FROM slots WHERE name = ? AND period = ?"
 FORGET: Final = "DELETE FROM slots WHERE name = ? AND period = ? AND (newest <= ? OR newest > ?)"
 COUNT: Final = upsert("slots", ("name", "period", "began"), ("newest", "amount"))
-HELD: Final = "SELECT COUNT(*) FROM holds WHERE name = ?"
+#: The places that others have, and those that are set aside for processes which have waited for longer.
+HELD: Final = """SELECT (SELECT COUNT(*) FROM holds WHERE name = ? AND id <> ?),
+    (SELECT COUNT(*) FROM waits WHERE name = ? AND lock <> ? AND since < ? AND seen > ?)"""
 HOLDERS: Final = "SELECT id, lock FROM holds WHERE name = ? AND lock IS NOT NULL"
-HOLD: Final = "INSERT INTO holds (id, name, lock, run_id, step, began) VALUES (?, ?, ?, ?, ?, ?)"
+HOLD: Final = upsert("holds", ("id", "name"), ("lock", "run_id", "step", "began"))  # maybe after a lost answer
+WAIT: Final = upsert("waits", ("name", "lock"), ("run_id", "step", "since", "seen"))
+WAIT_OVER: Final = "DELETE FROM waits WHERE name = ? AND (lock = ? OR seen <= ?)"
 END: Final = "DELETE FROM holds WHERE id = ?"
 CLOSED: Final = "SELECT at, seconds, refused FROM closed WHERE name = ?"
 CLOSE: Final = upsert("closed", ("name",), ("at", "seconds", "refused", "run_id", "step"))
@@ -46,6 +52,7 @@ NAMES: Final = "SELECT name FROM slots UNION SELECT name FROM holds UNION SELECT
 ALL_SLOTS: Final = "SELECT period, began, newest, amount FROM slots WHERE name = ?"
 ALL_HELD: Final = "SELECT run_id, step, began FROM holds WHERE name = ? ORDER BY began"
 ALL_CLOSED: Final = "SELECT at, seconds, run_id, step FROM closed WHERE name = ?"
+ALL_WAITS: Final = "SELECT run_id, step, since FROM waits WHERE name = ? AND seen > ? ORDER BY since"
 ALL_TEXTS: Final = "SELECT name, text FROM texts ORDER BY seen"
 
 
@@ -82,22 +89,27 @@ class SQLLimits(LimitStore):
         self._texts: dict[str, tuple[float, tuple[Part, ...]]] = {}
         self._free: dict[str, Mapping[str, float]] = {}  # by name: since when the locks of its holders were free
         self._looked: dict[str, float] = {}  # by name: when its holders were looked at
+        self._waits: dict[str, tuple[int, float]] = {}  # by name: since when it waits for a place, and when it said so
 
     def ask(self, wanted: Sequence[Wanted], holder: Holder, *, must: bool = False) -> Verdict:
         lock = self._hold() if any(part.period == AT_ONCE for one in wanted for part in one.parts) else None
 
         def work(connection: Connection) -> Verdict:
             connection.lock(LOCK + one.name for one in wanted)
-            refused, found = 0, []
+            refused, found, place = 0, [], None
             for one in wanted:
                 parts = self._parts(connection, one)
                 closed = _closed(connection, one.name)
                 refused = max(refused, closed[1])
                 slots = {part: _slots(connection, one.name, part) for part in parts if part.period != AT_ONCE}
-                verdict = None if must else _judge(connection, one.name, parts, slots, closed[0])
-                if verdict is not None:
-                    return verdict
+                if not must:
+                    verdict = _judge(connection.now, one.name, slots, closed[0])
+                    if verdict is not None:  # before a place, of which none is set aside then
+                        return verdict
+                    place = place or self._judge_places(connection, one.name, parts, holder, lock)
                 found.append((one, parts, slots))
+            if place is not None:
+                return place
             for one, parts, slots in found:
                 self._grant(connection, one, parts, slots, holder, lock)
             return Verdict(refused=refused)
@@ -106,6 +118,28 @@ class SQLLimits(LimitStore):
         if verdict.is_place:
             self._bury(verdict.name)
         return verdict
+
+    def _judge_places(
+        self, connection: Connection, name: str, parts: Iterable[Part], holder: Holder, lock: int | None
+    ) -> Verdict | None:
+        """Returns which place an attempt has to wait for; None for none. Who has waited for longer is next."""
+        now, ticks = connection.now, clock.ticks()
+        since, said = self._waits.get(name, (now, 0.0))
+        if said and ticks - said > SEEN:  # who waited then has given up
+            since, said = now, 0.0
+        for part in parts:
+            if part.period != AT_ONCE:
+                continue
+            seen = now - round(SEEN * MICRO)
+            found = connection.execute(HELD, (name, holder.id, name, lock or 0, since, seen)).fetchall()
+            if sum(found[0]) < part.amount:
+                continue
+            if lock is not None and now - since >= PATIENCE * MICRO and ticks - said >= PATIENCE:
+                said = ticks
+                connection.execute(WAIT, (name, lock, holder.run, holder.task, since, now))
+            self._waits[name] = min(since, now), said  # the clock may have been set back
+            return Verdict(LOOK, name, part.text, is_place=True)
+        return None
 
     def _parts(self, connection: Connection, wanted: Wanted) -> tuple[Part, ...]:
         """Returns the parts that count for a name: the stricter ones of all texts that were asked with of late."""
@@ -124,8 +158,8 @@ class SQLLimits(LimitStore):
             self._texts[wanted.shared] = known
         return known[1]
 
-    @staticmethod
     def _grant(
+        self,
         connection: Connection,
         wanted: Wanted,
         parts: Iterable[Part],
@@ -137,6 +171,8 @@ class SQLLimits(LimitStore):
         for part in parts:
             if part.period == AT_ONCE:
                 connection.execute(HOLD, (holder.id, name, lock, holder.run, holder.task, now))
+                if self._waits.pop(name, (0, 0.0))[1]:
+                    connection.execute(WAIT_OVER, (name, lock, now - round(SEEN * MICRO)))
                 continue
             if not slots[part] and name != wanted.shared:
                 connection.execute(SWEEP, (now, wanted.shared.partition("{")[0] + secrets.token_hex(1)))
@@ -221,19 +257,12 @@ def _slots(connection: Connection, name: str, part: Part) -> list[Slot]:
     return found
 
 
-def _judge(
-    connection: Connection, name: str, parts: Iterable[Part], slots: Mapping[Part, list[Slot]], closed: int
-) -> Verdict | None:
-    """Returns why an attempt has to wait for a name; None where it may begin."""
-    now = connection.now
+def _judge(now: int, name: str, slots: Mapping[Part, list[Slot]], closed: int) -> Verdict | None:
+    """Returns why an attempt has to wait for the time of a name; None where it has come."""
     if closed > now:
         return Verdict((closed - now) / MICRO, name, f"closed until {moment(closed).astimezone():%H:%M:%S}")
-    for part in parts:
-        if part.period == AT_ONCE:
-            ((count,),) = connection.execute(HELD, (name,)).fetchall()
-            if count >= part.amount:
-                return Verdict(LOOK, name, part.text, is_place=True)
-        elif wait := wait_for(slots[part], part.amount, part.period, now):
+    for part, counted in slots.items():
+        if wait := wait_for(counted, part.amount, part.period, now):
             return Verdict(wait / MICRO, name, part.text)
     return None
 
@@ -251,7 +280,8 @@ def _uses(connection: Connection, now: int) -> list[LimitUse]:
         for part in parts:
             counted = window(rows.get(part.period, ()), part.period, now) if part.period else ()
             uses.append(PartUse(part, sum(slot.amount for slot in counted) if part.period else len(held)))
-        use = LimitUse(name, uses, held)
+        waits = connection.execute(ALL_WAITS, (name, now - round(SEEN * MICRO))).fetchall()
+        use = LimitUse(name, uses, held, [Held(run, task, moment(since)) for run, task, since in waits])
         for at, seconds, run, task in connection.execute(ALL_CLOSED, (name,)).fetchall():
             if min(at, now) + seconds > now:
                 use = use._replace(closed=moment(min(at, now) + seconds), closed_by=f"{run} {task}")

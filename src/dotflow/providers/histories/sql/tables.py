@@ -133,13 +133,16 @@ CALLS: Final = """CREATE TABLE calls (
     PRIMARY KEY (run, task, item, attempt, slot)) WITHOUT ROWID"""
 
 #: The grants of limits, counted in slots of a window, whose `period` is in microseconds; the attempts that count as
-#: those at once; what is closed since a service has refused; and the texts of limits, by their names with braces.
+#: those at once; the processes that have waited for a place; what is closed since a service has refused; and the texts
+#: of limits, by their names with braces.
 LIMITS: Final = (
     """CREATE TABLE slots (name TEXT NOT NULL, period INTEGER NOT NULL, began INTEGER NOT NULL, newest INTEGER NOT NULL,
         amount INTEGER NOT NULL, PRIMARY KEY (name, period, began)) WITHOUT ROWID""",
     """CREATE TABLE holds (id TEXT NOT NULL, name TEXT NOT NULL, lock INTEGER, run_id TEXT NOT NULL, step TEXT NOT NULL,
         began INTEGER NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID""",
     "CREATE INDEX holds_name ON holds (name)",
+    """CREATE TABLE waits (name TEXT NOT NULL, lock INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL,
+        since INTEGER NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (name, lock)) WITHOUT ROWID""",
     """CREATE TABLE closed (name TEXT PRIMARY KEY, at INTEGER NOT NULL, seconds INTEGER NOT NULL,
         refused INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE texts (name TEXT NOT NULL, text TEXT NOT NULL, seen INTEGER NOT NULL,

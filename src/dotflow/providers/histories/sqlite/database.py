@@ -50,7 +50,7 @@ COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
         server rerun schedule schedules last_dropped paused_comment by_whom comment waits call arguments""",
     (int,): """run task item attempt seq at stream settled dropped nth number depth call_state of_attempt total
-        period newest amount refused seconds""",
+        period newest amount refused seconds since""",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
         resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority
         alarmed seen planned paused_at resumed_at looked_at until answer answered asked round sent""",
