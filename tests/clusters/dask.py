@@ -84,9 +84,11 @@ class DaskProcesses:
         return len(asyncio.run(_identity(self.address))["workers"])
 
     def _start(self, python: str, part: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+        # A program that a test starts may call functions of this folder's modules.
+        paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
         process = subprocess.Popen(
             [python, "-mdask", part, f"--scheduler-file={self._file}", "--no-dashboard", *self._tls, *words],
-            env={**os.environ, **QUIET, **environment},
+            env={**os.environ, **QUIET, "PYTHONPATH": paths, **environment},
             cwd=self._folder.name,
         )
         self._processes.append(process)
