@@ -28,7 +28,7 @@ import boto3
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
 
-from dotflow import Config, Context, Control, DotFlow, Secret, action, clock, errors, serve, shell  # noqa: E402 (found through the path just set)
+from dotflow import Config, Context, Control, DotFlow, Secret, action, clock, errors, serve, shell, used  # noqa: E402 (found through the path just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.events import RunStarted  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
@@ -600,6 +600,26 @@ def _throttled() -> object:
     @action
     def ask() -> None:
         raise errors.Throttled(7 * 86_400)
+
+    return failed(workflow_of(ask))
+
+
+@case(errors.BudgetExceeded)
+def _over_budget() -> object:
+    @action(budget="llm: $5/run")
+    def draft() -> None:
+        used(usd=4.97)
+
+    @action(budget="llm: $5/run", uses=lambda: {"usd": 0.2})
+    def ask() -> None: ...
+
+    return failed(workflow_of(draft, ask))
+
+
+@case(errors.LimitTooSmall)
+def _too_much() -> object:
+    @action(limit="openai: 200000 tokens/min", uses=lambda: {"tokens": 250_000})
+    def ask() -> None: ...
 
     return failed(workflow_of(ask))
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.serving.server import serve
     from dotflow.worker.atomic_path import atomic_path
-    from dotflow.worker.notes import note
+    from dotflow.worker.notes import note, used
     from dotflow.worker.shell import shell
     from dotflow.workflow import DotFlow
 
@@ -65,6 +65,7 @@ __all__ = [
     "serve",
     "shell",
     "sleep",
+    "used",
 ]
 
 __version__ = "0.1.0"
@@ -95,6 +96,7 @@ _MODULES = {
     "serve": "dotflow.serving.server",
     "shell": "dotflow.worker.shell",
     "sleep": "dotflow.calls.waits",
+    "used": "dotflow.worker.notes",
 }
 
 

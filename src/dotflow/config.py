@@ -14,15 +14,16 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.atomic_file import UMASK, UMASK_VARIABLE, is_umask
-from dotflow.core.action import parts_of
+from dotflow.core.action import AnyAction, parts_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.files import as_bytes
 from dotflow.core.hints import CONFIG, refuse_unknown
+from dotflow.core.limit_rules import RUN
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
-from dotflow.errors import CallsNotKept, InvalidArgument, InvalidProvider, ResourcesNotOffered
+from dotflow.errors import CallsNotKept, InvalidArgument, InvalidPolicy, InvalidProvider, ResourcesNotOffered
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
 from dotflow.providers.histories.default import history_of
@@ -125,14 +126,35 @@ class Config:
         """Returns the value of a secret; None if there is none. Raises InvalidProvider."""
         return self._secret_source.get(secret.name) or os.environ.get(secret.name) or secret.default
 
-    def check_resources(self, tasks: TaskBuilder) -> None:
+    def check_steps(self, tasks: TaskBuilder) -> None:
+        """Raises ResourcesNotOffered or InvalidPolicy for steps whose needs can't be met here."""
+        steps = dict.fromkeys([task.step for task in tasks])  # there may be a hundred thousand tasks of one step
+        links = [task.links for task in tasks if task.links is not None]
+        steps.update({linked.fallback: None for linked in links if linked.fallback is not None})
+        self._check_resources(steps)
+        if limited := [step for step in steps if step.policy.is_limited]:
+            self._check_limits(limited)
+
+    def _check_limits(self, steps: Iterable[AnyAction]) -> None:
+        """Raises InvalidPolicy for steps whose texts of a name differ, and for budgets that nothing counts."""
+        counts_runs = clock.source is not None or self._find_limits().is_shared
+        found: dict[tuple[str, str], tuple[str, str]] = {}
+        for step in steps:
+            of_step = {"limit": step.policy.limits, "budget": step.policy.budgets}
+            for option, limit in ((option, limit) for option, limits in of_step.items() for limit in limits):
+                if option == "budget" and not counts_runs and any(part.period != RUN for part in limit.parts):
+                    accepted = "of '/run' alone without a history: Config(history=...) counts what all runs use"
+                    raise InvalidPolicy(option, limit.text, accepted)
+                other, text = found.setdefault((option, limit.name or step.identity), (step.name, limit.text))
+                if text != limit.text:
+                    accepted = f"one text for {limit.name!r}, and {other!r} has {text!r}. Write one, in a constant"
+                    raise InvalidPolicy(option, limit.text, accepted)
+
+    def _check_resources(self, steps: Iterable[AnyAction]) -> None:
         """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""
         executor = self.executor
         if executor is not None and executor.offers_resources:
             return
-        steps = dict.fromkeys([task.step for task in tasks])  # there may be a hundred thousand tasks of one step
-        links = [task.links for task in tasks if task.links is not None]
-        steps.update({linked.fallback: None for linked in links if linked.fallback is not None})
         needs = [(part.name, dict(part.resources)) for step in steps for part in parts_of(step) if part.resources]
         if needs:
             name = "a run without an executor" if executor is None else type(executor).__name__

@@ -27,6 +27,8 @@
     │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
     │   ├── NotYet                what a step with poll waits for is not there yet
     │   ├── Throttled             a service has refused the step, which is asked again later
+    │   ├── BudgetExceeded        a budget has no room for the attempt, which has not begun
+    │   ├── LimitTooSmall         an attempt needs more than its limit ever has
     │   ├── PollTimeout           (TimeoutError) it was not there within the poll_timeout
     │   ├── CommandFailed         a shell command ended with an exit code that is no success
     │   ├── WorkerDied            the worker process ended during the attempt
@@ -77,11 +79,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
-    "AlreadyScheduled", "AmbiguousTask", "ArgumentChanged", "AttemptError", "CallRefused", "CallsNotKept",
-    "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost",
-    "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
-    "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
-    "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
+    "AlreadyScheduled", "AmbiguousTask", "ArgumentChanged", "AttemptError", "BudgetExceeded", "CallRefused",
+    "CallsNotKept", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost", "CommandFailed",
+    "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction", "InvalidArgument",
+    "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule",
+    "InvalidStep", "ItemsFailed", "LeaseLost", "LimitTooSmall", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
     "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
     "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretChanged", "SecretMissing",
@@ -411,6 +413,35 @@ class Throttled(AttemptError):
 
     def __str__(self) -> str:
         return f"{self.limit or 'the service'} has refused the step, and said {self.after!r}"
+
+
+class BudgetExceeded(AttemptError):
+    """A budget has no room for an attempt, which has not begun. No retry changes it."""
+
+    step: str
+    budget: str  # its name
+    part: str  # the part that is used up, such as "$5/run"
+    used: str  # what is used of it, such as "$4.97"
+    needs: str = ""  # what the attempt needs, as far as that is known
+    again: str = ""  # when it fits in again, for a budget of a period
+
+    def __str__(self) -> str:
+        needs = f", and '{self.step}' needs {self.needs}" if self.needs else ""
+        again = f" It fits in again at {self.again}." if self.again else ""
+        advice = "Raise budget= and resume: what is finished stays."
+        return f"{self.budget} has used {self.used} of {self.part}{needs}.{again} {advice}"
+
+
+class LimitTooSmall(AttemptError):
+    """An attempt needs more than its limit ever has: it would wait for ever."""
+
+    step: str
+    limit: str  # its name
+    part: str  # such as "200000 tokens/min"
+    needs: str  # such as "250000 tokens"
+    _template = (
+        "'{step}' needs {needs}, and {limit} allows {part}: it would wait for ever. Split it, or raise the limit."
+    )
 
 
 class PollTimeout(AttemptError, TimeoutError):

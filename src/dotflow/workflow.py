@@ -572,7 +572,7 @@ class DotFlow:
     ) -> tuple[str, list[Task], Params, RunSecrets]:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
         values, secrets, given = self._resolve(options.params)
-        self.config.check_resources(self.task)
+        self.config.check_steps(self.task)
         self.config.check_calls(self.task)
         records, params = self.new_records(self.workflow_id, run_id, values, secrets)
         found = self.config.find_secrets(records, given)

@@ -11,10 +11,10 @@ import pytest
 
 from dotflow import Config, DotFlow, Throttled, action, clock
 from dotflow.abc.history import Listener
-from dotflow.abc.limits import Holder, Wanted
+from dotflow.abc.limits import Ended, Holder, Wanted
 from dotflow.cli.main import main
 from dotflow.core.events import AttemptStarted, AttemptWaits, Event
-from dotflow.core.limits import parse_limits
+from dotflow.core.limits import ONE, parse_limits
 from dotflow.core.types import TypeStatus
 from dotflow.errors import HistoryError
 from dotflow.providers import (
@@ -128,7 +128,7 @@ def test_each_value_has_a_limit_of_its_own(tmp_path: Path) -> None:
     assert statuses == [TypeStatus.COMPLETED] * 3 + [TypeStatus.FAILED]
     assert "{customer} is a list" in run.task("fetch").items[3].errors[-1].message
     uses = {use.name: use for use in workflow.config.history.limits().uses()}
-    assert uses["crm"].parts[0].used == 3
+    assert uses["crm"].parts[0].used == 3 * ONE
 
 
 def test_each_call_of_a_step_that_waits_counts(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_each_call_of_a_step_that_waits_counts(tmp_path: Path) -> None:
         run = workflow.start().raise_for_failure()
 
         assert run.value("look") == "there"
-        assert workflow.config._find_limits().uses()[0].parts[0].used == 1, "those before are over"
+        assert workflow.config._find_limits().uses()[0].parts[0].used == 1 * ONE, "those before are over"
 
 
 def test_other_tasks_go_on_meanwhile(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_it_goes_on_after_a_pause(tmp_path: Path) -> None:
     run.pause()
     assert run.wait(10)
 
-    assert history.limits().uses()[0].parts[0].used == 4
+    assert history.limits().uses()[0].parts[0].used == 4 * ONE
 
 
 @pytest.mark.parametrize("step", ["crm: 2/h", "crm: 9/h"])
@@ -348,7 +348,7 @@ def test_several_limits_are_granted_together_or_not_at_all(histories: Any) -> No
 
     assert (refused.name, refused.reason) == ("b", "1/day")
     assert refused.wait == pytest.approx(86_400, abs=60)
-    assert {use.name: use.parts[0].used for use in store.uses()} == {"a": 1, "b": 1}
+    assert {use.name: use.parts[0].used for use in store.uses()} == {"a": ONE, "b": ONE}
 
 
 def test_places_are_given_back(histories: Any) -> None:
@@ -359,7 +359,7 @@ def test_places_are_given_back(histories: Any) -> None:
     assert refused.is_place
     assert [(held.run, held.task) for held in store.uses()[0].held] == [("4c1e", "train[3]")]
 
-    store.end(["1"])
+    store.end([Ended("1")])
 
     assert store.ask(wanted("gpu: 1 at once"), Holder("2", "8a1e", "train")).wait is None
 
@@ -377,16 +377,16 @@ def test_a_place_is_set_aside_for_who_has_waited_for_long(histories: Any, monkey
         time.sleep(0.02)
     assert [(one.run, one.task) for one in busy.uses()[0].waits] == [("8a1e", "sync")]
 
-    busy.end(["1"])
+    busy.end([Ended("1")])
     assert busy.ask(want, Holder("3", "4c1e", "train")).is_place, "it is set aside"
     assert patient.ask(want, Holder("2", "8a1e", "sync")).wait is None
 
     assert busy.uses()[0].waits == []
-    patient.end(["2"])
+    patient.end([Ended("2")])
     assert busy.ask(want, Holder("3", "4c1e", "train")).wait is None
     while not busy.uses()[0].waits:
         patient.ask(want, Holder("4", "8a1e", "sync"))
-    busy.end(["3"])
+    busy.end([Ended("3")])
     time.sleep(0.6)  # without another look, as a process that was killed
     assert busy.ask(want, Holder("5", "4c1e", "train")).wait is None
 

@@ -39,6 +39,7 @@ PROMISED = {
         "serve",
         "shell",
         "sleep",
+        "used",
     ],
     "dotflow.providers": [
         "ExecutorAsync",

@@ -1,25 +1,33 @@
 """LimitStore: where the grants of limits are counted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from dotflow.core.limits import Part
+from dotflow.core.limits import ONE, Part
 
 
 class Wanted(NamedTuple):
-    """What an attempt needs of one limit.
+    """What an attempt needs of one limit, or of one budget.
 
     Attributes:
         name: The name, with its arguments.
         shared: The name before its braces were filled: what has a text.
         parts: The parts as the step has them.
+        amounts: What it will use, by unit, in millionths; what is missing is not known before.
+        run: Of a budget: the first of the runs that share what is for a run; "" for a limit.
     """
 
     name: str
     shared: str
     parts: tuple[Part, ...]
+    amounts: Mapping[str, int] = {}
+    run: str = ""
+
+    def needs(self, part: Part) -> int:
+        """Returns what an attempt needs of a part, in millionths: of attempts one."""
+        return self.amounts.get(part.unit, 0) if part.unit else ONE
 
 
 class Holder(NamedTuple):
@@ -36,15 +44,48 @@ class Holder(NamedTuple):
     task: str
 
 
+class Ended(NamedTuple):
+    """An attempt that has ended.
+
+    Attributes:
+        id: The id of its Holder.
+        wanted: What it was granted.
+        used: What it has used, by unit, in millionths; what is missing counts as it was estimated.
+    """
+
+    id: str
+    wanted: Sequence[Wanted] = ()
+    used: Mapping[str, int] = {}
+
+
+class Excess(NamedTuple):
+    """Why an attempt never begins: it needs more than a limit has at all, or than is left of a budget.
+
+    Attributes:
+        part: The part.
+        needs: What the attempt needs of it, in millionths; 0 where that is not known.
+        used: What is used of a budget; 0 for a limit.
+        again: The seconds until a budget has that; None for never.
+        is_budget: Whether it is a budget.
+    """
+
+    part: Part
+    needs: int
+    used: int = 0
+    again: float | None = None
+    is_budget: bool = False
+
+
 class Verdict(NamedTuple):
     """Whether an attempt may begin.
 
     Attributes:
-        wait: The seconds until it is asked again; None where it may begin.
+        wait: The seconds until it is asked again; None where it may begin, and where it never does.
         name: The limit that it waits for.
         reason: What of that: `10/min`, `3 at once`, `closed until 12:04:10 (429)`.
         is_place: Whether it waits for the end of another attempt, which nobody can foresee.
         refused: Of a granted one, how often the service had refused since an attempt got through.
+        excess: Why it never begins; None where it does.
     """
 
     wait: float | None = None
@@ -52,13 +93,25 @@ class Verdict(NamedTuple):
     reason: str = ""
     is_place: bool = False
     refused: int = 0
+    excess: Excess | None = None
 
 
 class PartUse(NamedTuple):
-    """A part of a limit, and how much of it is used now."""
+    """A part of a limit or a budget, and how much of it is used now, in millionths.
+
+    Attributes:
+        part: The part.
+        used: What counts, with what is only estimated.
+        estimated: What attempts that run are estimated to use.
+        run: Of a budget for a run: the first of its runs; else "".
+        is_budget: Whether it is a part of a budget.
+    """
 
     part: Part
     used: int
+    estimated: int = 0
+    run: str = ""
+    is_budget: bool = False
 
 
 class Held(NamedTuple):
@@ -70,11 +123,11 @@ class Held(NamedTuple):
 
 
 class LimitUse(NamedTuple):
-    """A limit as it stands now.
+    """A limit as it stands now, with the budget of the same name.
 
     Attributes:
         name: The name.
-        parts: Its parts with what is used of them.
+        parts: The parts with what is used of them.
         held: The attempts at once.
         waits: Of each process that has waited for a place for more than a second, an attempt.
         closed: The moment until which nothing begins since a service has refused; None where it is open.
@@ -109,8 +162,8 @@ class LimitStore(ABC):
         """
 
     @abstractmethod
-    def end(self, holders: Sequence[str]) -> None:
-        """Ends attempts: their ids. Those that are unknown are ended already."""
+    def end(self, attempts: Sequence[Ended]) -> None:
+        """Ends attempts, and counts what they have used. Those that are unknown are ended already."""
 
     @abstractmethod
     def throttle(self, names: Sequence[str], after: float | None, holder: Holder) -> tuple[float, int]:

@@ -476,8 +476,9 @@ class Body:
             ):
                 if is_used:
                     raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
-        if action.policy.poll is not None or action.policy.limits:
-            option = "limit" if action.policy.limits else "poll"
+        policy = action.policy
+        if policy.poll is not None or policy.is_limited:
+            option = "limit" if policy.limits else "budget" if policy.budgets else "poll"
             raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
 
     def _raise_if_stopped(self) -> None:

@@ -82,6 +82,8 @@ def action(
     durable: bool = False,
     key: Sequence[str] | None = None,
     limit: str | Sequence[str] | None = None,
+    budget: str | Sequence[str] | None = None,
+    uses: Callable[..., Mapping[str, float]] | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -108,6 +110,8 @@ def action(
     durable: bool = False,
     key: Sequence[str] | None = None,
     limit: str | Sequence[str] | None = None,
+    budget: str | Sequence[str] | None = None,
+    uses: Callable[..., Mapping[str, float]] | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -168,6 +172,12 @@ def action(
             it; "crm/{customer}: 10/s" has one for each value of a parameter, and a list has several limits. In no span
             of the period do more begin, by the clock of the history. Retries, items and each call with `poll` count;
             what is restored, cached or skipped does not. A step that raises `Throttled` closes its limits for all.
+            "200000 tokens/min" counts what `uses` and `dotflow.used` say instead of attempts.
+        budget: What attempts may use, over all runs and processes with the same history: "$5/run, 100000 tokens/day",
+            with names as in `limit`; without a unit it counts attempts. What does not fit in is refused: the task fails
+            with BudgetExceeded, which `retry` does not change. "/run" is the run with those that go on with it.
+        uses: A function of parameters of the step that returns what an attempt will use, by unit, such as
+            `lambda text: {"tokens": len(text) // 3}`. `dotflow.used` in the step says what it has used.
         unknown: Refused with a hint.
 
     Raises:
@@ -187,6 +197,8 @@ def action(
         poll=poll,  # type: ignore[arg-type]
         poll_timeout=poll_timeout,  # type: ignore[arg-type]
         limits=() if limit is None else limit or "",  # type: ignore[arg-type]  # Policy parses texts
+        budgets=() if budget is None else budget or "",  # type: ignore[arg-type]
+        uses=uses,
     )
     if isolate is not None and not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True, False or None")
@@ -227,11 +239,8 @@ def action(
 
             filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
             question = check_question(approve, [name for name in parameters(target) if name not in filled])
-        if policy.limits:
-            from dotflow.core.limits import check_names
-
-            filled, known = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL), parameters(target)
-            check_names(policy.limits, [name for name in known if name not in filled], secrets_in(known))
+        if policy.is_limited:
+            _check_limited(target, policy)
         _check_durable(target, durable=durable, names=names)
         options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds, durable, names)
         step = Action(target, policy, *options)
@@ -240,8 +249,9 @@ def action(
         for part in parts_of(step):
             if part.policy.poll is not None:
                 raise InvalidPolicy("poll", part.policy.poll, POLL_IS)
-            if part is not step and part.policy.limits:
-                raise InvalidPolicy("limit", part.policy.limits[0].text, LIMIT_IS)
+            if part is not step and part.policy.is_limited:
+                option = "limit" if part.policy.limits else "budget"
+                raise InvalidPolicy(option, (part.policy.limits or part.policy.budgets)[0].text, LIMIT_IS)
         try:
             type.__setattr__(target, CLASS_ACTION, step)
         except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is
@@ -249,6 +259,22 @@ def action(
         return target
 
     return decorate if function is None else decorate(function)
+
+
+def _check_limited(target: Callable[..., Any], policy: Policy) -> None:
+    """Raises InvalidPolicy for names of limits, and for parameters of `uses`, that the step does not have."""
+    from dotflow.core.limits import USES_IS, check_names
+
+    filled, all_names = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL), parameters(target)
+    known, hidden = [name for name in all_names if name not in filled], secrets_in(all_names)
+    check_names(policy.limits, known, hidden, "limit")
+    check_names(policy.budgets, known, hidden, "budget")
+    asked = {} if policy.uses is None else parameters(policy.uses)
+    for name, parameter in asked.items():
+        is_taken = name in known and name not in hidden
+        if not is_taken and (parameter.default is parameter.empty or name in all_names):
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise InvalidPolicy("uses", policy.uses, f"{USES_IS}. The step has no {name!r}: {takes}")
 
 
 def _check_key(key: object) -> tuple[str, ...] | None:

@@ -29,7 +29,7 @@ _SETTING: Final = (
 _DECORATORS: Final = (
     "retry", "retries", "max_retries", "retry_delay", "backoff", "retry_on", "max_delay", "jitter", "poll",
     "poll_timeout", "isolate", "resources", "checkpoint", "version", "files", "valid", "approve", "approve_within",
-    "durable", "key", "limit",
+    "durable", "key", "limit", "budget", "uses",
 )  # fmt: skip
 _RATES: Final = (
     "rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate", "concurrency",

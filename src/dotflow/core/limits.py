@@ -1,27 +1,47 @@
-"""Limits: how often attempts of steps may begin, and how many may run at once, over all runs and processes."""
+"""Limits and budgets: what attempts of steps may use, over all runs and processes.
 
+Limits let attempts wait, budgets refuse them. Amounts are whole millionths, so that sums of fractions are exact.
+"""
+
+import inspect
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, timedelta
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.approval import fields_of
+from dotflow.core.callables import parameters
 from dotflow.core.durations import to_seconds
+from dotflow.core.failure import describe
+from dotflow.core.limit_rules import AT_ONCE, RUN
 from dotflow.errors import InvalidPolicy
 
-AT_ONCE: Final = 0  # instead of a period, for attempts that run side by side
+ONE: Final = 1_000_000  # an amount of one
+USD: Final = "usd"  # the unit of $
 MAX_NAME: Final = 200  # characters of a name with its values
 _BEGINNING: Final = 150  # those that a longer one keeps, before its digest
 MICRO: Final = 1_000_000  # microseconds of a second
+MAX_AMOUNT: Final = 1e12  # which as millionths still has room in a column of 64 bits, added up
 MAX_AFTER: Final = 86_400.0  # seconds that a step waits for a service; more is a failure
 
-#: What a limit is, for errors.
-ACCEPTED: Final = (
-    "made of parts such as '10/s', '100/15min' or '3 at once', with commas between them and a name before: "
-    "'crm: 10/min, 3 at once'. Or a list of such texts"
+#: What a limit and a budget are, by their option, for errors.
+ACCEPTED: Final = {
+    "limit": (
+        "made of parts such as '10/s', '100/15min', '500 tokens/min' or '3 at once', with commas between them and a "
+        "name before: 'crm: 10/min, 3 at once'. Or a list of such texts"
+    ),
+    "budget": (
+        "made of parts such as '$5/run', '50/run' or '100000 tokens/day', with commas between them and a name before: "
+        "'llm: $5/run, $50/day'. Or a list of such texts"
+    ),
+}
+#: What `uses` is, for errors.
+USES_IS: Final = (
+    "a plain function of parameters of the step that returns the amounts by unit, such as "
+    "lambda text: {'tokens': len(text) // 3}"
 )
 _PERIODS: Final = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
@@ -29,36 +49,61 @@ _PERIODS: Final = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86_400),
 }
-_PART: Final = re.compile(r"([0-9]+(?:_[0-9]+)*)\s*(?:/\s*([0-9]*)\s*([a-z]+)|at\s+once)")
+_PART: Final = re.compile(
+    r"(?P<usd>\$?)(?P<amount>[0-9]+(?:_[0-9]+)*(?:\.[0-9]{1,6})?)\s*(?P<unit>[a-z][a-z0-9_]*)??\s*"
+    r"(?:/\s*(?P<times>[0-9]*)\s*(?P<period>[a-z]+)|(?:(?<=\s)|(?<=[0-9]))at\s+once)"
+)
+UNIT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9_./@-]|\{[^{}]*\})+")
 
 
 class Part(NamedTuple):
-    """One part of a limit: so many beginnings in a period, or so many attempts at once.
+    """One part of a limit or a budget: so much in a period, or at once.
 
     Attributes:
-        amount: How many.
-        period: The period in microseconds; AT_ONCE for attempts side by side.
+        amount: How much, in millionths.
+        period: The period in microseconds; AT_ONCE for attempts side by side, RUN for a run.
+        unit: Of what; "" for attempts.
     """
 
     amount: int
     period: int
+    unit: str = ""
 
     @property
     def text(self) -> str:
-        """The part for people: `10/15min`, `3 at once`."""
+        """The part for people: `10/15min`, `3 at once`, `$5/run`."""
+        return f"{self.shown(self.amount)}{self._per}"
+
+    def shown(self, amount: int) -> str:
+        """Returns an amount of its unit for people: `$4.97`, `200000 tokens`, `3`."""
+        number = shown(amount)
+        if self.unit == USD:
+            whole, point, rest = number.partition(".")
+            return f"${whole}{point}{rest.ljust(2, '0')}" if point else f"${whole}"
+        return f"{number} {self.unit}".rstrip()
+
+    @property
+    def _per(self) -> str:
         if self.period == AT_ONCE:
-            return f"{self.amount} at once"
+            return " at once"
+        if self.period == RUN:
+            return "/run"
         seconds = self.period // MICRO
         size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0)
-        return f"{self.amount}/{seconds // size if seconds != size else ''}{unit}"
+        return f"/{seconds // size if seconds != size else ''}{unit}"
+
+
+def shown(amount: int) -> str:
+    """Returns an amount, in millionths, as a number for people."""
+    return f"{amount // ONE}.{amount % ONE:06d}".rstrip("0").rstrip(".")
 
 
 _UNITS: Final = ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class Limit(NamedTuple):
-    """A limit of a step.
+    """A limit or a budget of a step.
 
     Attributes:
         name: What shares it; braces name arguments. "" for the step alone.
@@ -79,54 +124,113 @@ def text_of(parts: Sequence[Part]) -> str:
     return ", ".join(part.text for part in parts)
 
 
-def parse_limits(value: object) -> tuple[Limit, ...]:
-    """Returns the limits of a step. Raises InvalidPolicy."""
+def parse_limits(value: object, option: str = "limit") -> tuple[Limit, ...]:
+    """Returns the limits of a step, or its budgets. Raises InvalidPolicy, which names the *option*."""
     if isinstance(value, tuple) and all(isinstance(one, Limit) for one in value):
         return value
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not texts or not all(text and isinstance(text, str) for text in texts):
-        raise InvalidPolicy("limit", value, ACCEPTED)
-    limits = tuple(_parse(text) for text in texts)
+        raise InvalidPolicy(option, value, ACCEPTED[option])
+    limits = tuple(_parse(text, option) for text in texts)
     names = [limit.name for limit in limits]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidPolicy("limit", value, f"one text for each name: {name or 'the step'!r} has two")
+            raise InvalidPolicy(option, value, f"one text for each name: {name or 'the step'!r} has two")
     return limits
 
 
-def _parse(text: str) -> Limit:
+def _parse(text: str, option: str) -> Limit:
     name, colon, rest = text.rpartition(":")
     name = name.strip()
     if colon and not _NAME.fullmatch(name):
-        accepted = f"a name of letters, digits and _ . / @ - before the ':', and then {ACCEPTED}"
-        raise InvalidPolicy("limit", text, accepted)
-    return Limit(name, parse_parts(rest, text))
+        accepted = f"a name of letters, digits and _ . / @ - before the ':', and then {ACCEPTED[option]}"
+        raise InvalidPolicy(option, text, accepted)
+    return Limit(name, parse_parts(rest, option, text))
 
 
-def parse_parts(text: str, whole: str = "") -> tuple[Part, ...]:
-    """Returns the parts of a limit. Raises InvalidPolicy, which shows the *whole* text."""
-    return tuple(_part(whole or text, one.strip()) for one in text.split(","))
+def parse_parts(text: str, option: str = "limit", whole: str = "") -> tuple[Part, ...]:
+    """Returns the parts of a limit, or of a budget. Raises InvalidPolicy, which shows the *whole* text."""
+    return tuple(_part(whole or text, one.strip(), option) for one in text.split(","))
 
 
-def _part(text: str, part: str) -> Part:
+def _part(text: str, part: str, option: str) -> Part:
     match = _PART.fullmatch(part)
-    amount = int(match[1].replace("_", "")) if match else 0
-    if match is None or not amount or (match[3] and match[3] not in _PERIODS) or match[2] == "0":
-        raise InvalidPolicy("limit", text, f"{ACCEPTED}. {part!r} is none of these")
-    if match[3] is None:
-        return Part(amount, AT_ONCE)
-    return Part(amount, int(match[2] or 1) * _PERIODS[match[3]] * MICRO)
+    found = None if match is None else _part_of(match)
+    if found is None or found.period == (RUN if option == "limit" else AT_ONCE):
+        raise InvalidPolicy(option, text, f"{ACCEPTED[option]}. {part!r} is none of these")
+    return found
 
 
-def check_names(limits: Sequence[Limit], known: Collection[str], secrets: Collection[str]) -> None:
-    """Raises InvalidPolicy for a name whose braces name no parameter of the step, or a secret."""
+def _part_of(match: re.Match[str]) -> Part | None:
+    """Returns a part; None for one that is none: a fraction of an attempt, two units, an amount or a period of 0."""
+    usd, number, unit, times, period = match.group("usd", "amount", "unit", "times", "period")
+    amount = as_amount(float(number) if "." in number else int(number))
+    unit = USD if usd else unit or ""
+    if not amount or (usd and match["unit"]) or ("." in number and not unit):
+        return None
+    if period is None:
+        return Part(amount, AT_ONCE, unit)
+    if period == "run" and not times:
+        return Part(amount, RUN, unit)
+    if period not in _PERIODS or times == "0":
+        return None
+    return Part(amount, int(times or 1) * _PERIODS[period] * MICRO, unit)
+
+
+def as_amount(number: float) -> int:
+    """Returns a number in millionths."""
+    return number * ONE if isinstance(number, int) else round(number * ONE)
+
+
+def is_amount(number: object) -> bool:
+    """Returns whether something is a number from 0 that can be added up."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < MAX_AMOUNT
+
+
+def check_uses(uses: object, limits: Sequence[Limit]) -> None:
+    """Raises InvalidPolicy for what can't say what an attempt uses, and where nothing counts it."""
+    if not callable(uses) or isinstance(uses, type) or inspect.iscoroutinefunction(uses):
+        raise InvalidPolicy("uses", uses, USES_IS)
+    if not any(part.unit for limit in limits for part in limit.parts):
+        raise InvalidPolicy("uses", uses, "for a limit or a budget with a unit, such as limit='200000 tokens/min'")
+
+
+def check_names(limits: Sequence[Limit], known: Collection[str], secrets: Collection[str], option: str) -> None:
+    """Raises InvalidPolicy, which names the *option*, for braces that name no parameter of the step, or a secret."""
     for limit in limits:
         for field in fields_of(limit.name):
             if field in secrets:
-                raise InvalidPolicy("limit", limit.text, f"no secret in a name, which the history has: not {{{field}}}")
+                raise InvalidPolicy(option, limit.text, f"no secret in a name, which the history has: not {{{field}}}")
             if field not in known:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise InvalidPolicy("limit", limit.text, f"a name whose braces name parameters of the step: {takes}")
+                raise InvalidPolicy(option, limit.text, f"a name whose braces name parameters of the step: {takes}")
+
+
+def with_defaults(function: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the arguments of an attempt with the defaults of the parameters that it does not fill."""
+    known = parameters(function).items()
+    defaults = {name: one.default for name, one in known if one.default is not one.empty}
+    return {**defaults, **arguments}
+
+
+def amounts_by(uses: Callable[..., Any], arguments: Mapping[str, Any], units: Collection[str]) -> dict[str, int]:
+    """Returns what an attempt will use, in millionths, by `uses`.
+
+    Args:
+        uses: The function.
+        arguments: The arguments of the attempt.
+        units: The units that are counted.
+
+    Raises:
+        Exception: What the function raises; or TypeError for what it returns.
+    """
+    value = uses(**{name: arguments[name] for name in parameters(uses) if name in arguments})
+    if not isinstance(value, Mapping):
+        raise TypeError(f"uses returned {describe(value)}, not the amounts by unit, such as {{'tokens': 500}}")
+    for unit, number in value.items():
+        if not isinstance(unit, str) or not UNIT.fullmatch(unit) or not is_amount(number):
+            raise TypeError(f"uses returned {unit!r}: {describe(number)}, not a unit and a number from 0")
+    return {unit: as_amount(value[unit]) for unit in units if unit in value}
 
 
 def name_of(limit: Limit, identity: str, arguments: Mapping[str, Any]) -> str:

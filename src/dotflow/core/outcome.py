@@ -25,12 +25,14 @@ class Usage(NamedTuple):
         peak: The peak of the process's resident memory, in bytes.
         worker: The id of the process that made the attempt.
         notes: What its step has noted, by name; None for nothing.
+        used: What it has used of limits and budgets, by unit; None for nothing.
     """
 
     cpu: float | None = None
     peak: int | None = None
     worker: int | None = None
     notes: Mapping[str, Note] | None = None
+    used: Mapping[str, float] | None = None
 
 
 class Returned(NamedTuple):

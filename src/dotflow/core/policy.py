@@ -1,6 +1,6 @@
 """Policy: the attempts, the timeout and the delays of a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +41,8 @@ class Policy:
         poll: The time between two calls of an attempt that waits; None for a step that doesn't wait.
         poll_timeout: The maximum time for which an attempt waits; None for no limit.
         limits: What its attempts wait for; given as a text or a list of texts.
+        budgets: What refuses them; given as a text or a list of texts.
+        uses: A function of its arguments that returns what an attempt will use, by unit; None if that is not known.
 
     Raises:
         InvalidPolicy: One of them is invalid.
@@ -56,6 +58,8 @@ class Policy:
     poll: float | None = None
     poll_timeout: float | None = None
     limits: "tuple[Limit, ...]" = ()
+    budgets: "tuple[Limit, ...]" = ()
+    uses: Callable[..., Mapping[str, float]] | None = None
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -78,10 +82,19 @@ class Policy:
             if self.poll is None:
                 raise InvalidPolicy("poll_timeout", self.poll_timeout, "for a step that waits: write poll='30s', too")
             self._convert("poll_timeout", "for which an attempt waits, above 0")
-        if self.limits != ():
-            from dotflow.core.limits import parse_limits  # here: few steps have them
+        if self.limits != () or self.budgets != () or self.uses is not None:
+            from dotflow.core.limits import check_uses, parse_limits  # here: few steps have them
 
-            object.__setattr__(self, "limits", parse_limits(self.limits))
+            for option in ("limit", "budget"):
+                if (value := getattr(self, f"{option}s")) != ():
+                    object.__setattr__(self, f"{option}s", parse_limits(value, option))
+            if self.uses is not None:
+                check_uses(self.uses, (*self.limits, *self.budgets))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its attempts have a limit or a budget."""
+        return bool(self.limits or self.budgets)
 
     def _convert(self, field: str, meaning: str, name: str = "") -> None:
         value = getattr(self, field)
@@ -128,6 +141,8 @@ class Policy:
             values["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
         if self.limits:
             values["limit"] = [limit.text for limit in self.limits]
+        if self.budgets:
+            values["budget"] = [budget.text for budget in self.budgets]
         return values | ({"repeat": rounds} if rounds else {}) | ({"levels": [*levels]} if levels else {})
 
     def refusal(self, attempt: int, exception: str) -> str:

@@ -54,7 +54,7 @@ class Poll:
         cpu = last.cpu if before.cpu is None else before.cpu + (last.cpu or 0.0)
         peak = last.peak if before.peak is None else max(before.peak, last.peak or 0)
         notes = {**(before.notes or {}), **(last.notes or {})} or None
-        return outcome._replace(usage=Usage(cpu, peak, last.worker, notes))
+        return outcome._replace(usage=last._replace(cpu=cpu, peak=peak, notes=notes))
 
     def go_on(self, call: Call, outcome: Parked, now: float) -> float | TimedOut:
         """Returns the time of the next call, the last of which is at the poll_timeout. If that is over, it fails."""

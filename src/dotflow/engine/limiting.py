@@ -1,27 +1,46 @@
-"""Limiting: the lines of attempts that wait for the limits of their steps."""
+"""Limiting: the lines of attempts that wait for the limits of their steps, and the refusals of budgets."""
 
 import heapq
 import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.limits import Holder, LimitStore, Verdict, Wanted
-from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.abc.limits import Ended, Holder, LimitStore, Verdict, Wanted
+from dotflow.core.action import AnyAction
+from dotflow.core.attempt_id import ID_LENGTH, AttemptId
+from dotflow.core.call import Call, Watch
 from dotflow.core.durations import format_duration
-from dotflow.core.limit_rules import delay_of
-from dotflow.core.limits import AT_ONCE, name_of
+from dotflow.core.failure import Failure
+from dotflow.core.limit_rules import AT_ONCE, delay_of
+from dotflow.core.limits import amounts_by, as_amount, name_of, with_defaults
 from dotflow.core.masks import Masks
+from dotflow.core.task import Task
 from dotflow.engine.ready import Ready
-from dotflow.errors import HistoryError
+from dotflow.errors import BudgetExceeded, HistoryError, LimitTooSmall
 
 REPORT_AFTER: Final = 60.0  # seconds that a line waits before the log says so
 REPORT_AGAIN: Final = 600.0  # seconds until it says so again
 AGAIN: Final = 2.0  # seconds until a history is asked again that could not be used
+DAY: Final = 86_400.0  # seconds
+REFUSES: Final = 10.0  # seconds for which the answer of a budget holds in a process
 
 Names = tuple[str, ...]
+
+
+class NeverBegins(Exception):
+    """An attempt never begins, since a budget has no room for it, or its limits can't be asked.
+
+    Args:
+        failure: The failure of its task.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class _Line:
@@ -51,23 +70,28 @@ class Limiting:
     Args:
         store: Where it is counted.
         run_id: The run.
+        origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
     """
 
-    def __init__(self, store: LimitStore, run_id: str, masks: Masks, log_line: Callable[..., None]) -> None:
+    def __init__(
+        self, store: LimitStore, run_id: str, origin: str, masks: Masks, log_line: Callable[..., None]
+    ) -> None:
         self._store = store
         self._run_id = run_id
+        self._origin = origin
         self._masks = masks
         self._log_line = log_line
         self._lines: dict[Names, _Line] = {}
         self._due: list[tuple[float, int, _Line]] = []
         self._order = itertools.count()
-        self._wanted: dict[int, tuple[Wanted, ...]] = {}  # of attempts that wait or run, by number
+        self._wanted: dict[int, tuple[AnyAction, tuple[Wanted, ...]]] = {}  # by number, with the step of the attempt
         self._granted: set[int] = set()  # the numbers of those that run, or are about to
-        self._held: set[int] = set()  # the numbers of those that count as attempts at once
+        self._held: set[int] = set()  # the numbers of those that have places, or have estimated what they use
         self._refused: set[int] = set()  # the numbers of those whose service had refused before
-        self._ended: list[str] = []  # the ids of those that have ended, until the store knows it
+        self._ended: list[Ended] = []  # those that have ended, until the store knows it
+        self._exceeded: dict[tuple[Any, ...], tuple[float, Verdict]] = {}  # the refusals of budgets, by what was asked
         self._is_away = False  # whether the store could not be used
 
     @property
@@ -76,7 +100,7 @@ class Limiting:
         return bool(self._lines)
 
     def must_wait(self, ready: Ready, *, must: bool) -> bool:
-        """Returns whether an attempt has to wait, which it then does here. Raises TypeError for a name.
+        """Returns whether an attempt has to wait, which it then does here. Raises NeverBegins.
 
         Args:
             ready: The attempt.
@@ -92,9 +116,15 @@ class Limiting:
             return False
         verdict = self._ask(ready, wanted, must=must)
         now = clock.monotonic()
+        if verdict.excess is not None:
+            if line is not None and line.asking == ready.number:
+                line.asking = None
+                self._set_due(line, now)
+            self._wanted.pop(ready.number, None)
+            raise NeverBegins(_failure_of(ready.task.name, verdict))
         if verdict.wait is None:
             self._granted.add(ready.number)
-            if any(part.period == AT_ONCE for one in wanted for part in one.parts):
+            if any(part.period == AT_ONCE or part.unit for one in wanted for part in one.parts):
                 self._held.add(ready.number)
             if verdict.refused:
                 self._refused.add(ready.number)
@@ -111,22 +141,41 @@ class Limiting:
         return True
 
     def _wanted_of(self, ready: Ready) -> tuple[Wanted, ...]:
-        wanted = self._wanted.get(ready.number)
-        if wanted is None or ready.call is not None:  # a fallback has other ones
-            own, shared = (ready.inputs or (None, None))[:2] if ready.call is None else ready.call[8:10]
-            arguments: Mapping[str, Any] = {**(shared or {}), **(own or {})}
+        """Returns what an attempt needs: budgets first, since nobody waits for what is refused then."""
+        known = self._wanted.get(ready.number)
+        if known is not None and known[0] is ready.step:  # a fallback has other ones
+            return known[1]
+        step, policy = ready.step, ready.step.policy
+        own, shared = (ready.inputs or (None, None))[:2] if ready.call is None else ready.call[8:10]
+        arguments = with_defaults(step.function, {**(shared or {}), **(own or {})})
+        limits = [*((one, self._origin) for one in policy.budgets), *((one, "") for one in policy.limits)]
+        try:
+            units = {part.unit for one, _ in limits for part in one.parts}
+            amounts = {} if policy.uses is None else amounts_by(policy.uses, arguments, units)
             wanted = tuple(
-                Wanted(self._masks.mask(name_of(one, step.identity, arguments)), one.name or step.identity, one.parts)
-                for step in (ready.step,)
-                for one in step.policy.limits
+                Wanted(
+                    self._masks.mask(name_of(one, step.identity, arguments)),
+                    one.name or step.identity,
+                    one.parts,
+                    {part.unit: amounts[part.unit] for part in one.parts if part.unit in amounts},
+                    run,
+                )
+                for one, run in limits
             )
-            self._wanted[ready.number] = wanted
+        except Exception as error:  # of the user's own function, or of a value that tells nothing apart
+            error.add_note(f"It was raised for the limits of '{step.name}', before the attempt.")
+            raise NeverBegins(Failure.of(error).masked(self._masks)) from None
+        self._wanted[ready.number] = step, wanted
         return wanted
 
     def _holder(self, ready: Ready) -> Holder:
         return Holder(f"{self._run_id} {ready.number}", self._run_id[:ID_LENGTH], ready.task.name)
 
     def _ask(self, ready: Ready, wanted: tuple[Wanted, ...], *, must: bool) -> Verdict:
+        asked = tuple((one.name, one.run, *sorted(one.amounts.items())) for one in wanted)
+        known = self._exceeded.get(asked)
+        if known is not None and not must and clock.monotonic() < known[0]:
+            return known[1]
         try:
             self._flush()
             verdict = self._store.ask(wanted, self._holder(ready), must=must)
@@ -138,6 +187,8 @@ class Limiting:
         if self._is_away:
             self._is_away = False
             self._log_line("The history can be used again: what waits under a limit begins.")
+        if verdict.excess is not None:
+            self._exceeded[asked] = clock.monotonic() + REFUSES, verdict
         return verdict
 
     def _set_due(self, line: _Line, due: float) -> None:
@@ -166,16 +217,23 @@ class Limiting:
             taken.append(ready)
         return taken
 
-    def end(self, ready: Ready, *, has_passed: bool) -> None:
-        """Notes that an attempt has ended, and makes those due that wait for its place."""
+    def end(self, ready: Ready, used: Mapping[str, float] | None, *, has_passed: bool) -> None:
+        """Notes that an attempt has ended, and makes those due that wait for its place.
+
+        Args:
+            ready: The attempt.
+            used: What it has used, by unit; what is missing counts as it was estimated.
+            has_passed: Whether no service has refused it.
+        """
         number = ready.number
         if number not in self._granted:
             return
         self._granted.discard(number)
-        wanted = self._wanted.pop(number, ())
+        _, wanted = self._wanted.pop(number, (None, ()))
         if number in self._held:
             self._held.discard(number)
-            self._ended.append(self._holder(ready).id)
+            amounts = {unit: as_amount(amount) for unit, amount in (used or {}).items()}
+            self._ended.append(Ended(self._holder(ready).id, wanted, amounts))
             names = {one.name for one in wanted}
             now = clock.monotonic()
             for line in self._lines.values():
@@ -184,7 +242,7 @@ class Limiting:
         if number in self._refused:
             self._refused.discard(number)
             if has_passed:
-                self._try(lambda: self._store.note_passed([one.name for one in wanted]))
+                self._try(lambda: self._store.note_passed([one.name for one in wanted if not one.run]))
 
     def throttle(self, ready: Ready, after: float | None, name: str) -> tuple[float, int, str] | None:
         """Closes what has refused an attempt.
@@ -199,7 +257,8 @@ class Limiting:
             where there is nothing to close.
         """
         wanted = self._wanted_of(ready)
-        names = [one.name for one in wanted if name in ("", one.name, one.shared)] or [name] * bool(name)
+        limits = [one for one in wanted if not one.run]
+        names = [one.name for one in limits if name in ("", one.name, one.shared)] or [name] * bool(name)
         self._refused.discard(ready.number)
         if not names:
             return None
@@ -219,6 +278,14 @@ class Limiting:
         if line.asking is None:
             self._set_due(line, now + seconds)
 
+    def watched(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt that says what it has used, also without a history."""
+        if call.watch is not None or not any(
+            part.unit for one in (*call.step.policy.limits, *call.step.policy.budgets) for part in one.parts
+        ):
+            return call
+        return call._replace(watch=Watch(AttemptId(self._run_id, task.task_id, task.attempt, task.item)))
+
     def take_all(self) -> list[Ready]:
         """Removes all that wait, and returns it."""
         taken = [ready for line in self._lines.values() for ready in line.waiting]
@@ -236,7 +303,7 @@ class Limiting:
     def close(self) -> None:
         """Ends all attempts of a session that was closed."""
         self.take_all()
-        self._ended += [f"{self._run_id} {number}" for number in self._held]
+        self._ended += [Ended(f"{self._run_id} {number}") for number in self._held]
         for one in (self._held, self._granted, self._refused, self._wanted):
             one.clear()
         self.flush()
@@ -260,3 +327,17 @@ class Limiting:
         more = f" and {len(line.waiting) - 1} more" if len(line.waiting) > 1 else ""
         since = format_duration(now - line.since)
         self._log_line(f"{ready.task.name}{more} has waited {since} for {verdict.name} ({verdict.reason}).")
+
+
+def _failure_of(step: str, verdict: Verdict) -> Failure:
+    """Returns the failure of an attempt that never begins."""
+    excess, name = verdict.excess, verdict.name
+    assert excess is not None
+    part, needs = excess.part, excess.part.shown(excess.needs) if excess.needs else ""
+    if not excess.is_budget:
+        return Failure.of(LimitTooSmall(step, name, part.text, needs))
+    again = ""
+    if excess.again is not None:
+        moment = clock.now() + timedelta(seconds=excess.again)
+        again = f"{moment.astimezone():%H:%M}" if excess.again < DAY else f"{moment.astimezone():%Y-%m-%d %H:%M}"
+    return Failure.of(BudgetExceeded(step, name, part.text, part.shown(excess.used), needs, again))

@@ -667,7 +667,7 @@ class Run:
         """Returns what lets attempts wait for the limits of their steps; None where no step has one."""
         fallbacks = (task.links.fallback for task in self._linked)
         steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
-        limits = [limit for step in steps for limit in step.policy.limits]
+        limits = [limit for step in steps for limit in (*step.policy.limits, *step.policy.budgets)]
         if not limits:
             return None
         from dotflow.engine.limiting import Limiting  # here: few runs have limits
@@ -675,7 +675,7 @@ class Run:
         store = self._providers.find_limits()
         if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
-        return Limiting(store, self.run_id, self._masks, log_line)
+        return Limiting(store, self.run_id, self._checkpoints.origin or self.run_id, self._masks, log_line)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

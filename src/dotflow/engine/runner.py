@@ -317,7 +317,7 @@ class Runner:
             else:
                 return
             number, lane, task, previous, step, _, inputs, call, _ = ready  # at once: by name takes longer
-            if limiting is not None and step.policy.limits and self._must_wait(ready):
+            if limiting is not None and step.policy.is_limited and self._must_wait(ready):
                 continue
             if outdated and call is None and not self._drop(task):
                 continue
@@ -337,6 +337,8 @@ class Runner:
             if has_durable and step.durable:
                 call = checkpoints.with_calls(call, task)
             request = call if prepare is None else prepare(call, task, is_begun)
+            if limiting is not None and step.policy.is_limited:
+                request = limiting.watched(request, task)
             # A listener may have cancelled the run.
             outcome = None if self.is_halted and not self._is_pausing else submit(request)
             if outcome is None:
@@ -371,7 +373,8 @@ class Runner:
             if self._calls is not None:
                 self._calls.collect(is_due=True)
         if self._limiting is not None:
-            self._limiting.end(ready, has_passed=outcome.__class__ is Returned)
+            usage = None if isinstance(outcome, Interrupted) else outcome.usage
+            self._limiting.end(ready, usage and usage.used, has_passed=outcome.__class__ is Returned)
         poll = self._polls.pop(ready.number, None) if self._polls else None
         if poll is not None and not isinstance(outcome, Interrupted):
             outcome = poll.with_usage(outcome)
@@ -426,13 +429,16 @@ class Runner:
             self._arrivals.append(again)
 
     def _must_wait(self, ready: Ready) -> bool:
-        """Returns whether an attempt waits for its limits, or has failed by the name of one."""
+        """Returns whether an attempt waits for its limits, or never begins by one, and has failed."""
+        from dotflow.engine.limiting import NeverBegins  # here: few runs have limits
+
         assert self._limiting is not None
         try:
             must = self._graph.is_stopping and self._graph.is_cleanup(ready.task)
             waits = self._limiting.must_wait(ready, must=must)
-        except TypeError as error:  # of a name with a value that tells nothing apart
-            self._fail(ready.task, Failure.of(error), None)
+        except NeverBegins as refusal:
+            poll = self._polls.pop(ready.number, None)
+            self._fail(ready.task, refusal.failure, None if poll is None else poll.usage)
             return True
         if waits and self._has_failed:  # it was ready before the failure
             for left, usage in self._drop_limited():
@@ -504,7 +510,7 @@ class Runner:
                 return following
             due, self._polls[ready.number] = following, poll
         again = ready if ready.call is call else ready._replace(continues=True, call=call)
-        if is_throttled and ready.step.policy.limits and self._limiting is not None:
+        if is_throttled and ready.step.policy.is_limited and self._limiting is not None:
             self._limiting.put_back(again, due - now)
             return None
         heapq.heappush(self._timers, (due, next(self._tie_breaker), again))

@@ -16,7 +16,7 @@ from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.deadline import DeadlinePassed, Limit
 from dotflow.worker.deadline_thread import Stopped
 from dotflow.worker.loops import Loop
-from dotflow.worker.notes import NOTED, take_notes
+from dotflow.worker.notes import NOTED, take_notes, take_used
 from dotflow.worker.usage import Meter, begin, metered
 
 Leave = Callable[[], object]
@@ -47,7 +47,7 @@ def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
     """Returns the outcome with what the meter has measured, and what the step has noted."""
     usage = meter.read()
     if NOTED:
-        usage = usage._replace(notes=take_notes())
+        usage = usage._replace(notes=take_notes(), used=take_used())
     if outcome.__class__ is Returned:
         value, repeated, _, files = outcome
         return new(Returned, (value, repeated, usage, files))

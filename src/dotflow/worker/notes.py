@@ -1,10 +1,11 @@
-"""note: numbers and short texts that a step records about its attempt, such as rows or a score.
+"""note and used: what a step records about its attempt, such as rows, a score, or the tokens that a model has taken.
 
-They travel with the usage of the attempt.
+It travels with the usage of the attempt.
 """
 
 import math
 import numbers
+import threading
 from collections.abc import Mapping
 from typing import Any, Final, SupportsFloat
 
@@ -17,6 +18,9 @@ MORE: Final = "…"  # the name of the note on those that were left out
 
 #: The notes of attempts that run in this process.
 NOTED: Final[dict[AttemptId, dict[str, Note]]] = {}
+#: What they have used. Each of it is noted, too.
+USED: Final[dict[AttemptId, dict[str, float]]] = {}
+_adding: Final = threading.Lock()  # a step may add in several threads
 
 
 def note(**values: SupportsFloat | str) -> None:
@@ -46,6 +50,43 @@ def note(**values: SupportsFloat | str) -> None:
             noted[name] = value
         else:
             noted.setdefault(MORE, f"'{name}' and later names are left out: an attempt has up to {MAX_NOTES}")
+
+
+def used(**units: float) -> None:
+    """Adds to what the running attempt has used of limits and budgets: `used(tokens=answer.tokens, usd=answer.cost)`.
+
+    At the attempt's end the sum of each unit counts instead of what `@action(uses=...)` has estimated, for the limits
+    and the budgets of its step that name the unit: "200000 tokens/min", "$5/run". It is noted, too, as by `note`.
+    Attempts that fail or time out count. One whose process dies keeps its estimate. Where no attempt runs, nothing is
+    recorded. In a thread that a step starts, call it within a copy of the step's context.
+
+    Args:
+        **units: The amounts by unit: numbers from 0. `usd` is the unit of "$".
+
+    Raises:
+        InvalidArgument: A unit has capitals, or its amount is no number from 0.
+    """
+    from dotflow.core.limits import UNIT, is_amount  # here: few steps use them
+
+    for unit, amount in units.items():
+        if not UNIT.fullmatch(unit):
+            raise InvalidArgument("a unit of used", unit, "small letters, digits and _, such as tokens")
+        if not is_amount(amount):
+            raise InvalidArgument(unit, amount, "a number from 0")
+    attempt = current_attempt.get()
+    if attempt is None:
+        return
+    with _adding:
+        sums = USED.setdefault(attempt, {})
+        for unit, amount in units.items():
+            sums[unit] = sums.get(unit, 0) + amount
+        note(**{unit: sums[unit] for unit in units})
+
+
+def take_used() -> Mapping[str, float] | None:
+    """Returns what the attempt that ends in this context has used, and forgets it."""
+    attempt = current_attempt.get()
+    return None if attempt is None else USED.pop(attempt, None)
 
 
 def take_notes() -> Mapping[str, Note] | None:

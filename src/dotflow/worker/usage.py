@@ -54,7 +54,7 @@ class ProcessMeter:
         own, children = getrusage(SELF), getrusage(CHILDREN)
         cpu = own[0] + own[1] + children[0] + children[1] - self._began
         cpu = cpu if cpu > 0.0 else 0.0  # its clock may be 2 µs behind
-        return new(Usage, (cpu, _peak.read(own[MAXRSS]), _peak.pid, None))
+        return new(Usage, (cpu, _peak.read(own[MAXRSS]), _peak.pid, None, None))
 
 
 class ThreadMeter:

@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import click
 
-from dotflow.abc.limits import Held, LimitUse
+from dotflow.abc.limits import Held, LimitUse, PartUse
 from dotflow.cli.command import Command, option
 from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
 from dotflow.cli.screen import Column, Screen, local, safe
-from dotflow.core.limits import AT_ONCE, MICRO
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.limits import MICRO, ONE
 from dotflow.errors import NotInHistory
 from dotflow.report.document import moment
 
@@ -32,7 +33,7 @@ SHOWN: Final = 3  # attempts of a limit that are named
 @JSON_OPTIONS
 @HISTORY_OPTION
 def limits(name: str | None, opened: str | None, as_json: bool, history: str | None) -> None:
-    """List the limits of steps, @action(limit=...), with what is used of them now.
+    """List the limits and budgets of steps, @action(limit=..., budget=...), with what is used of them now.
 
     \b
     dotflow limits
@@ -65,15 +66,19 @@ def limits(name: str | None, opened: str | None, as_json: bool, history: str | N
 
 
 def limit_object(use: LimitUse) -> dict[str, Any]:
-    """Returns a limit as JSON; a period is in seconds, and null for attempts at once."""
+    """Returns a limit as JSON; a period is in seconds, and null for attempts at once, and for a run."""
     return {
         "name": use.name,
         "parts": [
             {
                 "text": one.part.text,
-                "amount": one.part.amount,
-                "period": None if one.part.period == AT_ONCE else one.part.period // MICRO,
-                "used": one.used,
+                "amount": _number(one.part.amount),
+                "unit": one.part.unit or None,
+                "period": one.part.period // MICRO if one.part.period > 0 else None,
+                "used": _number(one.used),
+                "estimated": _number(one.estimated),
+                "is_budget": one.is_budget,
+                "run_id": one.run or None,
             }
             for one in use.parts
         ],
@@ -96,8 +101,21 @@ def _print_table(found: Sequence[LimitUse]) -> None:
 
 def _row(use: LimitUse) -> list[str]:
     closed = "" if use.closed is None else f"until {local(use.closed)} by {safe(use.closed_by)}"
-    used = ", ".join(f"{one.used} of {one.part.text}" for one in use.parts)
+    used = ", ".join(map(_used, use.parts))
     return [safe(use.name), used, _named(use.held), _named(use.waits), closed]
+
+
+def _used(use: PartUse) -> str:
+    """Returns what is used of a part: `3 of 10/min`, `$4.97 of $5/run of 4f0c1234, $0.20 of it estimated`."""
+    number = use.part.shown(use.used).removesuffix(f" {use.part.unit}")
+    run = f" of {use.run[:ID_LENGTH]}" if use.run else ""
+    estimated = f", {use.part.shown(use.estimated)} of it estimated" if use.estimated and use.part.period else ""
+    return f"{number} of {use.part.text}{run}{estimated}"
+
+
+def _number(amount: int) -> float:
+    """Returns an amount in millionths as a number: a whole one where it is."""
+    return amount / ONE if amount % ONE else amount // ONE
 
 
 def _named(held: Sequence[Held]) -> str:

@@ -1,4 +1,4 @@
-"""SQLLimits: the grants of limits as rows, in a history or in memory."""
+"""SQLLimits: the grants of limits and budgets as rows, in a history or in memory."""
 
 import functools
 import re
@@ -11,9 +11,20 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
 from dotflow import clock
-from dotflow.abc.limits import Held, Holder, LimitStore, LimitUse, PartUse, Verdict, Wanted
-from dotflow.core.limit_rules import Slot, delay_of, wait_for, window, with_one_more
-from dotflow.core.limits import AT_ONCE, Part, parse_parts, text_of
+from dotflow.abc.limits import Ended, Excess, Held, Holder, LimitStore, LimitUse, PartUse, Verdict, Wanted
+from dotflow.core.limit_rules import (
+    AT_ONCE,
+    RUN,
+    Budget,
+    Slot,
+    delay_of,
+    judge_budget,
+    settled,
+    wait_for,
+    window,
+    with_more,
+)
+from dotflow.core.limits import Part, parse_parts, text_of
 from dotflow.errors import HistoryError, InvalidPolicy
 from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Presence, SQLiteConnection
 from dotflow.providers.histories.sql.tables import LIMITS, MICRO, micro, moment, upsert
@@ -27,16 +38,21 @@ PATIENCE: Final = 1.0  # seconds that a process waits for a place before one is 
 SEEN: Final = 3.0  # seconds for which it is set aside after its last look
 LOCK: Final = "\0limit "  # before a name, among the locks of names
 
-SLOTS_OF: Final = "SELECT began, newest, amount FROM slots WHERE name = ? AND period = ?"
-FORGET: Final = "DELETE FROM slots WHERE name = ? AND period = ? AND (newest <= ? OR newest > ?)"
-COUNT: Final = upsert("slots", ("name", "period", "began"), ("newest", "amount"))
+SETTLES: Final = 1.0  # seconds until a window of a unit is asked again, which may free before it says so
+BUDGET: Final = "="  # before the units and the texts of budgets
+
+SLOTS_OF: Final = "SELECT began, newest, amount FROM slots WHERE name = ? AND unit = ? AND period = ?"
+FORGET: Final = "DELETE FROM slots WHERE name = ? AND unit = ? AND period = ? AND (newest <= ? OR newest > ?)"
+COUNT: Final = upsert("slots", ("name", "unit", "period", "began"), ("newest", "amount"))
 #: The places that others have, and those that are set aside for processes which have waited for longer.
-HELD: Final = """SELECT (SELECT COUNT(*) FROM holds WHERE name = ? AND id <> ?),
-    (SELECT COUNT(*) FROM waits WHERE name = ? AND lock <> ? AND since < ? AND seen > ?)"""
-HOLDERS: Final = "SELECT id, lock FROM holds WHERE name = ? AND lock IS NOT NULL"
-HOLD: Final = upsert("holds", ("id", "name"), ("lock", "run_id", "step", "began"))  # maybe after a lost answer
-WAIT: Final = upsert("waits", ("name", "lock"), ("run_id", "step", "since", "seen"))
-WAIT_OVER: Final = "DELETE FROM waits WHERE name = ? AND (lock = ? OR seen <= ?)"
+HELD: Final = """SELECT (SELECT COALESCE(SUM(amount), 0) FROM holds WHERE name = ? AND unit = ? AND id <> ?),
+    (SELECT COALESCE(SUM(amount), 0) FROM waits WHERE name = ? AND unit = ? AND lock <> ? AND since < ? AND seen > ?)"""
+ESTIMATED: Final = "SELECT COALESCE(SUM(amount), 0) FROM holds WHERE name = ? AND unit = ?"
+HOLDERS: Final = "SELECT DISTINCT id, lock FROM holds WHERE name = ? AND lock IS NOT NULL"
+HOLD: Final = upsert("holds", ("id", "name", "unit"), ("amount", "lock", "run_id", "step", "began"))
+OWN: Final = "SELECT name, unit, amount, began FROM holds WHERE id = ?"
+WAIT: Final = upsert("waits", ("name", "unit", "lock"), ("amount", "run_id", "step", "since", "seen"))
+WAIT_OVER: Final = "DELETE FROM waits WHERE name = ? AND unit = ? AND (lock = ? OR seen <= ?)"
 END: Final = "DELETE FROM holds WHERE id = ?"
 CLOSED: Final = "SELECT at, seconds, refused FROM closed WHERE name = ?"
 CLOSE: Final = upsert("closed", ("name",), ("at", "seconds", "refused", "run_id", "step"))
@@ -46,13 +62,14 @@ OPEN: Final = "UPDATE closed SET seconds = 0 WHERE name = ? AND seconds > 0"
 NOTE_TEXT: Final = upsert("texts", ("name", "text"), ("seen",))
 TEXTS: Final = "SELECT text FROM texts WHERE name = ? AND seen > ?"
 #: Deletes what counts no more of the next names after one.
-SWEEP: Final = """DELETE FROM slots WHERE newest + period < ?
+SWEEP: Final = """DELETE FROM slots WHERE newest + period < ? AND period > 0
     AND name IN (SELECT DISTINCT name FROM slots WHERE name > ? ORDER BY name LIMIT 4)"""
 NAMES: Final = "SELECT name FROM slots UNION SELECT name FROM holds UNION SELECT name FROM closed"
-ALL_SLOTS: Final = "SELECT period, began, newest, amount FROM slots WHERE name = ?"
-ALL_HELD: Final = "SELECT run_id, step, began FROM holds WHERE name = ? ORDER BY began"
+ALL_SLOTS: Final = "SELECT unit, period, began, newest, amount FROM slots WHERE name = ?"
+ALL_HELD: Final = "SELECT DISTINCT run_id, step, began FROM holds WHERE name = ? ORDER BY began"
+ALL_AMOUNTS: Final = "SELECT unit, SUM(amount) FROM holds WHERE name = ? GROUP BY unit"
 ALL_CLOSED: Final = "SELECT at, seconds, run_id, step FROM closed WHERE name = ?"
-ALL_WAITS: Final = "SELECT run_id, step, since FROM waits WHERE name = ? AND seen > ? ORDER BY since"
+ALL_WAITS: Final = "SELECT DISTINCT run_id, step, since FROM waits WHERE name = ? AND seen > ? ORDER BY since"
 ALL_TEXTS: Final = "SELECT name, text FROM texts ORDER BY seen"
 
 
@@ -89,95 +106,108 @@ class SQLLimits(LimitStore):
         self._texts: dict[str, tuple[float, tuple[Part, ...]]] = {}
         self._free: dict[str, Mapping[str, float]] = {}  # by name: since when the locks of its holders were free
         self._looked: dict[str, float] = {}  # by name: when its holders were looked at
-        self._waits: dict[str, tuple[int, float]] = {}  # by name: since when it waits for a place, and when it said so
+        #: By name and unit: since when it waits for a place, and when it said so.
+        self._waits: dict[tuple[str, str], tuple[int, float]] = {}
 
     def ask(self, wanted: Sequence[Wanted], holder: Holder, *, must: bool = False) -> Verdict:
-        lock = self._hold() if any(part.period == AT_ONCE for one in wanted for part in one.parts) else None
+        lock = self._hold() if any(_is_held(part) for one in wanted for part in one.parts) else None
 
         def work(connection: Connection) -> Verdict:
             connection.lock(LOCK + one.name for one in wanted)
             refused, found, place = 0, [], None
             for one in wanted:
                 parts = self._parts(connection, one)
-                closed = _closed(connection, one.name)
+                closed = (0, 0) if one.run else _closed(connection, one.name)
                 refused = max(refused, closed[1])
-                slots = {part: _slots(connection, one.name, part) for part in parts if part.period != AT_ONCE}
+                slots = {part: _slots(connection, one, part) for part in parts if part.period != AT_ONCE}
                 if not must:
-                    verdict = _judge(connection.now, one.name, slots, closed[0])
+                    judge = _judge_budget if one.run else _judge
+                    verdict = judge(connection, one, parts, slots, closed[0])
                     if verdict is not None:  # before a place, of which none is set aside then
                         return verdict
-                    place = place or self._judge_places(connection, one.name, parts, holder, lock)
-                found.append((one, parts, slots))
+                    place = place or self._judge_places(connection, one, parts, holder, lock)
+                found.append((one, slots, parts))
             if place is not None:
                 return place
-            for one, parts, slots in found:
-                self._grant(connection, one, parts, slots, holder, lock)
+            now = connection.now
+            for one, slots, parts in found:
+                self._count(connection, one, slots, now)
+                self._hold_parts(connection, one, filter(_is_held, parts), holder, lock, now)
             return Verdict(refused=refused)
 
         verdict = self._database.transact(work, None, durable=False)
-        if verdict.is_place:
+        if verdict.wait is not None:
             self._bury(verdict.name)
         return verdict
 
     def _judge_places(
-        self, connection: Connection, name: str, parts: Iterable[Part], holder: Holder, lock: int | None
+        self, connection: Connection, wanted: Wanted, parts: Iterable[Part], holder: Holder, lock: int | None
     ) -> Verdict | None:
         """Returns which place an attempt has to wait for; None for none. Who has waited for longer is next."""
-        now, ticks = connection.now, clock.ticks()
-        since, said = self._waits.get(name, (now, 0.0))
-        if said and ticks - said > SEEN:  # who waited then has given up
-            since, said = now, 0.0
+        now, ticks, name = connection.now, clock.ticks(), wanted.name
         for part in parts:
             if part.period != AT_ONCE:
                 continue
-            seen = now - round(SEEN * MICRO)
-            found = connection.execute(HELD, (name, holder.id, name, lock or 0, since, seen)).fetchall()
-            if sum(found[0]) < part.amount:
+            key = name, part.unit
+            since, said = self._waits.get(key, (now, 0.0))
+            if said and ticks - said > SEEN:  # who waited then has given up
+                since, said = now, 0.0
+            seen, needs = now - round(SEEN * MICRO), wanted.needs(part)
+            found = connection.execute(HELD, (*key, holder.id, *key, lock or 0, since, seen)).fetchall()
+            if sum(found[0]) + (needs or 1) <= part.amount:
                 continue
             if lock is not None and now - since >= PATIENCE * MICRO and ticks - said >= PATIENCE:
                 said = ticks
-                connection.execute(WAIT, (name, lock, holder.run, holder.task, since, now))
-            self._waits[name] = min(since, now), said  # the clock may have been set back
+                connection.execute(WAIT, (*key, lock, needs, holder.run, holder.task, since, now))
+            self._waits[key] = min(since, now), said  # the clock may have been set back
             return Verdict(LOOK, name, part.text, is_place=True)
         return None
 
     def _parts(self, connection: Connection, wanted: Wanted) -> tuple[Part, ...]:
-        """Returns the parts that count for a name: the stricter ones of all texts that were asked with of late."""
-        known = self._texts.get(wanted.shared)
+        """Returns the parts that count for a name: the stricter ones of all texts that were asked with of late.
+
+        Of a budget its own ones do: who raises it goes on at once.
+        """
+        mark = BUDGET if wanted.run else ""
+        known = self._texts.get(mark + wanted.shared)
         ticks, own = clock.ticks(), text_of(wanted.parts)
         if known is None or ticks - known[0] >= TEXTS_AGE or not set(wanted.parts) <= set(known[1]):
             now = connection.now
-            connection.execute(NOTE_TEXT, (wanted.shared, own, now))
+            connection.execute(NOTE_TEXT, (wanted.shared, mark + own, now))
+            parts = {(part.unit, part.period): part for part in wanted.parts}
             rows = connection.execute(TEXTS, (wanted.shared, now - round(TEXT_LIFE * MICRO))).fetchall()
-            amounts = {part.period: part.amount for part in wanted.parts}
-            for (text,) in rows:
+            for (text,) in () if mark else rows:
+                if text.startswith(BUDGET):
+                    continue
                 with suppress(InvalidPolicy):  # of a newer dotflow
                     for part in parse_parts(text):
-                        amounts[part.period] = min(part.amount, amounts.get(part.period, part.amount))
-            known = ticks, tuple(Part(amount, period) for period, amount in amounts.items())
-            self._texts[wanted.shared] = known
+                        key = part.unit, part.period
+                        parts[key] = min(part, parts.get(key, part))
+            known = ticks, tuple(parts.values())
+            self._texts[mark + wanted.shared] = known
         return known[1]
 
-    def _grant(
-        self,
-        connection: Connection,
-        wanted: Wanted,
-        parts: Iterable[Part],
-        slots: Mapping[Part, list[Slot]],
-        holder: Holder,
-        lock: int | None,
-    ) -> None:
-        now, name = connection.now, wanted.name
-        for part in parts:
-            if part.period == AT_ONCE:
-                connection.execute(HOLD, (holder.id, name, lock, holder.run, holder.task, now))
-                if self._waits.pop(name, (0, 0.0))[1]:
-                    connection.execute(WAIT_OVER, (name, lock, now - round(SEEN * MICRO)))
-                continue
-            if not slots[part] and name != wanted.shared:
+    def _count(self, connection: Connection, wanted: Wanted, slots: Mapping[Part, list[Slot]], now: int) -> None:
+        """Counts a grant in its windows."""
+        name = wanted.name
+        for part, counted in slots.items():
+            if not counted and name != wanted.shared:
                 connection.execute(SWEEP, (now, wanted.shared.partition("{")[0] + secrets.token_hex(1)))
-            newest = with_one_more(slots[part], part.period, now)[-1]
-            connection.execute(COUNT, (name, part.period, *newest))
+            if needs := wanted.needs(part):
+                newest = with_more(counted, needs, part.period, now)
+                connection.execute(COUNT, (name, _unit_of(wanted, part), part.period, *newest))
+
+    def _hold_parts(
+        self, connection: Connection, wanted: Wanted, parts: Iterable[Part], holder: Holder, lock: int | None, now: int
+    ) -> None:
+        """Notes what an attempt has while it runs: places, and what it is estimated to use."""
+        name = wanted.name
+        for part in parts:
+            unit = _unit_of(wanted, part)
+            row = (holder.id, name, unit, wanted.needs(part), lock, holder.run, holder.task, now)
+            connection.execute(HOLD, row)
+            if part.period == AT_ONCE and self._waits.pop((name, unit), (0, 0.0))[1]:
+                connection.execute(WAIT_OVER, (name, unit, lock, now - round(SEEN * MICRO)))
 
     def _hold(self) -> int | None:
         """Returns the lock of this process, which shows that it lives."""
@@ -203,10 +233,33 @@ class SQLLimits(LimitStore):
             rows = connection.execute(HOLDERS, (name,)).fetchall()
         dead, self._free[name] = self._presence.find_dead(rows, self._free.get(name, {}))
         if dead:
-            self.end(dead)
+            self.end([Ended(one) for one in dead])
 
-    def end(self, holders: Sequence[str]) -> None:
-        self._write(lambda connection: connection.executemany(END, [(one,) for one in holders]))
+    def end(self, attempts: Sequence[Ended]) -> None:
+        def work(connection: Connection) -> None:
+            settling = [one for one in attempts if one.used]
+            connection.lock(LOCK + wanted.name for one in settling for wanted in one.wanted)
+            for one in settling:
+                self._settle(connection, one)
+            connection.executemany(END, [(one.id,) for one in attempts])
+
+        self._write(work)
+
+    def _settle(self, connection: Connection, ended: Ended) -> None:
+        """Counts what an attempt has used instead of what it was estimated to."""
+        rows = connection.execute(OWN, (ended.id,)).fetchall()
+        held = {(name, unit): (amount, began) for name, unit, amount, began in rows}
+        for wanted in ended.wanted:
+            for part in self._parts(connection, wanted):
+                key = wanted.name, _unit_of(wanted, part)
+                if part.period == AT_ONCE or part.unit not in ended.used or key not in held:
+                    continue
+                amount, began = held[key]
+                difference = ended.used[part.unit] - amount
+                slots = _slots(connection, wanted, part) if difference else []
+                changed = settled(slots, difference, began, part.period, connection.now)
+                if difference and changed is not None:
+                    connection.execute(COUNT, (*key, part.period, *changed))
 
     def throttle(self, names: Sequence[str], after: float | None, holder: Holder) -> tuple[float, int]:
         def work(connection: Connection) -> tuple[float, int]:
@@ -246,47 +299,101 @@ def _closed(connection: Connection, name: str) -> tuple[int, int]:
     return 0, 0
 
 
-def _slots(connection: Connection, name: str, part: Part) -> list[Slot]:
+def _unit_of(wanted: Wanted, part: Part) -> str:
+    """Returns what counts a part of a name: its unit, and of a budget what tells it from a limit."""
+    if not wanted.run:
+        return part.unit
+    return f"{BUDGET}{part.unit} {wanted.run}" if part.period == RUN else f"{BUDGET}{part.unit}"
+
+
+def _is_held(part: Part) -> bool:
+    """Returns whether an attempt has a row while it runs: for its place, or for what it will have used."""
+    return part.period == AT_ONCE or bool(part.unit)
+
+
+def _slots(connection: Connection, wanted: Wanted, part: Part) -> list[Slot]:
     """Returns what counts in a window. What the clock has made later than now is written as of now."""
-    now = connection.now
-    rows = [Slot(*row) for row in connection.execute(SLOTS_OF, (name, part.period)).fetchall()]
+    now, key = connection.now, (wanted.name, _unit_of(wanted, part), part.period)
+    rows = [Slot(*row) for row in connection.execute(SLOTS_OF, key).fetchall()]
     found = window(rows, part.period, now)
-    if len(found) < len(rows) or any(slot.newest > now for slot in rows):
-        connection.execute(FORGET, (name, part.period, now - part.period, now))
-        connection.executemany(COUNT, [(name, part.period, *slot) for slot in found if slot.newest == now])
+    if part.period != RUN and (len(found) < len(rows) or any(slot.newest > now for slot in rows)):
+        connection.execute(FORGET, (*key, now - part.period, now))
+        connection.executemany(COUNT, [(*key, *slot) for slot in found if slot.newest == now])
     return found
 
 
-def _judge(now: int, name: str, slots: Mapping[Part, list[Slot]], closed: int) -> Verdict | None:
+def _judge(
+    connection: Connection, wanted: Wanted, parts: Iterable[Part], slots: Mapping[Part, list[Slot]], closed: int
+) -> Verdict | None:
     """Returns why an attempt has to wait for the time of a name; None where it has come."""
+    now, name = connection.now, wanted.name
+    for part in parts:
+        if wanted.needs(part) > part.amount:
+            return Verdict(None, name, part.text, excess=Excess(part, wanted.needs(part)))
     if closed > now:
         return Verdict((closed - now) / MICRO, name, f"closed until {moment(closed).astimezone():%H:%M:%S}")
     for part, counted in slots.items():
-        if wait := wait_for(counted, part.amount, part.period, now):
-            return Verdict(wait / MICRO, name, part.text)
+        if wait := wait_for(counted, wanted.needs(part), part.amount, part.period, now):
+            seconds = wait / MICRO
+            return Verdict(min(seconds, SETTLES) if part.unit else seconds, name, part.text)
+    return None
+
+
+def _judge_budget(
+    connection: Connection, wanted: Wanted, parts: Iterable[Part], slots: Mapping[Part, list[Slot]], _: int
+) -> Verdict | None:
+    """Returns why a budget refuses an attempt, or lets it wait; None where it fits."""
+    for part in parts:
+        used, needs, estimated = sum(slot.amount for slot in slots[part]), wanted.needs(part), 0
+        if part.unit:
+            ((estimated,),) = connection.execute(ESTIMATED, (wanted.name, _unit_of(wanted, part))).fetchall()
+        said = judge_budget(used, estimated, needs, part.amount)
+        if said is Budget.WAITS:
+            return Verdict(LOOK, wanted.name, f"{part.text}, of which {part.shown(estimated)} are estimated", True)
+        if said is Budget.EXCEEDED:
+            again = None
+            if part.period != RUN and needs <= part.amount:
+                again = wait_for(slots[part], needs, part.amount, part.period, connection.now) / MICRO
+            excess = Excess(part, needs if part.unit else 0, used - estimated, again, is_budget=True)
+            return Verdict(None, wanted.name, part.text, excess=excess)
     return None
 
 
 def _uses(connection: Connection, now: int) -> list[LimitUse]:
-    texts = [(_pattern(name), parse_parts(text)) for name, text in connection.execute(ALL_TEXTS).fetchall()]
+    texts = [(_pattern(name), text) for name, text in reversed(connection.execute(ALL_TEXTS).fetchall())]
     found = []
     for (name,) in sorted(connection.execute(NAMES).fetchall()):
         held = [Held(run, task, moment(began)) for run, task, began in connection.execute(ALL_HELD, (name,))]
-        rows: dict[int, list[Slot]] = {}
-        for period, *slot in connection.execute(ALL_SLOTS, (name,)).fetchall():
-            rows.setdefault(period, []).append(Slot(*slot))
-        parts = next((parts for pattern, parts in reversed(texts) if pattern.fullmatch(name)), ())
-        uses = []
-        for part in parts:
-            counted = window(rows.get(part.period, ()), part.period, now) if part.period else ()
-            uses.append(PartUse(part, sum(slot.amount for slot in counted) if part.period else len(held)))
         waits = connection.execute(ALL_WAITS, (name, now - round(SEEN * MICRO))).fetchall()
+        of_name = [text for pattern, text in texts if pattern.fullmatch(name)]
+        uses = _part_uses(connection, name, of_name, now)
         use = LimitUse(name, uses, held, [Held(run, task, moment(since)) for run, task, since in waits])
         for at, seconds, run, task in connection.execute(ALL_CLOSED, (name,)).fetchall():
             if min(at, now) + seconds > now:
                 use = use._replace(closed=moment(min(at, now) + seconds), closed_by=f"{run} {task}")
         found.append(use)
     return found
+
+
+def _part_uses(connection: Connection, name: str, texts: Sequence[str], now: int) -> list[PartUse]:
+    """Returns the parts of a limit, and then those of the budget of its name, by the newest of the texts of each."""
+    slots: dict[tuple[str, int], list[Slot]] = {}
+    for unit, period, *slot in connection.execute(ALL_SLOTS, (name,)).fetchall():
+        slots.setdefault((unit, period), []).append(Slot(*slot))
+    held = {unit: int(amount) for unit, amount in connection.execute(ALL_AMOUNTS, (name,)).fetchall()}
+    uses = []
+    for mark, option in (("", "limit"), (BUDGET, "budget")):
+        text = next((text for text in texts if text.startswith(BUDGET) is bool(mark)), None)
+        for part in () if text is None else parse_parts(text.removeprefix(mark), option):
+            unit = mark + part.unit
+            units = [one for one, period in slots if period == RUN and one.startswith(f"{unit} ")]
+            for one in units if part.period == RUN else [unit]:
+                counted = window(slots.get((one, part.period), ()), part.period, now)
+                estimated = held.get(one, 0)
+                used = estimated if part.period == AT_ONCE else sum(slot.amount for slot in counted)
+                run = one.partition(" ")[2]
+                uses.append(PartUse(part, used, estimated if part.unit else 0, run, bool(mark)))
+    return uses
 
 
 def _pattern(shared: str) -> re.Pattern[str]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
+from dotflow.core.limit_rules import RUN
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.tables import MICRO
@@ -79,11 +80,13 @@ FORGET_SHARED: Final = (
     """DELETE FROM environments WHERE environment = :environment
         AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = :environment)""",
 )
-#: The run itself, with its place in the queue. The questions of a chain go with its last run.
+_IS_LAST: Final = """NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
+    WHERE forgotten.run = :run AND other.run <> :run)"""
+#: The run itself, with its place in the queue. The questions of a chain, and its budget, go with its last run.
 FORGET_RUN: Final = (
-    """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = :run)
-        AND NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
-            WHERE forgotten.run = :run AND other.run <> :run)""",
+    f"DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = :run) AND {_IS_LAST}",
+    f"""DELETE FROM slots WHERE period = {RUN} AND SUBSTR(unit, INSTR(unit, ' ') + 1)
+        = (SELECT COALESCE(NULLIF(origin, ''), run_id) FROM runs WHERE run = :run) AND {_IS_LAST}""",
     "DELETE FROM wanted WHERE run = :run",
     "DELETE FROM runs WHERE run = :run",
 )

@@ -193,7 +193,7 @@ class RunRows:
             return
         row, began, started = opened
         values = self._values
-        cpu, peak, worker, notes = usage or NO_USAGE
+        cpu, peak, worker, notes, _ = usage or NO_USAGE
         shown, files = values.preview(context.storage), context._origin.files
         row[STATE] = COMPLETED
         row[TOOK:GLIMPSE] = int((tick - began) * MICRO), None if cpu is None else int(cpu * MICRO), worker, peak
@@ -378,7 +378,7 @@ class RunRows:
             row[ITEMS] = item - first
 
     def _measure(self, row: Row, usage: Usage) -> None:
-        cpu, row[PEAK], row[WORKER], notes = usage
+        cpu, row[PEAK], row[WORKER], notes, _ = usage
         row[CPU] = None if cpu is None else int(cpu * MICRO)
         if notes:
             self._note(row, notes)

@@ -132,17 +132,20 @@ CALLS: Final = """CREATE TABLE calls (
     identity TEXT, exception TEXT, message TEXT, traceback TEXT, input TEXT,
     PRIMARY KEY (run, task, item, attempt, slot)) WITHOUT ROWID"""
 
-#: The grants of limits, counted in slots of a window, whose `period` is in microseconds; the attempts that count as
-#: those at once; the processes that have waited for a place; what is closed since a service has refused; and the texts
-#: of limits, by their names with braces.
+#: The grants of limits and budgets, counted in slots of a window, whose `period` is in microseconds, or -1 for a run;
+#: the attempts that count as those at once, or have estimated what they use; the processes that have waited for a
+#: place; what is closed since a service has refused; and the texts of limits, by their names with braces. Amounts are
+#: millionths. The unit of a budget has '=' before it, and behind it the run, where it is for a run.
 LIMITS: Final = (
-    """CREATE TABLE slots (name TEXT NOT NULL, period INTEGER NOT NULL, began INTEGER NOT NULL, newest INTEGER NOT NULL,
-        amount INTEGER NOT NULL, PRIMARY KEY (name, period, began)) WITHOUT ROWID""",
-    """CREATE TABLE holds (id TEXT NOT NULL, name TEXT NOT NULL, lock INTEGER, run_id TEXT NOT NULL, step TEXT NOT NULL,
-        began INTEGER NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID""",
-    "CREATE INDEX holds_name ON holds (name)",
-    """CREATE TABLE waits (name TEXT NOT NULL, lock INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL,
-        since INTEGER NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (name, lock)) WITHOUT ROWID""",
+    """CREATE TABLE slots (name TEXT NOT NULL, unit TEXT NOT NULL, period INTEGER NOT NULL, began INTEGER NOT NULL,
+        newest INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (name, unit, period, began)) WITHOUT ROWID""",
+    """CREATE TABLE holds (id TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, amount INTEGER NOT NULL,
+        lock INTEGER, run_id TEXT NOT NULL, step TEXT NOT NULL, began INTEGER NOT NULL,
+        PRIMARY KEY (id, name, unit)) WITHOUT ROWID""",
+    "CREATE INDEX holds_name ON holds (name, unit)",
+    """CREATE TABLE waits (name TEXT NOT NULL, unit TEXT NOT NULL, amount INTEGER NOT NULL, lock INTEGER NOT NULL,
+        run_id TEXT NOT NULL, step TEXT NOT NULL, since INTEGER NOT NULL, seen INTEGER NOT NULL,
+        PRIMARY KEY (name, unit, lock)) WITHOUT ROWID""",
     """CREATE TABLE closed (name TEXT PRIMARY KEY, at INTEGER NOT NULL, seconds INTEGER NOT NULL,
         refused INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE texts (name TEXT NOT NULL, text TEXT NOT NULL, seen INTEGER NOT NULL,
