@@ -170,10 +170,10 @@ class SQLLimits(LimitStore):
         """
         mark = BUDGET if wanted.run else ""
         known = self._texts.get(mark + wanted.shared)
-        ticks, own = clock.ticks(), text_of(wanted.parts)
+        ticks = clock.ticks()
         if known is None or ticks - known[0] >= TEXTS_AGE or not set(wanted.parts) <= set(known[1]):
             now = connection.now
-            connection.execute(NOTE_TEXT, (wanted.shared, mark + own, now))
+            connection.execute(NOTE_TEXT, (wanted.shared, mark + text_of(wanted.parts), now))
             parts = {(part.unit, part.period): part for part in wanted.parts}
             rows = connection.execute(TEXTS, (wanted.shared, now - round(TEXT_LIFE * MICRO))).fetchall()
             for (text,) in () if mark else rows:
