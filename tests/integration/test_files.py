@@ -2130,7 +2130,7 @@ def test_a_database_that_is_open_is_no_argument_of_a_cached_step(storage: Storag
 
 def test_a_folder_of_too_many_files_is_not_cached(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says so once."""
-    monkeypatch.setattr("dotflow.resume.cache.MAX_ENTRIES", 1)
+    monkeypatch.setattr("dotflow.calls.cached.MAX_ENTRIES", 1)
     Path("folder").mkdir()
     edit("folder/a.txt", "a")
     edit("folder/b.txt", "b")

@@ -13,12 +13,24 @@ from types import CoroutineType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
+from dotflow.calls.cached import CachedCall
 from dotflow.calls.failures import read_failure, write_failure
 from dotflow.calls.keys import MAX_BEGINNING, Asked, ask_for, changed_argument, key_of, shown
 from dotflow.calls.requests import Requests
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction
-from dotflow.core.calls import INSIDE, OPEN, SCOPE, Asking, BodyStopped, CallAnswer, CallRequest, Scope, TypeRequest
+from dotflow.core.calls import (
+    INSIDE,
+    OPEN,
+    SCOPE,
+    Asking,
+    BodyStopped,
+    CacheQuery,
+    CallAnswer,
+    CallRequest,
+    Scope,
+    TypeRequest,
+)
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.cpython import has_running_loop
@@ -308,7 +320,8 @@ class Body:
         token = self._begin_call(is_enclosing=action.durable)
         try:
             by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
-            answer = self._request(self._asking(asked, key))
+            cached = None if action.cache is None else self._cached(asked)
+            answer = self._request(self._asking(asked, key, number, cached))
             if answer.kind is not MAKE:
                 return self._given(answer, asked, key)
             for failed in self._caught(by):
@@ -323,7 +336,9 @@ class Body:
                 self._note_failed(error, asked, key, number, by)
                 raise
             self._check_arguments(asked, None)
-            self._request(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
+            files = self._files_of(value, written)
+            query = None if cached is None else cached.made(files)
+            self._request(self._keeping(asked, key, number, None, value, files, query))
             return value
         finally:
             self._end_call(token)
@@ -348,7 +363,8 @@ class Body:
         token = self._begin_call(is_enclosing=action.durable)
         try:
             by = self._mark_here()  # before, since what it begins is beneath it, whether or not this call is made
-            answer = await self._talk(self._asking(asked, key))
+            cached = None if action.cache is None else await _in_thread(partial(self._cached, asked))
+            answer = await self._talk(self._asking(asked, key, number, cached))
             if answer.kind is not MAKE:
                 return self._given(answer, asked, key)
             for failed in self._caught(by):
@@ -363,7 +379,9 @@ class Body:
                 self._note_failed(error, asked, key, number, by)
                 raise
             self._check_arguments(asked, None)
-            await self._talk(self._keeping(asked, key, number, None, value, self._files_of(value, written)))
+            files = self._files_of(value, written)
+            query = None if cached is None else await _in_thread(partial(cached.made, files))
+            await self._talk(self._keeping(asked, key, number, None, value, files, query))
             return value
         finally:
             self._end_awaited(token)
@@ -419,7 +437,7 @@ class Body:
         asked = ask_for(action, args, {})
         key, number = self._key_of(asked)
         links = {"base": self._base, "n": str(number), "arguments": asked.text}
-        request = self._asking(asked, key)
+        request = self._asking(asked, key, number)
         return request._replace(kind=WAIT, code="", links=links, digest=asked.digest, value=value)
 
     def _make(self, action: AnyAction, function: Callable[[], Any]) -> Any:
@@ -472,7 +490,6 @@ class Body:
                 ("resources", bool(action.resources)),
                 ("approve", action.approve is not None),
                 ("valid", action.valid is not None),
-                ("cache", action.cache is not None),
             ):
                 if is_used:
                     raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
@@ -485,12 +502,17 @@ class Body:
         if self._requests.stop is not None:
             raise self._requests.stop
 
-    def _asking(self, asked: Asked, key: str) -> CallRequest:
+    def _cached(self, asked: Asked) -> CachedCall:
+        return CachedCall(asked.action, asked.counted, None if self._files is None else self._files.limit)
+
+    def _asking(self, asked: Asked, key: str, number: int, cached: CachedCall | None = None) -> CallRequest:
         if self._requests.count() > MAX_CALLS:
             raise CallRefused(
                 asked.action.name, f"'{self._name}' has made {MAX_CALLS:,} calls", "A map keeps them with less."
             )
         request = CallRequest(ASK, key, asked.name, fingerprint(asked.action))
+        if cached is not None:
+            request = request._replace(links=self._links(asked, number), digest=asked.digest, cached=cached.query)
         if not self._requests.is_followed:
             return request
         return request._replace(beginning=asked.beginning[:MAX_BEGINNING], depth=self._depth)
@@ -503,15 +525,22 @@ class Body:
         error: BaseException | None,
         value: Any = None,
         files: Any = None,
+        cached: CacheQuery | None = None,
     ) -> CallRequest:
-        links = {"base": self._base, "n": str(number)}
-        if asked.text:
-            links["arguments"] = asked.text
+        links = self._links(asked, number)
         if error is not None:
             links["raised"] = type(error).__name__
             value = write_failure(error)
         code = fingerprint(asked.action)
-        return CallRequest(KEEP, key, asked.name, code, links, asked.digest, value, error is not None, files)
+        return CallRequest(
+            KEEP, key, asked.name, code, links, asked.digest, value, error is not None, files, cached=cached
+        )
+
+    def _links(self, asked: Asked, number: int) -> dict[str, str]:
+        links = {"base": self._base, "n": str(number)}
+        if asked.text:
+            links["arguments"] = asked.text
+        return links
 
     def _given(self, answer: CallAnswer, asked: Asked, key: str) -> Any:
         """Returns the value that was kept of a call, or raises its failure."""
@@ -617,6 +646,13 @@ class Body:
         if answer.kind is STOP or answer.kind is REFUSE:
             raise self._requests.stop_for(answer.value)
         return answer
+
+
+async def _in_thread(function: Callable[[], R]) -> R:
+    """Calls a function that may read files for long, in a thread."""
+    import asyncio
+
+    return await asyncio.to_thread(function)
 
 
 def _make_once(function: Callable[[], R], limit: Limit) -> R:

@@ -44,7 +44,8 @@ class Asked(NamedTuple):
         digest: The digest of its arguments.
         text: These as JSON; empty where they are too large.
         beginning: The beginning of that, also where they are.
-        counted: The arguments that tell it apart; None where all are scalars, which no call can change.
+        counted: The arguments that tell it apart.
+        is_fixed: Whether all of them are scalars, which no call can change.
         lacks_key: Whether it takes an idempotency key that was not passed.
     """
 
@@ -53,7 +54,8 @@ class Asked(NamedTuple):
     digest: str
     text: str
     beginning: str
-    counted: Mapping[str, Any] | None
+    counted: Mapping[str, Any]
+    is_fixed: bool
     lacks_key: bool = False
 
 
@@ -177,7 +179,7 @@ def ask_for(action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any])
             counted[name] = value.storage
     digest, text, beginning = _digest(action, counted)
     is_fixed = are_scalars(map(type, counted.values()))
-    return Asked(action, signature.name, digest, text, beginning, None if is_fixed else counted, lacks_key)
+    return Asked(action, signature.name, digest, text, beginning, counted, is_fixed, lacks_key)
 
 
 def _digest(action: AnyAction, counted: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -198,7 +200,7 @@ def _digest(action: AnyAction, counted: Mapping[str, Any]) -> tuple[str, str, st
 
 def changed_argument(asked: Asked) -> str:
     """Returns the argument that a call has changed; "" if it has changed none."""
-    if asked.counted is None:
+    if asked.is_fixed:
         return ""
     try:
         if _digest(asked.action, asked.counted)[0] == asked.digest:

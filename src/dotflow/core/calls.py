@@ -74,6 +74,22 @@ class Asking(NamedTuple):
     within: float | None = None
 
 
+class CacheQuery(NamedTuple):
+    """What a call of an action with a cache asks of it.
+
+    Attributes:
+        keys: Where its value may be, or where it belongs; () for nowhere.
+        age: The maximum age of a value, in seconds; True for no limit.
+        has_files: Whether the files that the value names have to be those that were made.
+        reason: Why it has no key.
+    """
+
+    keys: tuple[str, ...]
+    age: float
+    has_files: bool
+    reason: str = ""
+
+
 class CallRequest(NamedTuple):
     """A request about a call.
 
@@ -82,8 +98,9 @@ class CallRequest(NamedTuple):
         key: The key of the call.
         name: The identity of its action.
         code: The fingerprint of its code.
-        links: Of KEEP and WAIT: the key that it is below, its number, and its arguments. Of FAIL: these.
-        digest: Of KEEP and WAIT: the digest of its arguments.
+        links: Of KEEP and WAIT, and where there is a cache of ASK: the key that it is below, its number, and its
+            arguments. Of FAIL: these.
+        digest: Of the same: the digest of its arguments.
         value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep,
             or an Asking.
         is_failure: Whether it is a failure.
@@ -91,6 +108,7 @@ class CallRequest(NamedTuple):
         keys: Of DROP: the keys.
         beginning: Of ASK and WAIT, where calls are followed: the beginning of its arguments as JSON.
         depth: Of ASK and WAIT: in how many durable calls it is made.
+        cached: Of ASK and KEEP: where its value is cached; None where its action has no cache.
     """
 
     kind: TypeRequest
@@ -105,6 +123,7 @@ class CallRequest(NamedTuple):
     keys: tuple[str, ...] = ()
     beginning: str = ""
     depth: int = 0
+    cached: CacheQuery | None = None
 
 
 class CallAnswer(NamedTuple):
@@ -151,8 +170,11 @@ class CallFollower(Protocol):
     def begin_attempt(self, task: Any, kept: int) -> None:
         """Notes that an attempt of a task or an item goes on with so many kept calls, in the run's thread."""
 
-    def end_attempt(self, task: Any, made: int, given: int) -> None:
-        """Notes how many calls an attempt that is over has made, and how many it was given back, in the same thread."""
+    def end_attempt(self, task: Any, made: int, given: int, cached: int) -> None:
+        """Notes how many calls an attempt that is over has made, was given back, and took from the cache.
+
+        It is called in the same thread.
+        """
 
     def count_calls(self, task: Any, kept: int, given: int) -> None:
         """Notes how many calls the attempt of a task or an item has kept so far, and how many it was given back."""
@@ -160,8 +182,10 @@ class CallFollower(Protocol):
     def begin_call(self, task: Any, number: int, request: CallRequest) -> None:
         """Notes that a call is made, by its number and its ASK."""
 
-    def end_call(self, task: Any, number: int, tick: float, end: Any, text: str = "") -> None:
-        """Notes that a call has ended: with a Failure, and the JSON of its arguments, or a value."""
+    def end_call(
+        self, task: Any, number: int, tick: float, end: Any, text: str = "", *, is_cached: bool = False
+    ) -> None:
+        """Notes that a call has ended: with a Failure, and the JSON of its arguments, or with a value."""
 
     def ask(self, task: Any, request: CallRequest, nth: int) -> Any:
         """Returns the Answer to the question of a call, whose WAIT it is, by how often it was voided.

@@ -263,6 +263,7 @@ class CallEnded(NamedTuple):
 
     A call that its attempt has cut off has no end. `preview` shows the value that it returned. `input` is the JSON of
     the arguments of one that failed, whole and not masked, for a replay: "" where it is too large, or nothing is kept.
+    One that `is_cached` was not made: its value came from the cache.
     """
 
     task_id: int
@@ -273,6 +274,7 @@ class CallEnded(NamedTuple):
     tick: float
     item: int | None = None
     input: str = ""
+    is_cached: bool = False
 
 
 class Planned(NamedTuple):

@@ -135,11 +135,11 @@ def count_calls(count: int) -> str:
     return "1 call" if count == 1 else f"{count:,} calls"
 
 
-def made_and_given(made: int, given: int) -> str:
-    """Returns how many calls were made and given back, as in "3 calls made, 5 given back"."""
-    if not made:
-        return f"{count_calls(given)} given back"
-    return f"{count_calls(made)} made{f', {given:,} given back' if given else ''}"
+def counted_calls(made: int, given: int, cached: int = 0) -> str:
+    """Returns how many calls were made, given back and cached, as in "3 calls made, 5 given back, 1 from the cache"."""
+    counts = {"made": made, "given back": given, "from the cache": cached}
+    (first, count), *others = ((what, count) for what, count in counts.items() if count)
+    return ", ".join([f"{count_calls(count)} {first}", *(f"{count:,} {what}" for what, count in others)])
 
 
 def waiting(asked: int, note: str) -> str:

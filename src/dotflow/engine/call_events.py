@@ -57,8 +57,8 @@ class CallEvents(CallFollower):
     def begin_attempt(self, task: Task, kept: int) -> None:
         self._publisher.log_goes_on(task, kept)
 
-    def end_attempt(self, task: Task, made: int, given: int) -> None:
-        self._publisher.log_calls(task, made, given)
+    def end_attempt(self, task: Task, made: int, given: int, cached: int) -> None:
+        self._publisher.log_calls(task, made, given, cached)
 
     def count_calls(self, task: Task, kept: int, given: int) -> None:
         self._pass(CallsCounted(task.task_id, task.attempt, kept, given, task.item))
@@ -70,10 +70,12 @@ class CallEvents(CallFollower):
         fields = (task.task_id, task.attempt, number, name, arguments, request.depth, request.key, at, tick, task.item)
         self._pass(CallBegan(*fields, request.name))
 
-    def end_call(self, task: Task, number: int, tick: float, end: Any, text: str = "") -> None:
+    def end_call(
+        self, task: Task, number: int, tick: float, end: Any, text: str = "", *, is_cached: bool = False
+    ) -> None:
         failure = end.masked(self._masks) if isinstance(end, Failure) else None
         shown = "" if failure is not None or end is None else preview(end, self._masks)
-        self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text))
+        self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text, is_cached))
 
     def ask(self, task: Task, request: CallRequest, nth: int) -> Answer:
         assert self._approvals is not None, "durable steps may ask"

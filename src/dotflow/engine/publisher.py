@@ -285,10 +285,10 @@ class Publisher:
         if self._run_log is not None and task.item is None:
             self._run_log.note_of(task, f"goes on with {count_calls(calls)}")
 
-    def log_calls(self, task: Task, made: int, given: int) -> None:
-        """Logs how many calls an attempt of a durable step has made, and how many it was given back."""
+    def log_calls(self, task: Task, made: int, given: int, cached: int) -> None:
+        """Logs how many calls an attempt of a durable step has made, was given back, and took from the cache."""
         if self._run_log is not None:
-            self._run_log.count_calls(task, made, given)
+            self._run_log.count_calls(task, made, given, cached)
 
     def _follow(self, event: Event, followers: Sequence[tuple[str, Callable[[str, Event], None]]]) -> None:
         for name, follower in followers:

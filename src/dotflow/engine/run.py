@@ -484,8 +484,8 @@ class Run:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
             self._log_line = log_line = run_log.report
         cache = None
-        if any(map(is_cached, self._linked)):
-            cache = Cache(
+        if self._checkpoints.has_durable or any(map(is_cached, self._linked)):
+            cache = self._checkpoints.cache = Cache(
                 providers.cache,
                 self._checkpoints.save,
                 log_line,

@@ -26,7 +26,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
-from dotflow.core.text import known_id, made_and_given
+from dotflow.core.text import counted_calls, known_id
 from dotflow.core.types.status import TypeStatus
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
@@ -125,7 +125,7 @@ class RunLog:
         self._due = math.inf  # from then on, an item that begins or completes has to be looked at
         self._failures: Counter[tuple[int, bool]] = Counter()  # by map, and whether the item failed for good
         self._waits: dict[int, float] = {}  # by task, when what it waits for was logged, on the monotonic clock
-        self._calls: dict[int, tuple[int, int]] = {}  # by map, how many its items have made, and were given back
+        self._calls: dict[int, tuple[int, int, int]] = {}  # by map, those of its items: made, given back, and cached
         self._run_id = ""
         self._thread = threading.get_ident()
         self._may_keep = self._has_kept = False
@@ -203,13 +203,16 @@ class RunLog:
         if self._has_kept and kind is AttemptStarted and not self.gathers:
             self.flush()
 
-    def count_calls(self, task: Task, made: int, given: int) -> None:
-        """Notes how many calls an attempt of a durable step has made and was given back; of items all, at the end."""
+    def count_calls(self, task: Task, made: int, given: int, cached: int) -> None:
+        """Notes how many calls an attempt of a durable step has made, was given back, and took from the cache.
+
+        Those of items are shown at the end of their map.
+        """
         if task.item is None:
-            self.note_of(task, made_and_given(made, given))
+            self.note_of(task, counted_calls(made, given, cached))
         else:
-            before = self._calls.get(task.task_id, (0, 0))
-            self._calls[task.task_id] = before[0] + made, before[1] + given
+            before = self._calls.get(task.task_id, (0, 0, 0))
+            self._calls[task.task_id] = before[0] + made, before[1] + given, before[2] + cached
 
     def note_of(self, task: Task, message: str) -> None:
         """Writes a message about a task as `note` does."""
@@ -279,7 +282,7 @@ class RunLog:
             self._progress_at = math.inf
         self._due = -math.inf if self._waiting else self._progress_at
         if (calls := self._calls.pop(task_id, None)) is not None:
-            self.note_of(self._tasks[task_id], made_and_given(*calls))
+            self.note_of(self._tasks[task_id], counted_calls(*calls))
 
     def _log_failure(self, task: Task, item: Task, *, is_final: bool) -> None:
         key = task.task_id, is_final

@@ -21,6 +21,7 @@ from dotflow.core.outcome import Parked, TypePark
 from dotflow.core.task import Task
 from dotflow.core.text import count_calls
 from dotflow.errors import CheckpointUnreadable, HistoryError, LeaseLost, NotServable, StorageError, ValueNotStorable
+from dotflow.resume.cache import Cache
 from dotflow.resume.checkpoint_keys import CALL, OF_CALL
 from dotflow.resume.journal import Journal
 from dotflow.resume.turns import Turn
@@ -49,6 +50,7 @@ class Kept:
         journal: What the storage has beside them.
         turn: Whether its values count, and when it may save them.
         follower: The loop of the run.
+        cache: The cached values.
         goes_on: Whether the run goes on with earlier ones.
         voids_changed: Whether calls don't count whose code has changed.
         run: The run, as the inputs of its values name it.
@@ -65,6 +67,7 @@ class Kept:
         journal: Journal,
         turn: Turn,
         follower: CallFollower,
+        cache: Cache,
         *,
         goes_on: bool,
         voids_changed: bool,
@@ -82,6 +85,7 @@ class Kept:
         self.log_line = log_line
         self.is_lost = False
         self.follower = follower
+        self.cache = cache
         self._nodes: dict[str, NodeCalls] = {}  # by the key of the task or the item
 
     def attach(self, call: Call, task: Task, key: str, name: str, *, always: bool) -> Call:
@@ -302,15 +306,21 @@ class NodeCalls:
                 self.kept.storage.delete(self.key_of(key))
         self._own.discard(key)
 
-    def keep(self, request: CallRequest, number: int) -> None:
-        """Saves the end of a call, by its number."""
+    def from_cache(self, request: CallRequest) -> Context | None:
+        """Returns the cached value of a call that was not kept. A cleanup has effects, so it always makes its calls."""
+        if request.cached is None or self.always:
+            return None
+        return self.kept.cache.find_call(self.task, request.name, request.cached)
+
+    def keep(self, request: CallRequest, number: int) -> Context:
+        """Saves the end of a call, by its number, and returns it."""
         kept, task = self.kept, self.task
         context = Context(request.value, task.task_id, task.workflow_id, step=request.name)
         origin = Origin(request.digest, kept.run, request.code, request.files)
         context._set_inputs(origin, NOTHING, {**request.links, NUMBER: str(number)})
         with kept.turn.lock:
             if kept.turn.is_void:
-                return
+                return context
             if not self._has_noted:
                 self._has_noted = True
                 names = kept.journal.fact("calls")
@@ -318,6 +328,7 @@ class NodeCalls:
                     kept.journal.put(calls=sorted({*names, self._name}))
             kept.storage.post(self.key_of(request.key), context)
         self._own.add(request.key)
+        return context
 
     def drop(self, keys: Iterable[str]) -> None:
         """Deletes calls."""
@@ -392,6 +403,7 @@ class AttemptCalls:
         self.given: set[str] = set()
         self._running: set[str] = set()  # the keys of the calls that are made, and followed
         self._made: set[str] = set() if before is None else before._made  # the keys of all calls that it has made
+        self._cached: set[str] = set() if before is None else before._cached  # and of those that were in the cache
         self._kept: int = 0 if before is None else before._kept
         self._count_at = 0.0  # when they are counted next, in ticks
 
@@ -412,11 +424,16 @@ class AttemptCalls:
                 if request.kind is TypeRequest.WAIT:
                     return self._wait(request)
                 answer = self._ask(request) if node.may_have(request.key) else MAKE
-                if answer.kind is TypeRequest.MAKE:
-                    self._begin(request)
+                if answer.kind is not TypeRequest.MAKE:
+                    return answer
+                if request.cached is not None and (found := node.from_cache(request)) is not None:
+                    return self._give_cached(request, found)
+                self._begin(request)
                 return answer
             if request.kind is TypeRequest.KEEP:
-                self._keep(request)
+                context = self._keep(request)
+                if request.cached is not None and not node.always:
+                    kept.cache.save_call(node.task, request.name, request.cached, context)
             elif request.kind is TypeRequest.FAIL:
                 self._end(request.key, clock.monotonic(), request.value, request.links.get("arguments", ""))
             else:
@@ -433,11 +450,19 @@ class AttemptCalls:
             return self._refuse(request, refusal)
         return DONE
 
-    def _keep(self, request: CallRequest) -> None:
+    def _keep(self, request: CallRequest, *, is_cached: bool = False) -> Context:
         tick = clock.monotonic()
-        self._node.keep(request, self.numbers.get(request.key, 0))
-        self._end(request.key, tick, request.value)
+        context = self._node.keep(request, self.numbers.get(request.key, 0))
+        self._end(request.key, tick, request.value, is_cached=is_cached)
         self._count()
+        return context
+
+    def _give_cached(self, request: CallRequest, found: Context) -> CallAnswer:
+        """Keeps a cached value as that of the call, and gives it."""
+        files = found._origin.files
+        self._begin(request, is_cached=True)
+        self._keep(request._replace(value=found.storage, files=files), is_cached=True)
+        return CallAnswer(TypeRequest.GIVE, found.storage, files=() if files is None else tuple(files.made))
 
     def _wait(self, request: CallRequest) -> CallAnswer:
         """Answers a sleep, whose end is kept when it begins, or a question, whose answer is kept."""
@@ -482,22 +507,23 @@ class AttemptCalls:
         self._end(request.key, clock.monotonic(), Failure.of(error))
         return CallAnswer(TypeRequest.REFUSE, error)
 
-    def _begin(self, request: CallRequest) -> None:
-        """Notes that a call is made now."""
+    def _begin(self, request: CallRequest, *, is_cached: bool = False) -> None:
+        """Notes that a call is made now, or was in the cache."""
         follower = self._node.kept.follower
         if self.given and not self._made:
             follower.count_calls(self._node.task, 0, self._count_given())
-        self._made.add(request.key)
+        (self._cached if is_cached else self._made).add(request.key)
         number = self.numbers[request.key] = self._node.number()
         if follower.is_following:
             self._running.add(request.key)
             follower.begin_call(self._node.task, number, request)
 
-    def _end(self, key: str, tick: float, end: Any, text: str = "") -> None:
+    def _end(self, key: str, tick: float, end: Any, text: str = "", *, is_cached: bool = False) -> None:
         """Notes the end of a call, with a value or a Failure. One that is kept later has ended before."""
         if key in self._running:
             self._running.discard(key)
-            self._node.kept.follower.end_call(self._node.task, self.numbers[key], tick, end, text)
+            follower = self._node.kept.follower
+            follower.end_call(self._node.task, self.numbers[key], tick, end, text, is_cached=is_cached)
 
     def _count(self) -> None:
         """Counts a call that is kept: it is progress, also if this process is killed before its step completes."""
@@ -510,17 +536,18 @@ class AttemptCalls:
             self._node.kept.follower.count_calls(self._node.task, self._kept, self._count_given())
 
     def _count_given(self) -> int:
-        """Returns how many calls were given back that the attempt has not made itself."""
-        return len(self.given) - len(self.given & self._made)
+        """Returns how many calls were given back that the attempt has not kept itself."""
+        return len(self.given) - len(self.given & self._made) - len(self.given & self._cached)
 
     def end(self, *, is_over: bool) -> None:
         """Ends the attempt, and counts its calls; one that is not *over* goes on later, with those that are kept."""
         self.is_over = True
         follower, made, given = self._node.kept.follower, len(self._made), self._count_given()
+        cached = len(self._cached)
         if self._kept or given:
             follower.count_calls(self._node.task, self._kept, given)
-        if is_over and (made or given):
-            follower.end_attempt(self._node.task, made, given)
+        if is_over and (made or given or cached):
+            follower.end_attempt(self._node.task, made, given, cached)
 
     def _ask(self, request: CallRequest) -> CallAnswer:
         node, kept = self._node, self._node.kept

@@ -36,6 +36,7 @@ from dotflow.resume.turns import Turn
 
 if TYPE_CHECKING:
     from dotflow.core.approval import Question
+    from dotflow.resume.cache import Cache
     from dotflow.resume.calls import Kept
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
@@ -80,6 +81,7 @@ class Checkpoints:
         outdated: The keys of checkpoints that don't count, and are deleted as soon as their task or item begins.
         has_durable: Whether a step is durable, or a fallback.
         follower: The loop of the run, which follows the calls of durable steps.
+        cache: The cached values of the run; None where no task uses them.
     """
 
     ids: StepIds
@@ -117,6 +119,7 @@ class Checkpoints:
         self.files: RunFiles | None = None
         self.has_durable = False
         self.follower: CallFollower | None = None
+        self.cache: Cache | None = None
         self._voids_changed = False
         self._from_calls = NO_CALLS  # the first call of durable steps that does not count
 
@@ -315,11 +318,13 @@ class Checkpoints:
         from dotflow.resume.calls import Kept  # here: few steps are durable
 
         assert self.follower is not None, "it has begun"
+        assert self.cache is not None, "a durable step may use it"
         return Kept(
             self._storage,
             self._journal,
             self.turn,
             self.follower,
+            self.cache,
             goes_on=self.goes_on,
             voids_changed=self._voids_changed,
             run=f"{token_of_run(self._run_id)}/{len(self._tasks)}",

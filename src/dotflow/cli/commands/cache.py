@@ -8,12 +8,12 @@ import click
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.calls.cached import PREFIX, prefix_of
 from dotflow.cli.command import CONTEXT_SETTINGS, Command, Group, option
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.options import STORAGE_OPTIONS, seconds_of, with_options
 from dotflow.cli.storages import STORAGE_ARGUMENTS, make_storage
 from dotflow.errors import CheckpointUnreadable
-from dotflow.resume.cache import PREFIX, prefix_of
 
 STEP = option(
     "--step", metavar="PATH", example="--step jobs.train",

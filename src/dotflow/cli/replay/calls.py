@@ -33,6 +33,7 @@ from dotflow.resume.stored_inputs import TaskInputs
 
 STATES: Final = {
     TypeCallState.MADE: TypeAttemptState.COMPLETED,
+    TypeCallState.CACHED: TypeAttemptState.COMPLETED,
     TypeCallState.RUNNING: TypeAttemptState.RUNNING,
 }
 DONE: Final = CallAnswer(TypeRequest.DONE)

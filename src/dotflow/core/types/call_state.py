@@ -4,9 +4,13 @@ from enum import StrEnum
 
 
 class TypeCallState(StrEnum):
-    """RUNNING -> MADE or FAILED. CUT_OFF: its attempt ended before it, by a timeout or a kill, say."""
+    """RUNNING -> MADE or FAILED. CUT_OFF: its attempt ended before it, by a timeout or a kill, say.
+
+    CACHED: its value came from the cache.
+    """
 
     RUNNING = "Running"
     MADE = "Made"
     FAILED = "Failed"
     CUT_OFF = "Cut off"
+    CACHED = "Cached"

@@ -1,6 +1,6 @@
 // The calls of a durable step: the last ones, and in `dotflow ui` those before them as a reader asks for them.
 
-const CALL_BADGES = { Made: "Completed", Failed: "Failed", Running: "Running", "Cut off": "Interrupted" };
+const CALL_BADGES = { Made: "Completed", Failed: "Failed", Running: "Running", "Cut off": "Interrupted", Cached: "Cached" };
 const CALLS_READ = 50; // at once
 const MAX_CALLS = 2000; // of a step that a page keeps
 

@@ -6,6 +6,7 @@ from dotflow.core.events import CallBegan, CallEnded
 from dotflow.core.text import escape_surrogates
 from dotflow.providers.histories.sql.tables import (
     ATTEMPT_KEY,
+    CALL_CACHED,
     CALL_FAILED,
     CALL_MADE,
     CALL_RUNNING,
@@ -75,7 +76,8 @@ class CallRows:
             texts = map(escape_surrogates, (failure.exception, failure.message, failure.traceback))
             error = (*texts, arguments and escape_surrogates(arguments))
             self.size += sum(len(text) for text in error if text)
-        state = CALL_MADE if failure is None else CALL_FAILED
+        made = CALL_CACHED if event.is_cached else CALL_MADE
+        state = made if failure is None else CALL_FAILED
         shown = preview and escape_surrogates(preview)
         self.rows[running.key] = (*running.key, number, state, began, took, *running.texts, shown, *error)
 

@@ -25,8 +25,8 @@ STATES: Final = tuple(TypeAttemptState)
 RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, PAUSED = range(len(STATES))
 
 #: Those of calls, in the same way.
-CALL_STATES: Final = (TypeCallState.RUNNING, TypeCallState.MADE, TypeCallState.FAILED)
-CALL_RUNNING, CALL_MADE, CALL_FAILED = range(len(CALL_STATES))
+CALL_STATES: Final = (TypeCallState.RUNNING, TypeCallState.MADE, TypeCallState.FAILED, TypeCallState.CACHED)
+CALL_RUNNING, CALL_MADE, CALL_FAILED, CALL_CACHED = range(len(CALL_STATES))
 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (

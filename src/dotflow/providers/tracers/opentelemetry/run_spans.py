@@ -270,7 +270,8 @@ class RunSpans:
     def _end_call(self, event: events.CallEnded) -> None:
         span = self._calls.get((event.task_id, event.item), {}).pop(event.number, None)
         if span is not None:
-            span.end(TypeCallState.FAILED if event.failure else TypeCallState.MADE, event.tick, event.failure)
+            made = TypeCallState.CACHED if event.is_cached else TypeCallState.MADE
+            span.end(TypeCallState.FAILED if event.failure else made, event.tick, event.failure)
 
     def _count_calls(self, event: events.CallsCounted) -> None:
         key = event.task_id, event.item
