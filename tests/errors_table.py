@@ -82,7 +82,7 @@ def message_of(provoke: Provoke) -> str:
 def workflow_of(*steps: Any, **config: Any) -> DotFlow:
     """Returns a workflow of these steps that logs nothing."""
     workflow = DotFlow(Config(log=QUIET, **config))
-    workflow.task.add(list(steps))
+    workflow.task.add(steps[0] if len(steps) == 1 else list(steps))
     return workflow
 
 
@@ -1107,14 +1107,14 @@ def _a_pickle() -> object:
 
 
 @case(errors.CheckpointUnreadable)
-def _damaged_record_of_files() -> object:
+def _damaged_journal() -> object:
     @action
     def report() -> Path:
         Path("report.csv").write_text("12")
         return Path("report.csv")
 
     nightly(report).start()
-    saved = next(Path("output").rglob("files~*"))
+    saved = next(Path("output").rglob("origin~*"))
     saved.write_bytes(saved.read_bytes()[:-20])
     return nightly(report).start(resume=True)
 

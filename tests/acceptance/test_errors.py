@@ -57,7 +57,6 @@ def test_the_tree_is_that_of_the_module() -> None:
     assert "".join(f"    {line}\n" for line in drawn[1].splitlines()) in (errors.__doc__ or "")
 
 
-@pytest.mark.exhaustive(keep_every=21)
 @pytest.mark.parametrize("error", RAISED)
 def test_the_messages_are_those_of_the_page(error: str) -> None:
     """Each message on the page was provoked, and each provoked one is on the page."""
