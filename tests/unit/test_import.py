@@ -70,6 +70,7 @@ PROMISED = {
         "StorageContract",
         "VirtualClock",
         "assert_survives_crashes",
+        "failing",
         "virtual_clock",
     ],
     "dotflow.codec": ["decode", "encode"],

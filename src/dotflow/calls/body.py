@@ -32,6 +32,7 @@ from dotflow.core.calls import (
     TypeRequest,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.faults import PlannedFailures
 from dotflow.core.files import FileWatch
 from dotflow.cpython import has_running_loop
 from dotflow.errors import ArgumentChanged, CallRefused
@@ -467,12 +468,15 @@ class Body:
         if asked.lacks_key:
             text = f"{key}/{answer.voided}" if answer.voided else key
             kwargs = {**kwargs, IDEMPOTENCY_KEY: str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._base}/{text}"))}
+        plain: Callable[[], Any] = partial(action.call_plain, args, kwargs)
+        if isinstance(answer.value, PlannedFailures):
+            plain = answer.value.before(plain)
         if not action.durable:
-            return partial(action.call_plain, args, kwargs)
+            return plain
 
         def run() -> Any:
             body = Body(self._requests, action.name, key, self._root, self._files, self)
-            return (body.run_coroutine if action.is_coroutine else body.run)(action.call_plain, args, kwargs)
+            return (body.run_coroutine if action.is_coroutine else body.run)(plain)
 
         return run
 

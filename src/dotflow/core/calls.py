@@ -131,7 +131,8 @@ class CallAnswer(NamedTuple):
 
     Attributes:
         kind: MAKE, GIVE, WAIT, STOP, DONE or REFUSE.
-        value: What was kept; of WAIT the seconds that are left, or None, of STOP a Parked, of REFUSE the error.
+        value: What was kept; of MAKE the PlannedFailures of a test, or None; of WAIT the seconds that are left, or
+            None, of STOP a Parked, of REFUSE the error.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.

@@ -17,6 +17,7 @@ from dotflow.core.context import Context, Origin
 from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed, TaskPaused, TaskSkipped
 from dotflow.core.failure import Failure
+from dotflow.core.faults import ACTIVE, next_failure, node_of
 from dotflow.core.limit_rules import MAX_THROTTLES, delay_of
 from dotflow.core.outcome import (
     Interrupted,
@@ -38,6 +39,7 @@ from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Leave, RunGraph
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
 from dotflow.errors import HistoryError, LeaseLost, RunStopped, Throttled
+from dotflow.worker.attempt import NO_LIMIT, outcome_of
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.files import ReadingEnded, reading_until
 
@@ -339,8 +341,12 @@ class Runner:
             request = call if prepare is None else prepare(call, task, is_begun)
             if limiting is not None and step.policy.is_limited:
                 request = limiting.watched(request, task)
-            # A listener may have cancelled the run.
-            outcome = None if self.is_halted and not self._is_pausing else submit(request)
+            if self.is_halted and not self._is_pausing:  # a listener has cancelled the run
+                outcome: Any = None
+            elif ACTIVE and not is_begun and (error := next_failure(step.identity, node_of(task))) is not None:
+                outcome = outcome_of(error, step, NO_LIMIT, [])
+            else:
+                outcome = submit(request)
             if outcome is None:
                 self._in_flight[number] = ready, call
             else:

@@ -17,6 +17,7 @@ from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.calls import Asking, CallAnswer, CallFollower, CallRequest, TypeRequest
 from dotflow.core.context import NOTHING, Context, Origin
 from dotflow.core.failure import Failure
+from dotflow.core.faults import ACTIVE, next_failures, node_of
 from dotflow.core.outcome import Parked, TypePark
 from dotflow.core.task import Task
 from dotflow.core.text import count_calls
@@ -429,6 +430,9 @@ class AttemptCalls:
                 if request.cached is not None and (found := node.from_cache(request)) is not None:
                     return self._give_cached(request, found)
                 self._begin(request)
+                if ACTIVE:
+                    node_and_call = node_of(node.task), request.key
+                    answer = answer._replace(value=next_failures(request.name, node_and_call))
                 return answer
             if request.kind is TypeRequest.KEEP:
                 context = self._keep(request)

@@ -1,8 +1,8 @@
 """Tools with which users prove their own storages and pipelines. Each loads on first use.
 
 `StorageContract`, `ExecutorContract` and `HistoryContract` are classes of pytest tests that providers sign;
-`assert_survives_crashes` kills a workflow at every moment that matters, and resumes it; within `virtual_clock()` retry
-delays and schedules take no time.
+`assert_survives_crashes` kills a workflow at every moment that matters, and resumes it; within `failing()`
+the first attempts of a step fail; within `virtual_clock()` retry delays and schedules take no time.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dotflow.testing.contracts.storage import StorageContract
     from dotflow.testing.crash.launcher import assert_survives_crashes
     from dotflow.testing.crash.verify import CrashReport
+    from dotflow.testing.step_failures import failing
 
 __all__ = [
     "CrashReport",
@@ -22,6 +23,7 @@ __all__ = [
     "StorageContract",
     "VirtualClock",
     "assert_survives_crashes",
+    "failing",
     "virtual_clock",
 ]
 
@@ -32,6 +34,7 @@ _MODULES = {
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
     "assert_survives_crashes": "crash.launcher",
+    "failing": "step_failures",
     "virtual_clock": "clock.virtual_clock",
 }
 
