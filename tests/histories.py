@@ -14,7 +14,9 @@ from dotflow.providers import ExecutorThread, HistoryPostgres, HistorySQLite, Lo
 from dotflow.providers.histories.postgres.dialect import NAMES
 
 #: From the present format to the seventh one, and so on to the fourth one.
-SEVENTH_FORMAT = """DROP TABLE slots; DROP TABLE holds; DROP TABLE waits; DROP TABLE closed; DROP TABLE texts;
+SEVENTH_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN waited;
+    CREATE VIEW attempt_list AS SELECT run, task FROM attempts;
+    DROP TABLE slots; DROP TABLE holds; DROP TABLE waits; DROP TABLE closed; DROP TABLE texts;
     PRAGMA user_version = 7;"""
 SIXTH_FORMAT = f"{SEVENTH_FORMAT} DROP VIEW call_list; DROP TABLE calls; PRAGMA user_version = 6;"
 FIFTH_FORMAT = f"""{SIXTH_FORMAT} DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;
@@ -156,6 +158,13 @@ class Histories:
         if self.kind == "postgres":
             return self._keep(HistoryPostgres(self._dsn, **{"late": 0, **given}))
         return self._keep(HistorySQLite(self._folder / "history.db", **given))
+
+    def where(self) -> str:
+        """Returns what `--history` takes for it in another process, whose variables have the rest."""
+        if self.kind == "postgres":
+            self._set_variable("DOTFLOW_POSTGRES_DSN", self._dsn)
+            return "postgres"
+        return str(self._folder / "history.db")
 
     def open_default(self, **given: Any) -> Any:
         """Opens that which the commands use without an option."""

@@ -13,7 +13,7 @@ from dotflow import Config, DotFlow, Throttled, action, clock
 from dotflow.abc.history import Listener
 from dotflow.abc.limits import Ended, Holder, Wanted
 from dotflow.cli.main import main
-from dotflow.core.events import AttemptStarted, AttemptWaits, Event
+from dotflow.core.events import AttemptHeld, AttemptStarted, AttemptWaits, Event
 from dotflow.core.limits import ONE, parse_limits
 from dotflow.core.types import TypeStatus
 from dotflow.errors import HistoryError
@@ -25,6 +25,7 @@ from dotflow.providers import (
     HistorySQLite,
     LogDefault,
 )
+from dotflow.report.document import attempt_object
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
@@ -39,12 +40,15 @@ class Begun(Listener):
     def __init__(self) -> None:
         self.at: list[float] = []
         self.notes: list[str] = []
+        self.held: list[AttemptHeld] = []
 
     def record(self, run_id: str, event: Event) -> None:
         if isinstance(event, AttemptStarted):
             self.at.append(clock.monotonic())
         elif isinstance(event, AttemptWaits):
             self.notes.append(event.note)
+        elif isinstance(event, AttemptHeld):
+            self.held.append(event)
 
 
 def flow(history: Any = None, executor: Any = None, lines: list[str] | None = None) -> tuple[DotFlow, Begun]:
@@ -480,6 +484,84 @@ def test_the_log_says_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("has waited" in line and "(1/h)" in line for line in lines)
 
 
+@pytest.mark.databases("sqlite", "postgres")
+def test_a_wait_is_kept_with_its_attempt(histories: Any) -> None:
+    """Of those that had to wait: for how long, in `show`, its JSON and the tables."""
+    history = histories.open()
+
+    @action(limit="1/s")
+    def fetch(number: int) -> int:
+        return number
+
+    @action
+    def free() -> None: ...
+
+    workflow, _ = flow(history, executor=ExecutorInline())
+    workflow.task.add(free).add(fetch, each=[1, 2, 3], after=free)
+    run = workflow.start(mode="parallel").raise_for_failure()
+
+    first, fetched = history.load(run.run_id).steps
+    waited = [item[-1].waited for item in fetched.items.values()]
+    assert first.last.waited is None
+    assert waited[0] is None
+    assert 0 < waited[1] < waited[2]
+    document = attempt_object(history.load(run.run_id), fetched.items[2][-1])
+    assert document["waited"] == float(f"{waited[2]:.3g}")
+
+
+def test_listeners_are_told_who_waits() -> None:
+    """Of the first one of a line, at most once a second, with how many wait behind it."""
+
+    @action(limit="1/min")
+    def fetch(number: int) -> int:
+        return number
+
+    workflow, begun = flow(executor=ExecutorInline())
+    workflow.task.add(fetch, each=[1, 2, 3])
+    with virtual_clock():
+        workflow.start(mode="parallel").raise_for_failure()
+
+    assert [(one.item, one.waiting, one.reason) for one in begun.held] == [(1, 2, "1/min"), (2, 1, "1/min")]
+    assert all(58 < one.due - one.tick <= 60 for one in begun.held)
+
+
+def test_a_short_wait_is_not_told() -> None:
+    @action(limit="10/s")
+    def fetch(number: int) -> int:
+        clock.sleep(0.05)
+        return number
+
+    workflow, begun = flow(executor=ExecutorInline())
+    workflow.task.add(fetch, each=list(range(15)))
+    with virtual_clock():
+        workflow.start(mode="parallel").raise_for_failure()
+
+    assert begun.held == []
+
+
+def test_the_log_names_who_holds_a_place(histories: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dotflow.engine.limiting.REPORT_AFTER", 0.1)
+    history = histories.open()
+    other = history.limits()
+    other.ask(wanted("gpu: 1 at once"), Holder("one", "4c1e77aa", "train[2]"))
+
+    class Lines(list[str]):
+        def append(self, line: str) -> None:
+            super().append(line)
+            other.end([Ended("one")])
+
+    @action(limit="gpu: 1 at once")
+    def train() -> None: ...
+
+    lines = Lines()
+    workflow, _ = flow(history, lines=lines, executor=ExecutorInline())
+    workflow.task.add(train)
+    workflow.start().raise_for_failure()
+
+    (line,) = lines
+    assert line.endswith("for gpu (1 at once), held by 4c1e77aa train[2].")
+
+
 def test_a_durable_call_is_refused() -> None:
     """It would wait in its worker."""
 
@@ -517,8 +599,7 @@ for moment in workflow.start(mode="parallel").raise_for_failure().value("fetch")
 @pytest.mark.slow
 def test_processes_share_a_limit(scripts: Scripts, histories: Any) -> None:
     """Three of them, each with thirty items: in no second more than twenty, but for the way of one to its worker."""
-    history = histories.open_default()
-    where = str(history.path) if isinstance(history, HistorySQLite) else "postgres"
+    where = histories.where()
     running = [scripts.start(SHARED, where) for _ in range(3)]
     moments = sorted(float(line) for one in running for line in one.end().out.split())
 

@@ -12,7 +12,6 @@ import pytest
 
 from dotflow.abc.limits import Holder, Wanted
 from dotflow.core.limits import ONE, parse_limits
-from dotflow.providers import HistorySQLite
 from dotflow.providers.histories.sql import limits as store
 from tests.integration.children import Scripts
 
@@ -61,8 +60,7 @@ print("\\n".join(lines))
 
 def asked(scripts: Scripts, histories: Any, text: str, option: str, seconds: float, threads: int = 1) -> list[Any]:
     """Returns when four processes were granted what, in order."""
-    history = histories.open_default()
-    where = str(history.path) if isinstance(history, HistorySQLite) else "postgres"
+    where = histories.where()
     running = [scripts.start(ASKS, where, text, option, str(seconds), str(threads)) for _ in range(4)]
     ends = [one.end(seconds + 45) for one in running]
     assert [end.err for end in ends] == [""] * 4
@@ -98,7 +96,7 @@ def test_four_processes_have_what_the_limit_says(scripts: Scripts, histories: An
 @pytest.mark.timeout(120)
 def test_a_lock_that_others_hold_opens_no_window_twice(scripts: Scripts, histories: Any) -> None:
     """A transaction that waited for the lock counts by the clock after it. Three times a lock is held for 0.35 s."""
-    history = histories.open_default()
+    history = histories.open()
     database = history.database
 
     def hold(connection: Any) -> None:
@@ -182,8 +180,8 @@ while True:
 @pytest.mark.timeout(240)
 def test_forty_kills_leak_no_place(scripts: Scripts, histories: Any) -> None:
     """At random moments between asking and ending: never a fourth one, and all are free again soon after."""
-    history = histories.open_default()
-    where = str(history.path) if isinstance(history, HistorySQLite) else "postgres"
+    history = histories.open()
+    where = histories.where()
     limits, chance = history.limits(), random.Random(5)
     (limit,) = parse_limits("gpu: 3 at once")
     want = [Wanted(limit.name, limit.name, limit.parts)]
@@ -235,8 +233,7 @@ print("\\n".join(map(str, run.value("call"))))
 @pytest.mark.timeout(120)
 def test_a_refusal_of_one_process_stops_all(scripts: Scripts, histories: Any) -> None:
     """No call begins anywhere in its three seconds, but for those that had begun; none counts as an attempt."""
-    history = histories.open_default()
-    where = str(history.path) if isinstance(history, HistorySQLite) else "postgres"
+    where = histories.where()
     running = [scripts.start(REFUSED, where, which) for which in ("first", "second")]
     moments = [float(line) for one in running for line in one.end(90).out.split()]
     refused = float((scripts.folder / "refused").read_text())

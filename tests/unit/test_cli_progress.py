@@ -1,7 +1,7 @@
 """The state of a run, and its view in a terminal."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,7 @@ from dotflow.cli.live.progress import Progress, TaskRow
 from dotflow.cli.live.view import _run_bar, render, window
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptRuns,
     AttemptStarted,
     AttemptWaits,
@@ -223,6 +224,20 @@ class TestMaps:
 
 
 class TestView:
+    def test_a_task_shows_which_limit_it_waits_for(self) -> None:
+        progress = progress_of("etl")
+        record(progress, AttemptHeld(0, 1, "crm", "3 at once", 1, 5.05, NOW, 5.0))
+
+        assert "step  waits for crm (3 at once)" in " ".join(view(progress, 80, 20, now=6.0))
+        assert "waits" not in " ".join(view(progress, 80, 20, now=7.0)), "it has not asked again: nothing waits"
+
+    def test_a_map_shows_how_many_items_wait_and_until_when(self) -> None:
+        progress = progress_of("etl")
+        record(progress, MapOpened(0, 1000, NOW, 0.0), AttemptHeld(0, 1, "crm", "10/h", 997, 65.0, NOW, 5.0, 3))
+
+        again = f"{NOW.astimezone() + timedelta(seconds=60):%H:%M:%S}"
+        assert f"step  997 wait for crm (10/h), next {again}" in " ".join(view(progress, 100, 20, now=6.0))
+
     def test_a_skipped_task_has_its_reason(self) -> None:
         """It counts as done."""
         progress = progress_of("a")

@@ -83,6 +83,7 @@ def test_items_are_columns() -> None:
         "duration": [0.25, None, 2.25],
         "cpu": [0.123, None, 0.247],
         "peak_mb": [61.2, None, 61.2],
+        "waited": None,
     }
     assert (task["count"], task["counts"]) == (5, {"Completed": 1, "Failed": 1})
     assert [(detail["item"], len(detail["attempts"])) for detail in task["details"]] == [(2, 2)]

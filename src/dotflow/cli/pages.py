@@ -134,6 +134,8 @@ def _task_row(task: TaskRecord, *, grouped: bool) -> list[Text | str]:
     note = counts_text(task) if task.count is not None else ""
     preview = "" if last is None else last.glimpse
     error = f"{last.errors[-1].exception}" if last and last.errors and not note else ""
+    longest = max((one.waited or 0.0 for of in (task.attempts, *task.items.values()) for one in of), default=0.0)
+    waited = f"waited {span(longest)}{' at most' if task.count else ''} for limits" if longest >= LONG else ""
     return [
         f"{task.task_id} {safe(task.name)}",
         safe(task.group) if grouped else "",
@@ -142,7 +144,7 @@ def _task_row(task: TaskRecord, *, grouped: bool) -> list[Text | str]:
         span(task.duration),
         span(task.cpu),
         size(task.peak),
-        Text(safe(note or preview or error), "dim"),
+        Text(safe(", ".join(filter(None, (note or preview or error, waited)))), "dim"),
     ]
 
 
@@ -219,6 +221,7 @@ def last_lines(data: bytes, count: int = MAX_LINES) -> list[str]:
 
 
 MAX_ATTEMPTS: Final = 20  # items or attempts with a line each
+LONG: Final = 1.0  # seconds of a wait that has a place in a line
 MAX_ERRORS: Final = 3  # attempts of which the errors are printed
 MAX_FILES: Final = 20
 MAX_STEP_LINES: Final = 20  # of the output
@@ -281,6 +284,7 @@ def print_step(
         ("round", "" if task.levels else _round_text(attempts)),
         ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),
         ("noted", _notes_text(task, item, attempts)),
+        ("waited", _waited_text(task, item, attempts)),
     ):
         if text:
             screen.fact(label, text)
@@ -368,6 +372,14 @@ def _notes_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
     return ", ".join(f"{name} {safe(str(value))}" for name, value in last_notes(attempts).items())
 
 
+def _waited_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> str:
+    """Returns how long limits made the attempts wait: `41 s for limits`, of several ones their sum."""
+    own = attempts if task.count is None or item is not None else [one for of in task.items.values() for one in of]
+    waits = [attempt.waited for attempt in own if attempt.waited]
+    many = f" in all, {span(max(waits))} at most" if len(waits) > 1 else ""
+    return f"{span(sum(waits))} for limits{many}" if waits else ""
+
+
 def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
     """Returns the attempts to list: of a map, its items that failed, or else the first ones."""
     if task.count is None or item is not None:
@@ -395,6 +407,8 @@ def _attempt_row(attempt: AttemptRecord) -> list[Text | str]:
         value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
     if attempt.asked and attempt.state is not TypeAttemptState.RUNNING:
         value = f"{value}, not ready {times(attempt.asked)}"
+    if attempt.waited and attempt.waited >= LONG:
+        value = f"{value}, waited {span(attempt.waited)}".removeprefix(", ")
     return [
         "" if attempt.item is None else str(attempt.item),
         safe(attempt.input),

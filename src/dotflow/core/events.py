@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # few tasks ask
 class AttemptStarted(NamedTuple):
     """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead.
 
-    `call` is the request to make it, with its arguments, but without its secrets.
+    `call` is the request to make it, with its arguments, but without its secrets. `waited` is for how many seconds it
+    waited for its limits before.
     """
 
     task_id: int
@@ -38,6 +39,33 @@ class AttemptStarted(NamedTuple):
     item: int | None = None
     fallback: str | None = None
     call: Call | None = None
+    waited: float = 0.0
+
+
+class AttemptHeld(NamedTuple):
+    """An attempt waits for a limit, and will have waited for a second when it asks again; of a line only the first one.
+
+    At most one a second for each line. Only the history and listeners receive it.
+
+    Attributes:
+        task_id, attempt, item: The attempt, which has not begun.
+        name: The limit.
+        reason: What of it: `10/min`, `3 at once`, `closed until 12:04:10 (429)`.
+        waiting: How many attempts wait in its line, this one included.
+        due: When it asks again, on the monotonic clock, in seconds.
+        at: The moment.
+        tick: The same time on the monotonic clock, in seconds.
+    """
+
+    task_id: int
+    attempt: int
+    name: str
+    reason: str
+    waiting: int
+    due: float
+    at: datetime
+    tick: float
+    item: int | None = None
 
 
 class AttemptRuns(NamedTuple):
@@ -389,7 +417,7 @@ RunEvent = RunStarted | RunEnded
 CallEvent = CallsCounted | CallBegan | CallEnded
 #: What only the history receives.
 Detail = AttemptOutput | Traced
-Event = TaskEvent | RunEvent | CallEvent | Detail
+Event = TaskEvent | RunEvent | CallEvent | AttemptHeld | Detail
 
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:

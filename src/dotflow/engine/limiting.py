@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, LimitStore, Verdict, Wanted
+from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Verdict, Wanted
 from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.durations import format_duration
+from dotflow.core.events import AttemptHeld
 from dotflow.core.failure import Failure
 from dotflow.core.limit_rules import AT_ONCE, delay_of
 from dotflow.core.limits import amounts_by, as_amount, name_of, with_defaults
@@ -24,6 +25,8 @@ from dotflow.errors import BudgetExceeded, HistoryError, LimitTooSmall
 
 REPORT_AFTER: Final = 60.0  # seconds that a line waits before the log says so
 REPORT_AGAIN: Final = 600.0  # seconds until it says so again
+NAMED: Final = 3  # holders that it names
+SHOWN_AFTER: Final = 1.0  # seconds that an attempt waits before listeners are told, and until they are again
 AGAIN: Final = 2.0  # seconds until a history is asked again that could not be used
 DAY: Final = 86_400.0  # seconds
 REFUSES: Final = 10.0  # seconds for which the answer of a budget holds in a process
@@ -53,6 +56,8 @@ class _Line:
         due: When the first one asks next, on the monotonic clock.
         since: When the line began.
         report_at: When the log says that it waits.
+        tell_at: When listeners are told so.
+        reason: What of which limit they are told the next time; None for nothing.
     """
 
     def __init__(self, names: Names, now: float) -> None:
@@ -62,6 +67,8 @@ class _Line:
         self.due = now
         self.since = now
         self.report_at = now + REPORT_AFTER
+        self.tell_at = now
+        self.reason: tuple[str, str] | None = None
 
 
 class Limiting:
@@ -73,20 +80,29 @@ class Limiting:
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
+        tell: Tells listeners that an attempt waits.
     """
 
     def __init__(
-        self, store: LimitStore, run_id: str, origin: str, masks: Masks, log_line: Callable[..., None]
+        self,
+        store: LimitStore,
+        run_id: str,
+        origin: str,
+        masks: Masks,
+        log_line: Callable[..., None],
+        tell: Callable[[AttemptHeld], None],
     ) -> None:
         self._store = store
         self._run_id = run_id
         self._origin = origin
         self._masks = masks
         self._log_line = log_line
+        self._tell = tell
         self._lines: dict[Names, _Line] = {}
         self._due: list[tuple[float, int, _Line]] = []
         self._order = itertools.count()
         self._wanted: dict[int, tuple[AnyAction, tuple[Wanted, ...]]] = {}  # by number, with the step of the attempt
+        self._since: dict[int, float] = {}  # by number: since when those wait that have not begun
         self._granted: set[int] = set()  # the numbers of those that run, or are about to
         self._held: set[int] = set()  # the numbers of those that have places, or have estimated what they use
         self._refused: set[int] = set()  # the numbers of those whose service had refused before
@@ -111,6 +127,7 @@ class Limiting:
         line = self._lines.get(names)
         if line is not None and not must and line.asking != ready.number:
             line.waiting.append(ready)
+            self._since.setdefault(ready.number, clock.monotonic())
             return True
         if ready.number in self._granted:  # its session has given it back
             return False
@@ -121,6 +138,7 @@ class Limiting:
                 line.asking = None
                 self._set_due(line, now)
             self._wanted.pop(ready.number, None)
+            self._since.pop(ready.number, None)
             raise NeverBegins(_failure_of(ready.task.name, verdict))
         if verdict.wait is None:
             self._granted.add(ready.number)
@@ -136,9 +154,17 @@ class Limiting:
             line = self._lines[names] = _Line(names, now)
         line.asking = None
         line.waiting.appendleft(ready)
+        self._since.setdefault(ready.number, now)
         self._set_due(line, now + verdict.wait)
+        if line.due >= self._since[ready.number] + SHOWN_AFTER:
+            line.reason = verdict.name, verdict.reason
         self._report(line, ready, verdict, now)
         return True
+
+    def waited(self, number: int) -> float:
+        """Returns for how many seconds an attempt has waited that begins now."""
+        since = self._since.pop(number, None) if self._since else None
+        return 0.0 if since is None else clock.monotonic() - since
 
     def _wanted_of(self, ready: Ready) -> tuple[Wanted, ...]:
         """Returns what an attempt needs: budgets first, since nobody waits for what is refused then."""
@@ -293,18 +319,26 @@ class Limiting:
         self._due.clear()
         for ready in taken:
             self._wanted.pop(ready.number, None)
+            self._since.pop(ready.number, None)
         return taken
 
     def flush(self) -> None:
-        """Writes which attempts have ended, before the run waits."""
+        """Writes which attempts have ended, and tells listeners who waits, before the run waits."""
         if self._ended:
             self._try(self._flush)
+        now = clock.monotonic()
+        for line in self._lines.values():
+            if line.reason is not None and line.asking is None and line.tell_at <= now:
+                task, at = line.waiting[0].task, clock.as_datetime(clock.moment_at(now))
+                what = (*line.reason, len(line.waiting), line.due, at, now)
+                line.reason, line.tell_at = None, now + SHOWN_AFTER
+                self._tell(AttemptHeld(task.task_id, task.attempt + 1, *what, task.item))
 
     def close(self) -> None:
         """Ends all attempts of a session that was closed."""
         self.take_all()
         self._ended += [Ended(f"{self._run_id} {number}") for number in self._held]
-        for one in (self._held, self._granted, self._refused, self._wanted):
+        for one in (self._held, self._granted, self._refused, self._wanted, self._since):
             one.clear()
         self.flush()
 
@@ -326,7 +360,16 @@ class Limiting:
         line.report_at = now + REPORT_AGAIN
         more = f" and {len(line.waiting) - 1} more" if len(line.waiting) > 1 else ""
         since = format_duration(now - line.since)
-        self._log_line(f"{ready.task.name}{more} has waited {since} for {verdict.name} ({verdict.reason}).")
+        holders = self._holders(verdict.name) if verdict.is_place else ""
+        self._log_line(f"{ready.task.name}{more} has waited {since} for {verdict.name} ({verdict.reason}){holders}.")
+
+    def _holders(self, name: str) -> str:
+        """Returns which attempts are those at once: `, held by 4c1e77aa call[2] and 2 more`."""
+        uses: list[LimitUse] = []
+        self._try(lambda: uses.extend(self._store.uses()))
+        held = [f"{one.run} {one.task}" for use in uses if use.name == name for one in use.held]
+        more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
+        return f", held by {', '.join(held[:NAMED])}{more}" if held else ""
 
 
 def _failure_of(step: str, verdict: Verdict) -> Failure:

@@ -17,6 +17,7 @@ from dotflow.core.call import Call, Carrier, Watch, plain_carrier
 from dotflow.core.capture import Capture
 from dotflow.core.context import Context
 from dotflow.core.events import (
+    AttemptHeld,
     AttemptRuns,
     AttemptStarted,
     CallEvent,
@@ -183,8 +184,8 @@ class Publisher:
                 soonest = seconds
         return soonest
 
-    def begin(self, task: Task, previous: Context, call: Call) -> None:
-        """Publishes that an attempt of a task or an item begins."""
+    def begin(self, task: Task, previous: Context, call: Call, waited: float = 0.0) -> None:
+        """Publishes that an attempt of a task or an item begins, after it *waited* for so many seconds for limits."""
         attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
         task._begin(attempt, previous, at, tick)
         if self._begin is not None:
@@ -192,7 +193,7 @@ class Publisher:
         if self._listeners:
             fallback = call.step.name if call.is_fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None, port=None)  # an event may be written
-            fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
+            fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown, waited)
             self._follow(new(AttemptStarted, fields), self._listeners)
         if self._run_log is not None:
             self._run_log.follow_attempt(task, tick, AttemptStarted)
@@ -276,8 +277,8 @@ class Publisher:
         if self._history is not None:
             self._follow(event, self._followers[:1])
 
-    def record_call(self, event: CallEvent) -> None:
-        """Passes an event of a call of a durable step to history, listeners and tracer."""
+    def record_call(self, event: CallEvent | AttemptHeld) -> None:
+        """Passes an event of a call of a durable step, or of a wait for a limit, to history, listeners and tracer."""
         self._follow(event, self._listeners)
 
     def log_goes_on(self, task: Task, calls: int) -> None:

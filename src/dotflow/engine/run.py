@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from dotflow.abc.archive import Archive
     from dotflow.abc.operations import Operations
     from dotflow.core.approval import Question
+    from dotflow.core.events import AttemptHeld
     from dotflow.engine.approvals import Approvals
     from dotflow.engine.limiting import Limiting
     from dotflow.records.record import RunRecord
@@ -651,7 +652,7 @@ class Run:
         session = self._open_session()
         try:
             seconds = self._options.timeout
-            limiting = self._make_limiting(log_line)
+            limiting = self._make_limiting(log_line, publisher.record_call)
             if seconds is None:
                 runner = Runner(graph, session, publisher, limiting=limiting)
             else:
@@ -663,7 +664,7 @@ class Run:
             raise
         return runner
 
-    def _make_limiting(self, log_line: Callable[..., None]) -> "Limiting | None":
+    def _make_limiting(self, log_line: Callable[..., None], tell: "Callable[[AttemptHeld], None]") -> "Limiting | None":
         """Returns what lets attempts wait for the limits of their steps; None where no step has one."""
         fallbacks = (task.links.fallback for task in self._linked)
         steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
@@ -675,7 +676,8 @@ class Run:
         store = self._providers.find_limits()
         if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
-        return Limiting(store, self.run_id, self._checkpoints.origin or self.run_id, self._masks, log_line)
+        origin = self._checkpoints.origin or self.run_id
+        return Limiting(store, self.run_id, origin, self._masks, log_line, tell)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

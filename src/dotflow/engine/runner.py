@@ -333,7 +333,7 @@ class Runner:
                 given_back.discard(number)
                 flush()  # others may have begun or ended since
             else:
-                begin(task, call.previous_context, call)
+                begin(task, call.previous_context, call, 0.0 if limiting is None else limiting.waited(number))
                 if step.policy.poll is not None:
                     polls[number] = Poll(clock.monotonic())
             if has_durable and step.durable:

@@ -79,6 +79,7 @@ class AttemptRecord(NamedTuple):
         round: The round of an item of a map in rounds, or the index of the outermost item around it; None where it is
             not known, and for all others.
         nth: Its own index there, while `item` counts on.
+        waited: For how long its limits made it wait before it began; None for not at all.
     """
 
     item: int | None
@@ -99,6 +100,7 @@ class AttemptRecord(NamedTuple):
     notes: Mapping[str, Note] = NO_NOTES
     round: int | None = None
     nth: int | None = None
+    waited: float | None = None
 
     @property
     def files(self) -> FileRecord:

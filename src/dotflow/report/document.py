@@ -118,6 +118,7 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
     del fields["item"], fields["files_text"]
     return fields | {
         "began": None if attempt.began is None else round((attempt.began - run.began).total_seconds(), 6),
+        "waited": _short(attempt.waited),
         "files": files_object(attempt.files),
         "notes": dict(attempt.notes),
         "errors": [error_object(error) for error in attempt.errors] if has_errors else [],
@@ -279,7 +280,7 @@ def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
     states = [row.get("state") for row in rows]
     names = list(dict.fromkeys(filter(None, states)))
     numbers = {name: number for number, name in enumerate(names)}
-    columns = {name: [row.get(name) for row in rows] for name in ("began", "duration", "cpu", "peak_mb")}
+    columns = {name: [row.get(name) for row in rows] for name in ("began", "duration", "cpu", "peak_mb", "waited")}
     attempts = [row.get("attempts", 0) for row in rows]
     return {
         "states": names,
@@ -311,6 +312,7 @@ def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
         return {}
     first, last = attempts[0], attempts[-1]
     times = [attempt.cpu for attempt in attempts if attempt.cpu is not None]
+    waits = [attempt.waited for attempt in attempts if attempt.waited is not None]
     peak = max((attempt.peak for attempt in attempts if attempt.peak is not None), default=None)
     return {
         "state": last.state,
@@ -319,6 +321,7 @@ def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
         "duration": _short(duration_of(attempts)),
         "cpu": _short(sum(times)) if times else None,
         "peak_mb": _short(None if peak is None else peak / MB),
+        "waited": _short(sum(waits)) if waits else None,
     }
 
 

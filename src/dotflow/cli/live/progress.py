@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -16,6 +17,8 @@ from dotflow.core.types.status import TypeStatus
 #: Of tasks that have ended, and of those that run.
 DONE: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED)
 ACTIVE: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+SHORT: Final = 2.0  # seconds of a wait whose end is not shown
+SHOWN_FOR: Final = 1.5  # seconds that a wait is shown after its end, when there may be the next one
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class TaskRow:
         reason: Why it was skipped or paused, or what it waits for.
         items: Its items, once a mapped task has opened.
         calls: Its calls, if it is a durable step that has made any in this attempt.
+        held: What an attempt of it waits for, and until when that is shown.
     """
 
     name: str
@@ -94,6 +98,7 @@ class TaskRow:
     reason: str = ""
     items: Items | None = None
     calls: Calls | None = None
+    held: tuple[str, float] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -141,6 +146,13 @@ class TaskRow:
                 if self.items is not None and event.items is not None:
                     self.items.count = event.items
                 self.status = TypeStatus.COMPLETED if event.failure is None else TypeStatus.FAILED
+
+    def hold(self, event: events.AttemptHeld) -> None:
+        """Shows that an attempt waits for a limit, until soon after it asks again: an answer makes no event."""
+        seconds, many = event.due - event.tick, event.waiting if event.item is not None else 0
+        again = f", next {event.at.astimezone() + timedelta(seconds=seconds):%H:%M:%S}" if seconds > SHORT else ""
+        who = f"{many:,} wait" if many > 1 else "waits"
+        self.held = one_line(f"{who} for {event.name} ({event.reason}){again}"), event.due + SHOWN_FOR
 
     def follow_call(self, event: events.CallEvent) -> None:
         """Updates its calls. The view reads them meanwhile, so they are replaced."""
@@ -217,6 +229,8 @@ class Progress(Listener):
             self._started = clock.monotonic()
         elif isinstance(event, events.CallEvent):
             self.rows[event.task_id].follow_call(event)
+        elif isinstance(event, events.AttemptHeld):
+            self.rows[event.task_id].hold(event)
         elif (task_id := getattr(event, "task_id", None)) is not None:
             self._update(task_id, event)
 

@@ -120,10 +120,12 @@ def _cells(row: TaskRow, now: float, width: int) -> tuple[Text, Text, Text, Text
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
     if row.reason:
         name.append(f"  {row.reason}")
+    elif row.held is not None and now < row.held[1] and not row.is_done:
+        name.append(f"  {row.held[0]}")
     if row.calls is not None and row.status is TypeStatus.IN_PROGRESS:
         name.append(f"  {_calls(row.calls, now, width - cell_len(row.name) - 2)}", "dim")
     if row.items is not None:
-        name.append(_map_bar(row.items, width - cell_len(row.name)))
+        name.append(_map_bar(row.items, width - cell_len(name.plain)))
         status = Text(
             _of(row.items.done, row.items.count), "bold red" if row.items.counts[TypeStatus.FAILED] else status.style
         )

@@ -58,10 +58,14 @@ function detailRow(doc, task) {
       [roundsOf(task) ? "Rounds" : "Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
       ["Items by round", task.items?.round && listed(countItems(task), MAX_ITEMS)],
       ["Noted", notesText(task.notes)],
+      ["Waited", waited(task) && `${duration(waited(task))} for limits${isMap(task) ? ", the item that waited the longest" : ""}`],
       ["Files", fileList(last(task.attempts))],
     ]),
     isMap(task) ? itemList(doc, task) : [attemptList(doc, task, null, attempts), callList(task, null, task.calls)])));
 }
+
+// Returns the longest wait of an attempt or an item for its limits; 0 for none.
+const waited = (task) => largest([0, ...task.attempts.map((each) => each.waited ?? 0), ...(task.items?.waited ?? []).map((each) => each ?? 0)]);
 
 // Returns what a step has noted: "rows 1,200, score 0.93"; of the items of a map the means.
 const noteText = (value) => (typeof value === "number" ? numberText(value) : typeof value !== "object" ? value
@@ -99,6 +103,7 @@ function attemptList(doc, task, item, attempts) {
     const about = facts(
       attempt.began !== null && `began at ${duration(attempt.began)}`,
       attempt.duration !== null && `took ${duration(attempt.duration)}`,
+      attempt.waited > 0 && `waited ${duration(attempt.waited)} for limits`,
       ...usage(attempt),
       notesText(attempt.notes),
       attempt.worker && `process ${attempt.worker}`, attempt.fallback && `by the fallback ${attempt.fallback}`);

@@ -28,7 +28,8 @@ function timeline(doc) {
     rows.length < tasks.length && h("p.aside", null,
       `${rows.length} of ${count(tasks.length, "task")}: those that did not complete, and the longest`),
     h("ul.legend", { "aria-hidden": true }, Object.keys(ICONS).filter((name) => states.has(name))
-      .map((name) => h("li", null, h(`i.bar.${slug(name)}`), word(name).toLowerCase()))));
+      .map((name) => h("li", null, h(`i.bar.${slug(name)}`), word(name).toLowerCase())),
+    rows.some(waited) && h("li", null, h("i.held"), "waited for a limit")));
 }
 
 function timelineRow(task, doc, whole) {
@@ -49,8 +50,9 @@ function bars(task, doc, whole) {
   if (!attempts.length) return task.attempts.length > 0 && h("i.mark", null, stateOf(task).toLowerCase());
   return attempts.map((attempt, index) => {
     const end = endOf(attempt, doc);
+    const held = attempt.waited > 0 && h("i.held", span(Math.max(0, attempt.began - attempt.waited), attempt.began));
     const next = attempts[index + 1]?.began ?? (attempt.state === "Retry" ? elapsed(doc) : end);
-    return [h(`i.bar.${slug(attempt.state)}`, span(attempt.began, end)), next > end && h("i.delay", span(end, next))];
+    return [held, h(`i.bar.${slug(attempt.state)}`, span(attempt.began, end)), next > end && h("i.delay", span(end, next))];
   });
 }
 

@@ -139,7 +139,6 @@ def _seconds(column: str) -> str:
 
 def views(schema: str) -> tuple[str, ...]:
     """Returns the statements that make the views, which are public."""
-    names = " ".join(f"WHEN {code} THEN '{TypeAttemptState(state)}'" for code, state in enumerate(STATES))
     steps = f'JOIN "{schema}".runs USING (run) LEFT JOIN "{schema}".steps USING (plan, task)'
     of_step = f"run_id, workflow_id, task, steps.name AS step, NULLIF(item, {NO_ITEM}) AS item, attempt"
     return (
@@ -149,10 +148,7 @@ def views(schema: str) -> tuple[str, ...]:
             process, storage, trace,
             {_iso("submitted")} AS submitted, origin, schedule, {_iso("planned")} AS planned
             FROM "{schema}".runs LEFT JOIN "{schema}".wanted USING (run)""",
-        f"""CREATE VIEW "{schema}".attempt_list AS SELECT {of_step}, CASE attempts.state {names} END AS state,
-            {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-            peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round
-            FROM "{schema}".attempts {steps}""",
+        _attempt_list(schema),
         f"""CREATE VIEW "{schema}".error_list AS SELECT {of_step}, nth, exception, message, traceback,
             {_seconds("retry_in")} AS retry_in, refusal FROM "{schema}".errors {steps}""",
         f"""CREATE VIEW "{schema}".note_list AS SELECT {of_step}, task_notes.name AS name, {_iso("at")} AS at, value,
@@ -160,6 +156,16 @@ def views(schema: str) -> tuple[str, ...]:
             FROM "{schema}".task_notes {steps}""",
         _call_list(schema),
     )
+
+
+def _attempt_list(schema: str) -> str:
+    names = " ".join(f"WHEN {code} THEN '{TypeAttemptState(state)}'" for code, state in enumerate(STATES))
+    return f"""CREATE VIEW "{schema}".attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+        NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {names} END AS state,
+        {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
+        peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round,
+        {_seconds("waited")} AS waited_seconds
+        FROM "{schema}".attempts JOIN "{schema}".runs USING (run) LEFT JOIN "{schema}".steps USING (plan, task)"""
 
 
 def _call_list(schema: str) -> str:
@@ -184,7 +190,14 @@ def schema_statements(schema: str, history_id: str) -> list[str]:
 
 def upgrade_statements(schema: str, written: int) -> list[str]:
     """Returns the statements that make tables of an older format those of this one. They only add, once."""
-    following = {6: (as_table(CALLS, schema), _call_list(schema)), 7: [as_table(one, schema) for one in LIMITS]}
+    following = {
+        6: (as_table(CALLS, schema), _call_list(schema)),
+        7: (
+            *(as_table(one, schema) for one in LIMITS),
+            f'ALTER TABLE "{schema}".attempts ADD COLUMN IF NOT EXISTS waited BIGINT',
+            _attempt_list(schema),
+        ),
+    }
     added = [statement for older in range(written, FORMAT) for statement in following[older]]
     added = [re.sub("^CREATE (TABLE|INDEX)", r"CREATE \1 IF NOT EXISTS", statement) for statement in added]
     added = [re.sub("^CREATE VIEW", "CREATE OR REPLACE VIEW", statement) for statement in added]

@@ -98,7 +98,7 @@ STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, n
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
-    input, files, asked, round FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+    input, files, asked, round, waited FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
@@ -407,7 +407,7 @@ class Records(Reader):
         counts: dict[int, int] = {}
         rows = self.connection.execute(ATTEMPTS, (run,))
         for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, *more in rows:
-            span, given, files, asked, number = more
+            span, given, files, asked, number, waited = more
             values = (
                 None if item == NO_ITEM else item,
                 attempt,
@@ -427,6 +427,7 @@ class Records(Reader):
                 notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
                 number,
                 None if item == NO_ITEM else items,
+                None if waited is None else waited / MICRO,
             )
             attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
             if items is not None and item == NO_ITEM:

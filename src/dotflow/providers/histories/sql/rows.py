@@ -60,6 +60,7 @@ from dotflow.providers.histories.sql.tables import (
     STATE,
     TASK,
     TOOK,
+    WAITED,
     WORKER,
     micro,
 )
@@ -160,16 +161,18 @@ class RunRows:
         return count
 
     def _start(self, event: AttemptStarted) -> None:
-        task, attempt, _, at, tick, item, fallback, _ = event
+        task, attempt, _, at, tick, item, fallback, _, waited = event
         if item is None:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
         began = micro(at)
         row: Row = [task, item, attempt, RUNNING, began]
-        if fallback is not None or item != NO_ITEM:
+        if fallback is not None or item != NO_ITEM or waited:
             widened(row)
             row[FALLBACK] = fallback
+            if waited:
+                row[WAITED] = int(waited * MICRO)
             if item != NO_ITEM:
                 row[INPUT] = self._values.item_preview(event)
                 if self._places:

@@ -4,8 +4,9 @@ Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
 `inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. `round` is that of an item
 of a map in rounds, or the index of the outermost item around it, and `items` its own index there; of a map `items` is
-their number. Other items in rounds are rounds themselves. The `policy` of a step has its `levels`, too. A `value` of
-`task_notes` is JSON. In `output`, stream 0 is a gap of `skipped` bytes. A row of `calls` is in a slot of its attempt.
+their number. Other items in rounds are rounds themselves. `waited` is for how long its limits made an
+attempt wait. The `policy` of a step has its `levels`, too. A `value` of `task_notes` is JSON. In `output`, stream 0 is
+a gap of `skipped` bytes. A row of `calls` is in a slot of its attempt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,10 +32,10 @@ CALL_RUNNING, CALL_MADE, CALL_FAILED, CALL_CACHED = range(len(CALL_STATES))
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
     *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
-    *("fallback", "items", "span", "input", "files", "asked", "round"),
+    *("fallback", "items", "span", "input", "files", "asked", "round", "waited"),
 )
 TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, *_MORE = range(len(ATTEMPT_COLUMNS))
-FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED, ROUND = _MORE
+FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED, ROUND, WAITED = _MORE
 
 #: The first columns of what belongs to an attempt.
 ATTEMPT_KEY: Final = ("run", "task", "item", "attempt")
@@ -177,7 +178,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT, asked INTEGER, round INTEGER,
+        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT, asked INTEGER, round INTEGER, waited INTEGER,
         PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,

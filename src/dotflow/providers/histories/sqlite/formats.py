@@ -39,7 +39,8 @@ def _seconds(column: str) -> str:
 ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
     {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round
+    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round,
+    {_seconds("waited")} AS waited_seconds
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
@@ -97,8 +98,9 @@ SIXTH: Final = (
 #: From the sixth one to the seventh one: the calls of durable steps.
 SEVENTH: Final = (CALLS, CALL_LIST)
 #: From the seventh one to the eighth one: limits.
-EIGHTH: Final = LIMITS
-_NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
+EIGHTH: Final = (*LIMITS, "ALTER TABLE attempts ADD COLUMN waited INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST)
+_NO_WAITS: Final = "NULL AS waited FROM main.attempts"
+_NO_ROUNDS: Final = f"NULL AS round, {_NO_WAITS}"
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (
@@ -122,7 +124,10 @@ MISSING: Final = {
     ),
     5: ("CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS call FROM main.questions",),
     6: (CALLS.replace("CREATE TABLE", "CREATE TEMP TABLE"),),
-    7: tuple(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in LIMITS if one.startswith("CREATE TABLE")),
+    7: (
+        *(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in LIMITS if one.startswith("CREATE TABLE")),
+        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_WAITS}",
+    ),
 }
 
 
