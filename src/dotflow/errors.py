@@ -654,7 +654,8 @@ class ItemsFailed(AttemptError):
     failed: int
     count: int
     first: str  # the first failed items
-    _template = "{failed} of {count} items failed: {first}"
+    beyond: str = ""  # that keep_going allows fewer
+    _template = "{failed} of {count} items failed{beyond}: {first}"
 
 
 class NotReached(AttemptError):

@@ -162,7 +162,7 @@ class DotFlow:
     def start(
         self,
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
-        keep_going: bool = False,
+        keep_going: bool | float = False,
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
@@ -182,7 +182,8 @@ class DotFlow:
             mode: "sequential", "background" or "parallel". "background" is the order of "sequential" in a thread, and
                 `launch` runs any mode in one. In these two, two or more groups run side by side, each in a process of
                 its own.
-            keep_going: Whether other tasks continue after a failure.
+            keep_going: Whether other tasks continue after a failure. A number says how many items of each map may fail,
+                as in `add`; after any other failure the run stops.
             resume: Whether to skip tasks with a valid checkpoint: of the same step and initial_context, unless a task
                 that it took a value from runs again. "changed" also runs the steps again whose code has changed.
                 "unfinished" resumes only where the last run left a task unfinished, and else begins a new run.

@@ -92,6 +92,21 @@ def test_the_failure_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(items).to_contain_text("The run went on with the other items.")
 
 
+def test_what_a_map_may_lack_is_named(tmp_path: Path, open_page: OpenPage) -> None:
+    """A run that completed has the failed items that the map's keep_going allows, with the command that shows one."""
+    history = HistorySQLite(path=tmp_path / "runs.db")
+    reports.tolerate(history)
+    page = open_page(reports.write_report(tmp_path / "run.html", history))
+
+    expect(page).to_have_title(re.compile("Completed.*nightly-orders"))
+    expect(page.locator(".headline")).to_contain_text("2 items of convert failed, as keep_going allows.")
+    expect(page.locator("h2").first).to_have_text("What failed, as keep_going allows")
+    items = page.locator(".failure")
+    expect(items).to_contain_text("convert#4")
+    expect(items).to_contain_text("1 more item failed in the same way: #11 11.")
+    expect(items.get_by_role("button", name=re.compile("^Copy: dotflow show .* convert#4$"))).to_have_count(1)
+
+
 @pytest.mark.exhaustive
 def test_a_command_is_copied(failed: Path, open_page: OpenPage) -> None:
     """The button of a command copies exactly the command, also where the page may not use the clipboard's interface."""

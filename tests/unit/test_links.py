@@ -162,7 +162,7 @@ class DayInAction:
         (lambda add: add(orders, always=True, when="rate"), InvalidLink, "always=True"),
         (lambda add: add(orders, always=True, unless="rate"), InvalidLink, "always=True"),
         (lambda add: add(orders, always=1), InvalidArgument, "True or False"),
-        (lambda add: add(orders, keep_going="yes"), InvalidArgument, "True, False or None"),
+        (lambda add: add(orders, keep_going="yes"), InvalidArgument, "True, False, the share"),
         (lambda add: add([orders, rate], name="both"), InvalidLink, "names one task"),
         (lambda add: add(orders, name="rate"), InvalidArgument, "no other task"),
         (lambda add: add(orders, name="day"), InvalidArgument, "no run parameter"),

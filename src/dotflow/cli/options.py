@@ -14,6 +14,7 @@ from dotflow.cli.command import MAX_CHARS, F, option
 from dotflow.cli.fitting import fit_lines
 from dotflow.cli.storages import STORAGES
 from dotflow.core.durations import TEXTS, to_seconds
+from dotflow.core.links import is_tolerance
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 if TYPE_CHECKING:
@@ -59,6 +60,22 @@ def duration(text: str) -> float:
     return seconds
 
 
+class KeepGoing(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """What `keep_going` takes: a share, a number of items, or nothing more."""
+
+    name = "keep going"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | float:
+        if isinstance(value, bool):
+            return value
+        with contextlib.suppress(ValueError):
+            number = int(value) if value.isdecimal() else float(value)
+            if is_tolerance(number):
+                return number
+        what = "no share of items that must complete, such as 0.95, and no number that may fail, such as 3"
+        return self.fail(f"{value!r} is {what}.", param, ctx)
+
+
 DEFAULT_HISTORY: Final = ".output/history.db"
 MIN_CHARS: Final = 1000  # less has no room for the marks of what is left out
 
@@ -95,10 +112,15 @@ MODE_OPTION: Final = option(
     example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once.",
 )
 #: Which steps run.
-GOING_OPTIONS: Final = (
-    option("--no-cache", is_flag=True,
-           help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
-    option("--keep-going", is_flag=True, help="Go on with the others after a failure."),
+NO_CACHE_OPTION: Final = option(
+    "--no-cache", is_flag=True,
+    help="Run steps with @action(cache=...) though their value is in the cache, and replace it.",
+)
+KEEP_GOING_OPTION: Final = option(
+    "--keep-going", is_flag=False, flag_value=True, default=False, type=KeepGoing(), metavar="[NUMBER]",
+    example="--keep-going 0.95",
+    help="Go on with the others after a failure. With a number, only with the other items of a map: the share that "
+         "must complete, or how many may fail.",
 )
 WORKFLOW_OPTIONS: Final = (
     *DEFINITION_OPTIONS,
@@ -121,7 +143,8 @@ WORKFLOW_OPTIONS: Final = (
     option("--only", multiple=True, metavar="NAME", example="--only summary",
            help="This task, what it needs and what cleans up after it; the others are skipped and keep their values. "
                 "With --resume, only what is not up to date. One option for each."),
-    *GOING_OPTIONS,
+    NO_CACHE_OPTION,
+    KEEP_GOING_OPTION,
 )
 #: How long a run may take.
 TIMEOUT_OPTION: Final = option(
@@ -133,7 +156,8 @@ SERVER_OPTIONS: Final = (
     option("--max-runs", type=click.IntRange(1), metavar="N", default=4, show_default=True, example="--max-runs 2",
            help="How many runs at once in this process."),
     MODE_OPTION,
-    *GOING_OPTIONS,
+    NO_CACHE_OPTION,
+    option("--keep-going", is_flag=True, help="Go on with the others after a failure."),  # paths may follow it
     TIMEOUT_OPTION,
     *STORAGE_OPTIONS,
 )

@@ -53,7 +53,7 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
         screen.fact("code", changed_text(changed))
     screen.line()
     _print_tasks(screen, run)
-    failed = run.failures
+    failed = [*run.failures, *run.tolerated]
     for task in failed[:MAX_FAILURES]:
         screen.line()
         _print_failure(screen, archive, run, task)

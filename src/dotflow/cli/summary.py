@@ -107,10 +107,22 @@ def is_by_fallback(record: Task, task: Task) -> bool:
     return fallback is not None and made_by == fallback.identity and made_by != task.step.identity
 
 
+def has_allowed(task: Task) -> bool:
+    """Returns whether it is a map that completed though items failed, as its `keep_going` allows."""
+    return task.is_mapped and task.status is TypeStatus.COMPLETED and bool(task.reason)
+
+
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
-    """Yields each failed task, and each whose fallback completed it, with its errors and the lines that raised them."""
-    with_error = [task for task in tasks if task.error is not None]
-    failed = [task for task in with_error if task.status is TypeStatus.FAILED or is_by_fallback(task, task)]
+    """Yields each failed task, each that completed by its fallback or in spite of failed items, with its errors.
+
+    The lines that raised them follow.
+    """
+    with_error = [task for task in tasks if task.error is not None or has_allowed(task)]
+    failed = [
+        task
+        for task in with_error
+        if task.status is TypeStatus.FAILED or has_allowed(task) or is_by_fallback(task, task)
+    ]
     for task in failed[:MAX_FAILURES]:
         yield task, list(_error_lines(task))
 
@@ -128,8 +140,7 @@ def _fallback_name(task: Task) -> str:
 
 def _error_lines(task: Task) -> Iterator[ErrorLine]:
     own = task.error
-    assert own is not None
-    if own.exception != ItemsFailed.__name__:  # which would repeat what follows
+    if own is not None and own.exception != ItemsFailed.__name__:  # which would repeat what follows
         yield ErrorLine(_shown(own))
         if where := _where(own):
             yield ErrorLine(where, is_location=True)

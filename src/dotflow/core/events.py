@@ -201,7 +201,8 @@ class MapOpened(NamedTuple):
 class MapEnded(NamedTuple):
     """A mapped task has ended; `failure` is None if it completed.
 
-    `items` is the number of items that it had, if fewer rounds have begun than there could have been.
+    `items` is the number of items that it had, if fewer rounds have begun than there could have been. `reason` names
+    the failed items of one that completed, since its `keep_going` allows them.
     """
 
     task_id: int
@@ -211,6 +212,7 @@ class MapEnded(NamedTuple):
     tick: float
     item: None = None
     items: int | None = None
+    reason: str = ""
 
 
 class AttemptOutput(NamedTuple):
@@ -422,7 +424,7 @@ Event = TaskEvent | RunEvent | CallEvent | AttemptHeld | Detail
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:
     """Returns the event with no secret in its failure, reason or note. Values stay as they are."""
-    if isinstance(event, TaskSkipped | TaskPaused):
+    if isinstance(event, TaskSkipped | TaskPaused) or (isinstance(event, MapEnded) and event.reason):
         return event._replace(reason=masks.mask(event.reason))
     if isinstance(event, AttemptWaits):
         return event._replace(note=masks.mask(event.note))

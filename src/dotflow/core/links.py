@@ -1,5 +1,6 @@
 """Links: the sources of a task's arguments, its dependencies and its conditions."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -151,6 +152,35 @@ class Condition(NamedTuple):
 TRUE: Final = object()
 
 
+#: How many items of a map may fail, or the share of them that must complete.
+Tolerance = int | float
+
+KEEP_GOING: Final = (
+    "True, False, the share of a map's items that must complete, such as 0.95, or how many of them may fail, such as 3"
+)
+#: What to write in place of a number that is none.
+KEEP_GOING_HINT: Final = "Write False where no item may fail, and True where any may."
+
+
+def is_tolerance(value: object) -> bool:
+    """Returns whether a `keep_going` is a number that is accepted: 3, or 0.95."""
+    return (type(value) is int and value > 0) or (type(value) is float and 0 < value < 1)
+
+
+def tolerance_of(keep_going: bool | Tolerance | None) -> Tolerance | None:
+    """Returns the number that a checked `keep_going` is; None for a bool and for None."""
+    return None if isinstance(keep_going, bool) else keep_going
+
+
+def may_fail(tolerance: Tolerance, count: int) -> int:
+    """Returns how many of so many items may fail."""
+    if isinstance(tolerance, int):
+        return tolerance
+    from fractions import Fraction  # here, since few maps need it
+
+    return count - math.ceil(Fraction(repr(tolerance)) * count)  # exact: 0.07 * 100 is more than 7
+
+
 class Nest(NamedTuple):
     """What runs again and again: an added workflow for each item of lists, or in rounds; or one step for each item.
 
@@ -166,6 +196,8 @@ class Nest(NamedTuple):
         goes_on: Whether the last round's value counts where that task's never was true.
         each: The lists whose items it runs for.
         is_cross: Whether it runs for every combination of their entries; else they go in step.
+        keep_going: The `keep_going` passed with it: a bool, how many of the items may fail, or the share that must
+            complete; None for that of the run.
     """
 
     name: str = ""
@@ -177,6 +209,7 @@ class Nest(NamedTuple):
     goes_on: bool = False
     each: tuple[Each, ...] = ()
     is_cross: bool = False
+    keep_going: bool | Tolerance | None = None
 
     @property
     def rounds(self) -> str:
@@ -209,7 +242,7 @@ class Links(NamedTuple):
         takes_error: Whether the fallback takes the last error.
         outputs: The parts of the value, each with a name.
         always: Whether the task is a cleanup.
-        keep_going: Whether other tasks continue after its failure; None for the `keep_going` of the run.
+        keep_going: Whether other tasks continue after its failure; None for that of its levels, or of the run.
         secrets: The secrets of the step and of the fallback.
         takes_key: Whether one of them, or an action of its class, takes the idempotency key.
     """
@@ -255,6 +288,11 @@ class Links(NamedTuple):
         return bool(self.levels) and self.levels[-1].is_cross
 
     @property
+    def is_tolerant(self) -> bool:
+        """Whether `keep_going` of a map is a number of items: that of other tasks around says nothing of it."""
+        return any(tolerance_of(nest.keep_going) is not None for nest in self.levels)
+
+    @property
     def is_map_inside(self) -> bool:
         """Whether each item, or round, of the workflow that it was added with has lists of its own for it."""
         return len(self.levels) > 1
@@ -263,6 +301,17 @@ class Links(NamedTuple):
     def lists(self) -> tuple[Each, ...]:
         """Its lists, and those of the workflows in which it stands."""
         return tuple(chain.from_iterable(nest.each for nest in self.levels))
+
+    def tolerant(self, tolerance: Tolerance) -> "Links":
+        """Returns them with a tolerance of each map for which nothing else was said."""
+        if self.keep_going is not None:
+            return self
+        return self._replace(
+            levels=tuple(
+                nest._replace(keep_going=tolerance) if nest.each and nest.keep_going is None else nest
+                for nest in self.levels
+            )
+        )
 
     def level_of(self, source: object) -> int:
         """Returns the level at which a source stands."""

@@ -92,7 +92,8 @@ class Task:
         has_value: Whether it has a value.
         value: The value that a parameter called like the task receives; None for none.
         reason: The reason why the task was SKIPPED, as in "good_enough was False", or PAUSED. What it waits for while
-            a step with `poll` is IN_PROGRESS: "waits: 3 of 5 files, asked 37 times". Empty otherwise.
+            a step with `poll` is IN_PROGRESS: "waits: 3 of 5 files, asked 37 times". Which items failed of a map that
+            COMPLETED within its `keep_going`. Empty otherwise.
         restored_from: "checkpoint" or "cache" if the value was restored from there; None if the task ran.
     """
 

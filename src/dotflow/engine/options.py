@@ -7,6 +7,7 @@ from typing import Any, Final
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.durations import as_seconds
+from dotflow.core.links import KEEP_GOING, KEEP_GOING_HINT, Tolerance, is_tolerance
 from dotflow.core.masks import Masks
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
@@ -32,7 +33,7 @@ class RunOptions:
 
     Attributes:
         mode: How the tasks run.
-        keep_going: Whether other tasks continue after a failure.
+        keep_going: Whether other tasks continue after a failure; a number says how many items of a map may fail.
         resume: Whether to restore the finished tasks of earlier runs, and of which.
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if a task failed.
@@ -46,7 +47,7 @@ class RunOptions:
     """
 
     mode: TypeExecution = TypeExecution.SEQUENTIAL
-    keep_going: bool = False
+    keep_going: bool | Tolerance = False
     resume: Resume = False
     on_success: Callable[..., Any] | None = None
     on_failure: Callable[..., Any] | None = None
@@ -60,9 +61,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.mode.__class__ is not TypeExecution:
             self.mode = mode_of(self.mode)
-        for name in ("keep_going", "cache"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise InvalidArgument(name, value, "True or False")
+        if not isinstance(self.keep_going, bool) and not is_tolerance(self.keep_going):
+            raise InvalidArgument("keep_going", self.keep_going, KEEP_GOING, KEEP_GOING_HINT)
+        if not isinstance(self.cache, bool):
+            raise InvalidArgument("cache", self.cache, "True or False")
         if not isinstance(self.resume, bool) and not is_resume(self.resume):
             raise InvalidArgument("resume", self.resume, 'True, False, "changed" or "unfinished"')
         if self.timeout is not None:

@@ -9,6 +9,7 @@ from dotflow import clock
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import NOT_NEEDED, MapEnded, MapOpened, TaskEvent, TaskFailed, TaskPaused, TaskRestored
 from dotflow.core.failure import Failure
+from dotflow.core.links import Tolerance, tolerance_of
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -20,7 +21,16 @@ from dotflow.errors import RunStopped
 from dotflow.graph.fan import NEVER, Fan, Unit
 from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, is_over, is_taken
 from dotflow.graph.linked_task import NODES, InnerMap, Item, ItemOrMap, LinkedTask, Scope
-from dotflow.graph.maps import map_context, map_failure, not_reached, open_map, round_end, scope_of, why_failed
+from dotflow.graph.maps import (
+    allowed_failures,
+    map_context,
+    map_failure,
+    not_reached,
+    open_map,
+    round_end,
+    scope_of,
+    why_failed,
+)
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan, unit_of
 from dotflow.resume.checkpoint import Checkpoints
@@ -49,7 +59,7 @@ class RunGraph:
         plan: The dependencies and lanes.
         params: The run parameters.
         checkpoints: The checkpoints of the run.
-        keep_going: Whether other tasks continue after a failure.
+        keep_going: Whether other tasks continue after a failure; a number for what the items of maps may do.
         more: Those of NodeInputs.
 
     Attributes:
@@ -64,7 +74,7 @@ class RunGraph:
         params: Params,
         checkpoints: Checkpoints,
         *,
-        keep_going: bool,
+        keep_going: bool | Tolerance,
         **more: Any,
     ) -> None:
         self._tasks = tasks
@@ -244,11 +254,29 @@ class RunGraph:
     def _goes_on(self, task: Task) -> bool:
         """Returns whether other tasks continue after a failure of the task."""
         links = task.links
-        return self._keep_going if links is None or links.keep_going is None else links.keep_going
+        if links is not None and links.keep_going is not None:
+            return links.keep_going
+        around = links.levels[0].keep_going if links is not None and links.levels else None
+        return around if isinstance(around, bool) else self._keep_going is True
 
-    def _goes_on_below(self, owner: LinkedTask) -> bool:
+    def _goes_on_below(self, owner: LinkedTask, fan: Fan) -> bool:
         """Returns whether other nodes continue after a failure of one below an owner: of cleanups, by default."""
-        return self._goes_on(owner) or (owner.links.always and owner.links.keep_going is None)
+        links = owner.links
+        if links.keep_going is not None and (fan.tolerance is None or not links.keep_going):
+            return links.keep_going
+        if fan.tolerance is not None and not fan.beyond:
+            return True
+        if self._goes_on(owner) or (links.always and fan.tolerance is None):
+            return True
+        above: Fan | None = owner.scope.fan if isinstance(owner, InnerMap) else None
+        return above is not None and self._goes_on_below(above.owners[owner.task_id], above)
+
+    def _tolerance(self, owner: LinkedTask) -> Tolerance | None:
+        """Returns how many children of an owner may fail, or the share that must complete; None for no such number."""
+        own = owner.opens.keep_going
+        if owner.is_repeated or (own is None and owner.links.keep_going is not None):
+            return None
+        return tolerance_of(self._keep_going if own is None else own)
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
@@ -339,7 +367,8 @@ class RunGraph:
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             why = f"it needs '{first.name}', which failed"  # whose list can't be used
             return [*stop_after(error), failed(first, error), *(skipped(owner, why) for owner in owners[1:])]
-        fan = Fan(self._unit(owners), owners, first.opens.limit if self._plan.is_parallel else 1, previous)
+        limit = first.opens.limit if self._plan.is_parallel else 1
+        fan = Fan(self._unit(owners), owners, limit, previous, self._tolerance(first))
         if nest is None:
             fan.direct = self.inputs.direct(first, fan.unit.inputs[first.task_id])
         decisions: list[Decision] = []
@@ -500,9 +529,13 @@ class RunGraph:
         else:
             lane = self._plan.lanes[task_id] if node.attempt else None
         decisions: list[Decision] = []
-        if context is None and not self._goes_on_below(owner):  # first: nothing takes its place
-            fan.is_closed = True
-            decisions.append(StopNew())
+        if node.status is TypeStatus.FAILED:
+            fan.failed.add(node if isinstance(node, Item) and is_kid else scope)
+            if not self._goes_on_below(owner, fan):  # first: nothing takes its place
+                fan.is_closed = True
+                decisions.append(StopNew())
+            elif beyond := fan.beyond:
+                decisions += self._skip_left(fan, f"{len(fan.failed)} of {len(fan.kids)} items failed{beyond}")
         if not self._has_stopped:
             if not is_kid:
                 scope.left -= 1
@@ -524,6 +557,21 @@ class RunGraph:
             decisions += self._end_owner(fan, owner)
         if fan.pending:
             decisions += self._admit(fan)
+        return decisions
+
+    def _skip_left(self, fan: Fan, reason: str) -> list[Decision]:
+        """Skips the children of a fan that have not begun."""
+        left = sorted({*fan.pending, *fan.waiting})
+        fan.pending.clear()
+        fan.waiting.clear()
+        decisions: list[Decision] = []
+        for index in left:
+            kid = fan.kids[index]
+            fan.answered.pop(index, None)
+            if (lane := fan.lanes.pop(kid, None)) is not None and self._plan.is_parallel:
+                decisions.append(Leave(lane))
+            nodes = [kid] if isinstance(kid, Item) else [kid.nodes[task_id - kid.first] for task_id in fan.opened]
+            decisions += [skipped(node, reason) for node in nodes if not is_over(node)]
         return decisions
 
     def _release_in(self, fan: Fan, node: ItemOrMap, lane: int | None, decisions: list[Decision]) -> int | None:
@@ -590,24 +638,34 @@ class RunGraph:
         """Ends a node all of whose children are over."""
         del self._fans[owner]
         self._cleaning.pop(owner, None)
-        failure = fan.failure if owner.is_repeated and not owner.is_cleanup else map_failure(owner)
+        failure = self._failure_of(fan, owner)
         if failure is None:
             if owner.is_repeated and owner.last.status is SKIPPED:
                 return [skipped(owner, owner.last.reason)]
             event = self._map_ended(owner, None)
             return [ended(event, owner, event.context)]
-        stop = [] if self._goes_on_below(owner) else [StopNew()]
+        stop = [] if self._goes_on_below(owner, fan) else [StopNew()]
         return [*stop, ended(self._map_ended(owner, failure), owner, Context())]
 
+    def _failure_of(self, fan: Fan, owner: LinkedTask) -> Failure | None:
+        """Returns the failure of a node all of whose children are over; None if it completes."""
+        if owner.is_repeated and not owner.is_cleanup:
+            return fan.failure
+        if fan.tolerance is None or owner.links.keep_going is False:
+            return map_failure(owner)
+        return map_failure(owner, len(fan.failed), beyond) if (beyond := fan.beyond) else None
+
     def _map_ended(self, owner: LinkedTask, failure: Failure | None) -> MapEnded:
+        reason = "" if failure is not None else allowed_failures(owner)
         if owner.is_repeated:  # its value is that of the last round
             is_there = failure is None and owner.scopes and owner.last.status is COMPLETED
             last = owner.last.current_context if is_there else Context()
-            return MapEnded(owner.task_id, last, failure, clock.now(), clock.monotonic(), items=len(owner.items))
+            items = len(owner.items)
+            return MapEnded(owner.task_id, last, failure, clock.now(), clock.monotonic(), items=items, reason=reason)
         context = map_context(owner)
         if len(context.values) < len(context.storage) and not isinstance(owner, InnerMap):
             self.inputs.short.add(owner.task_id)
-        return MapEnded(owner.task_id, context, failure, clock.now(), clock.monotonic())
+        return MapEnded(owner.task_id, context, failure, clock.now(), clock.monotonic(), reason=reason)
 
     def _has_run(self, scope: Scope, cleanup: int) -> bool:
         """Returns whether a task of a scope has run that was added before a cleanup for it."""
@@ -687,15 +745,16 @@ class RunGraph:
 
     def _end_maps(self, maps: Mapping[LinkedTask, Fan], stop: Stop) -> Iterator[TaskEvent]:
         failed: dict[LinkedTask, Failure | None] = {}
+        allowed = {owner for owner, fan in self._fans.items() if fan.tolerance is not None and not fan.beyond}
         count = {task: sum(map(is_over, task.items)) for task in maps}
         for task, fan in maps.items():
             nest = fan.nest
             if nest is not None and nest.repeat:
                 fan.cut()
-                why = why_failed(nest, task.scopes[-1]) if fan.begun else ""
+                why = why_failed(nest, task.scopes[-1], allowed) if fan.begun else ""
                 failed[task] = not_reached(nest, why) if why else None
-            elif not self._goes_on_below(task):
-                failed[task] = map_failure(task)
+            elif not self._goes_on_below(task, fan):
+                failed[task] = self._failure_of(fan, task)
         for task in maps:
             for node in task.inner_maps:
                 self._fans.pop(node, None)

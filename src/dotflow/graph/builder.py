@@ -76,7 +76,7 @@ class TaskBuilder:
         unless: When | None = None,
         fallback: Step | None = None,
         always: bool = False,
-        keep_going: bool | None = None,
+        keep_going: bool | float | None = None,
         params: Mapping[str, Any] | None = None,
         outputs: Sequence[str] | None = None,
         repeat: int | None = None,
@@ -116,7 +116,9 @@ class TaskBuilder:
             always: Whether the task is a cleanup. It runs after the tasks before it however they ended, even in a
                 stopped run, but only if its required parameters have values.
             keep_going: Whether other tasks continue after a failure of this one, and items after that of another item;
-                None for the `keep_going` of the run.
+                None for the `keep_going` of the run. Of a map also the share of its items that must complete, such as
+                0.95, or how many may fail, such as 3: within it the map completes with the values that came, and
+                beyond it no further item begins, and it fails.
             params: Values of parameters of the step and of its fallback, or of the run parameters of another workflow:
                 `{"depth": 3}`. They win over names.
             outputs: Names of the parts of the value: `["train", "test"]` of a dict by its keys, of a NamedTuple or a

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
-from dotflow.core.links import Group, Nest
+from dotflow.core.links import Group, Nest, Tolerance, may_fail
 from dotflow.core.task import Task
 from dotflow.graph.gather import Arguments, ByItem, is_over
 from dotflow.graph.linked_task import Item, ItemOrMap, LinkedTask, Scope, nodes_of_entry
@@ -68,6 +68,7 @@ class Fan:
         owners: The nodes.
         limit: The number of children inside.
         previous: The previous context of each node below, unless its entry is that.
+        tolerance: How many children may fail, or the share of them that must complete; None where nothing says so.
 
     Attributes:
         nest: The workflow; None for the items of a map.
@@ -86,6 +87,7 @@ class Fan:
         answered: What goes on of a child that waits for a place since its question has its answer.
         begun: The number of rounds that have begun.
         failure: Why the rounds have ended without what they were repeated for.
+        failed: The children of which a node has failed.
         is_open: Whether children may begin. What is restored is published first.
         is_closed: Whether no further child begins.
     """
@@ -94,6 +96,7 @@ class Fan:
         "answered",
         "begun",
         "direct",
+        "failed",
         "failure",
         "first",
         "inside",
@@ -108,11 +111,19 @@ class Fan:
         "pending",
         "previous",
         "shared",
+        "tolerance",
         "unit",
         "waiting",
     )
 
-    def __init__(self, unit: Unit, owners: Sequence[LinkedTask], limit: int, previous: Context) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        owners: Sequence[LinkedTask],
+        limit: int,
+        previous: Context,
+        tolerance: Tolerance | None = None,
+    ) -> None:
         self.unit, self.limit, self.previous = unit, limit, previous
         self.owners = {owner.task_id: owner for owner in owners}
         self.opened: Group = tuple(self.owners)
@@ -130,6 +141,8 @@ class Fan:
         self.answered: dict[int, list[Any]] = {}
         self.begun = 0
         self.failure: Failure | None = None
+        self.failed: set[Item | Scope] = set()
+        self.tolerance = tolerance
         self.is_open = self.is_closed = False
         for kid in owners[0].scopes if unit.nest is not None else ():
             kid.fan, kid.left = self, len(owners)
@@ -143,6 +156,14 @@ class Fan:
     def is_cleanup(self) -> bool:
         """Whether its children are the items of a cleanup."""
         return self.nest is None and self.owners[self.opened[0]].is_cleanup
+
+    @property
+    def beyond(self) -> str:
+        """Says that more children have failed than may, as the end of "4 of 100 items failed"; "" if not so."""
+        if self.tolerance is None:
+            return ""
+        allowed = may_fail(self.tolerance, len(self.kids))
+        return f", and keep_going={self.tolerance!r} allows {allowed}" if len(self.failed) > allowed else ""
 
     def cut(self) -> None:
         """Drops the records of rounds that did not begin."""

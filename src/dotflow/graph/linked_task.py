@@ -274,8 +274,9 @@ class LinkedTask(_Record):
                     self._tick = event.tick
             case MapEnded():
                 self._current = event.context
+                self.reason = event.reason  # in place of that of a pause before
                 if event.failure is not None:
-                    self.status, self.reason = TypeStatus.FAILED, ""  # the reason of a pause before
+                    self.status = TypeStatus.FAILED
                     self._add_error(1, event.failure)
                 if self.restored_from is None:
                     self._end(event.at, event.tick)

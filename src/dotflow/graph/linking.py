@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.action import CONTEXTS, AnyAction, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import (
+    KEEP_GOING,
+    KEEP_GOING_HINT,
     MAX_PARALLEL,
     NO_LINKS,
     PARAM,
@@ -23,7 +25,10 @@ from dotflow.core.links import (
     Group,
     Links,
     Nest,
+    Tolerance,
     is_setting,
+    is_tolerance,
+    tolerance_of,
 )
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
@@ -72,7 +77,7 @@ class LinkOptions(NamedTuple):
     unless: Any = None
     fallback: Any = None
     always: bool = False
-    keep_going: bool | None = None
+    keep_going: bool | Tolerance | None = None
     params: Any = None
     outputs: Any = None
     repeat: Any = None
@@ -114,8 +119,9 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         raise InvalidArgument("max_parallel", limit, "a whole number from 1")
     if not isinstance(options.always, bool):
         raise InvalidArgument("always", options.always, "True or False")
-    if options.keep_going is not None and not isinstance(options.keep_going, bool):
-        raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
+    keep_going = options.keep_going
+    if keep_going is not None and not isinstance(keep_going, bool) and not is_tolerance(keep_going):
+        raise InvalidArgument("keep_going", keep_going, KEEP_GOING, KEEP_GOING_HINT)
     if options.params is not None and not _is_by_name(options.params):
         raise InvalidArgument("params", options.params, 'a dict of values by parameter, such as {"depth": 3}')
     if options.outputs is not None:
@@ -213,6 +219,9 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
     is_cross, each = options.cross is not None, tuple(lists.values())
+    tolerance = tolerance_of(options.keep_going)
+    if tolerance is not None and not each:
+        raise _no_items(tolerance)
     in_step, limit = () if is_cross else each, options.max_parallel or MAX_PARALLEL
     links = Links(
         name=options.name,
@@ -220,14 +229,14 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
         # A cleanup runs however the tasks before it ended.
         needs=() if options.always else required,
         after=(*required, *after) if options.always else after,
-        levels=(Nest(limit=limit, each=each, is_cross=is_cross),) if each else (),
+        levels=(Nest(limit=limit, each=each, is_cross=is_cross, keep_going=tolerance),) if each else (),
         conditions=make_conditions(options.when, options.unless, in_step, options.name or step.short_name, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
         takes_error=takes_error,
         outputs=tuple(Part(name, index) for index, name in enumerate(options.outputs or ())),
         always=options.always,
-        keep_going=options.keep_going,
+        keep_going=_as_bool(options.keep_going),
         secrets=(
             *_secrets(step, binds, lists),
             *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
@@ -235,6 +244,15 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
         takes_key=any(part.takes_key or part.durable for own in steps for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
+
+
+def _as_bool(keep_going: bool | Tolerance | None) -> bool | None:
+    """Returns what `keep_going` says of other tasks: a number says nothing."""
+    return keep_going if isinstance(keep_going, bool) else None
+
+
+def _no_items(tolerance: Tolerance) -> InvalidLink:
+    return InvalidLink(f"keep_going={tolerance!r} counts the items of a map, and there is none. Pass True or False.")
 
 
 def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple[AnyAction, Links]]:
@@ -535,12 +553,17 @@ def copy_tasks(
     nest = None
     ids = tuple(range(first, first + len(tasks)))
     carry: Carry = {}
+    tolerance = tolerance_of(options.keep_going)
+    if tolerance is not None and not each and not any(task.gives_list for task in tasks):
+        raise _no_items(tolerance)
     if each:
         ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
         limit = options.max_parallel or MAX_PARALLEL
         nest = Nest(options.name, ids, limit, first + ends[-1], each=each, is_cross=is_cross)
     elif options.repeat is not None:
         nest, carry = _rounds_of(tasks, declared, options, scope)
+    if nest is not None and (each or tolerance is None):
+        nest = nest._replace(keep_going=options.keep_going)
     fill = _filler(declared, needs, params, lists, scope, carry, nest)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
@@ -574,8 +597,11 @@ def copy_tasks(
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
             after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
-            keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
+        if links.keep_going is None and not own_links.is_tolerant:
+            links = links._replace(keep_going=_as_bool(options.keep_going))
+        if tolerance is not None and not each:  # of the maps that say nothing themselves
+            links = links.tolerant(tolerance)
         _check_conditions(links, scope)
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:

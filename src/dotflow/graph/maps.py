@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -78,12 +78,14 @@ def round_end(nest: Nest, scope: Scope, masks: Masks = NO_MASKS) -> RoundEnd:
     return RoundEnd(True, f'{why}. Raise repeat to go on, or pass at_limit="go on" to take the last value')
 
 
-def why_failed(nest: Nest, scope: Scope) -> str:
-    """Returns which task but a cleanup has failed in a round; "" if none has."""
+def why_failed(nest: Nest, scope: Scope, allowed: Container[Task] = ()) -> str:
+    """Returns which task but a cleanup has failed in a round; "" if none has. Items of *allowed* maps may."""
     for task_id in nest.tasks:
         record: Task = scope.node(task_id)
         is_mapped, items = isinstance(record, InnerMap), record.items
-        has_failed = record.status is FAILED or (is_mapped and any(item.status is FAILED for item in items))
+        has_failed = record.status is FAILED
+        if is_mapped and record.status is not COMPLETED and record not in allowed:
+            has_failed = has_failed or any(item.status is FAILED for item in items)
         is_cleanup = record.task_links.always if isinstance(record, Item) else record.is_cleanup
         if has_failed and not is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
@@ -176,12 +178,35 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
     return ""
 
 
-def map_failure(task: LinkedTask) -> Failure | None:
-    """Returns the failure of a mapped task; None if no item failed."""
-    failed = [item for item in task.items if item.status is FAILED]
+def map_failure(task: LinkedTask, count: int = 0, beyond: str = "") -> Failure | None:
+    """Returns the failure of a mapped task; None if no item failed but those that maps in its scopes allow.
+
+    Args:
+        task: The mapped task.
+        count: How many items of its list failed; 0 for those of the task itself.
+        beyond: That fewer may.
+    """
+    failed = [*_failed_items(task)]
     if not failed:
         return None
-    return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(task.items), _first_of(failed))))
+    total = len(task.scopes or task.items) if count else len(task.items)
+    return Failure(ItemsFailed.__name__, str(ItemsFailed(count or len(failed), total, _first_of(failed), beyond)))
+
+
+def allowed_failures(task: LinkedTask) -> str:
+    """Returns which items of a mapped task failed that completed; "" for none."""
+    failed = [item for item in task.items if item.status is FAILED]
+    return f"failed, as keep_going allows: {_first_of(failed)}" if failed else ""
+
+
+def _failed_items(task: LinkedTask) -> Iterator[Item]:
+    """Yields the failed items of a mapped task, but those that its maps in scopes allow."""
+    if not task.has_maps:
+        yield from (item for item in task.items if item.status is FAILED)
+        return
+    for node in task.maps:
+        if node.status is not COMPLETED:
+            yield from _failed_items(node)
 
 
 def _first_of(failed: Sequence[Item]) -> str:

@@ -533,6 +533,12 @@ class RunRecord(RunSummary):
         bad = (*BAD, TypeAttemptState.RETRY) if self.state is TypeRunState.CRASHED else BAD
         return [task for task in self.steps if task.state in bad]
 
+    @property
+    def tolerated(self) -> list[TaskRecord]:
+        """The maps that completed though items failed, as their `keep_going` allows."""
+        completed = (task for task in self.steps if task.state == TypeAttemptState.COMPLETED)
+        return [task for task in completed if task.counts.get(TypeAttemptState.FAILED)]
+
     def find(self, step: str) -> tuple[TaskRecord, int | None]:
         """Returns a task and the index of an item, None for the task itself.
 

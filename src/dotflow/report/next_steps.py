@@ -43,7 +43,7 @@ GO_ON: Final = "go on from here"
 def command_objects(archive: Archive, run: RunRecord, history: str | None) -> list[dict[str, Any]]:
     """Returns the commands that help with a run as objects, those for its failures with the task and the item."""
     objects: list[dict[str, Any]] = []
-    for task in run.failures[:MAX_FAILURES]:
+    for task in [*run.failures, *run.tolerated][:MAX_FAILURES]:
         item = failed_item(task)
         commands = _failure_commands(archive, run, task, item, history)
         objects += (_as_object(command, task.task_id, item) for command in commands)
@@ -59,7 +59,8 @@ def _as_object(command: Command, task_id: int | None = None, item: int | None = 
 
 def failed_item(task: TaskRecord) -> int | None:
     """Returns the first item of a map that failed; None for another task."""
-    return next((item for item, attempts in task.items.items() if attempts[-1].state == task.state), None)
+    state = TypeAttemptState.FAILED if task.state == TypeAttemptState.COMPLETED else task.state
+    return next((item for item, attempts in task.items.items() if attempts[-1].state == state), None)
 
 
 def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Command]:
@@ -83,7 +84,7 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
         if not run.ordered:
             add("end it", "cancel", short)
         return commands
-    for task in run.failures[:1]:
+    for task in [*run.failures, *run.tolerated][:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (later := _completed_since(archive, run)) is not None:
         add("the run that has completed since", "show", later.short_id)

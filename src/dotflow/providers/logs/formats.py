@@ -115,7 +115,10 @@ def _name(name: str, group: str) -> str:
 
 def _map_result(task: Task, counts: ItemCounts) -> str:
     seconds = f" in {task.duration:.3f} s" if task.duration is not None else ""
-    return f"{seconds} ({counts})" + (_error_text(task) if task.status is TypeStatus.FAILED else "\n")
+    if task.status is TypeStatus.FAILED:
+        return f"{seconds} ({counts}){_error_text(task)}"
+    allowed = f": {escape_controls(task.reason)}" if task.reason and task.status is COMPLETED else ""
+    return f"{seconds} ({counts}){allowed}\n"
 
 
 def _error_text(task: Task) -> str:

@@ -10,7 +10,7 @@ function wrong(doc) {
   const isStopped = ["Crashed", "Cancelled", "Interrupted", "Paused", "Unknown"].includes(run.state);
   if (!failures.length && ["Queued", "Running"].includes(run.state)) return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
-  const title = { Unknown: "What is unknown", Paused: "Why it is paused" }[run.state]
+  const title = { Unknown: "What is unknown", Paused: "Why it is paused", Completed: "What failed, as keep_going allows" }[run.state]
     ?? (isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`);
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,

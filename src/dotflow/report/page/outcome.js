@@ -35,10 +35,11 @@ function pick(tasks, most) {
   return heaviest.sort((a, b) => a.task_id - b.task_id);
 }
 
-const hasFailed = (task) => task.state === "Failed" || (task.state === "Running" && task.counts.Failed > 0);
+const isTolerated = (task) => task.state === "Completed" && task.counts.Failed > 0; // as its keep_going allows
+const hasFailed = (task) => task.state === "Failed" || isTolerated(task) || (task.state === "Running" && task.counts.Failed > 0);
 
 // Whether a run went on with the other items of a map. A round that failed, or in which an item did, is the last one.
-const wentOn = (doc, task) => isMap(task) && !roundsOf(task) && !task.items.round && task.counts.Completed > 0 && (task.state === "Running" ||
+const wentOn = (doc, task) => isMap(task) && !roundsOf(task) && !task.items.round && task.counts.Completed > 0 && (task.state === "Running" || isTolerated(task) ||
   doc.tasks.some((other) => other.needs.includes(task.task_id) && timed(other).length > 0));
 
 // Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the
@@ -123,7 +124,8 @@ function slowestText(tasks) {
 }
 
 function failureText(task) {
-  if (task.counts.Failed) return `${count(task.counts.Failed, itemWord(task))} of ${task.name} failed`;
+  const allowed = isTolerated(task) ? ", as keep_going allows" : "";
+  if (task.counts.Failed) return `${count(task.counts.Failed, itemWord(task))} of ${task.name} failed${allowed}`;
   const error = last(last(task.attempts).errors);
   const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
   const [message] = (error?.message ?? "").trim().split("\n");
