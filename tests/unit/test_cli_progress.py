@@ -21,6 +21,7 @@ from dotflow.core.events import (
     CallBegan,
     CallEnded,
     CallsCounted,
+    CallWaits,
     Event,
     MapEnded,
     MapOpened,
@@ -132,6 +133,16 @@ class TestCalls:
 
         assert row.split("  ")[1].rstrip() == r"2 calls, search('b\n') 8.00 s"
         assert view(progress, 76, 20)[3].split("  ")[1].rstrip() == r"2 calls, search('b\n')"
+
+    def test_one_that_polls_shows_what_it_waits_for(self) -> None:
+        """Until it has ended."""
+        progress = progress_of("a")
+        record(progress, begins(0), begins_call(1, "'a'", 1.0), CallWaits(0, 1, 1, 2, "1 of 3 files"))
+        row = view(progress, 96, 20)[3]
+        record(progress, ends_call(1, 4.0))
+
+        assert "1 call, search('a') waits: 1 of 3… 9.00 s" in row
+        assert "waits" not in view(progress, 96, 20)[3]
 
     def test_those_that_were_given_back_are_counted(self) -> None:
         """Also before the first call that is made is kept. Numbers are those of all runs, and don't count."""

@@ -19,6 +19,7 @@ from dotflow.core.events import (
     CallBegan,
     CallEnded,
     CallsCounted,
+    CallWaits,
     Event,
     MapEnded,
     MapOpened,
@@ -177,6 +178,19 @@ class TestSpans:
             "dotflow.call.depth": 1,
             "dotflow.status": "Made",
         }
+        assert "Ada" not in telemetry.text()
+
+    def test_a_call_that_waits(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It has how often it has asked, and not what it waits for."""
+        driver.start("agent")
+        driver.begin()
+        driver.call(1)
+        driver.tell(CallWaits(0, 1, 1, 2, "the card of Ada"))
+        driver.end_call(1)
+        driver.complete()
+        driver.end()
+
+        assert facts(telemetry.calls()[0])["dotflow.asked"] == 2
         assert "Ada" not in telemetry.text()
 
     def test_calls_that_fail_and_calls_that_are_cut_off(self, telemetry: Telemetry, driver: Driver) -> None:

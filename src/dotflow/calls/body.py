@@ -16,6 +16,7 @@ from dotflow import clock
 from dotflow.calls.cached import CachedCall
 from dotflow.calls.failures import read_failure, write_failure
 from dotflow.calls.keys import MAX_BEGINNING, Asked, ask_for, changed_argument, key_of, shown
+from dotflow.calls.polls import Polls
 from dotflow.calls.requests import Requests
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction
@@ -28,14 +29,15 @@ from dotflow.core.calls import (
     CacheQuery,
     CallAnswer,
     CallRequest,
+    Polling,
     Scope,
     TypeRequest,
 )
-from dotflow.core.failure import Failure
+from dotflow.core.failure import Failure, message_of
 from dotflow.core.faults import PlannedFailures
 from dotflow.core.files import FileWatch
 from dotflow.cpython import has_running_loop
-from dotflow.errors import ArgumentChanged, CallRefused
+from dotflow.errors import ArgumentChanged, CallRefused, NotYet
 from dotflow.worker.attempt import run_by_policy
 from dotflow.worker.deadline import Limit
 from dotflow.worker.deadline_thread import run_limited, waking
@@ -55,6 +57,7 @@ IN_THREAD: Final = (
     "it is made in a thread that a step has started, and several durable steps run in this process",
     "Use asyncio.to_thread, or start the thread within contextvars.copy_context().run.",
 )
+LEAVE_OUT: Final = "Leave out one of them."
 FOR_STEPS: Final = "Add it as a task, and let the durable step end before it."
 
 
@@ -330,7 +333,11 @@ class Body:
                 self._note_kept(failed.key, failed.asked, failed.error)
             written = self._count_written()
             try:
-                value = self._make(action, self._function_of(asked, key, answer, args, kwargs))
+                function = self._function_of(asked, key, answer, args, kwargs)
+                if action.policy.poll is None:
+                    value = self._make(action, function)
+                else:
+                    value = self._poll(asked, key, number, token, Polls(action, answer.polled), function)
             except Exception as error:  # the action may raise any
                 if self._requests.is_followed:
                     self._requests.send(_failing(asked, key, error))
@@ -373,7 +380,11 @@ class Body:
                 self._note_kept(failed.key, failed.asked, failed.error)
             written = self._count_written()
             try:
-                value = await self._make_coroutine(action, self._function_of(asked, key, answer, args, kwargs))
+                function = self._function_of(asked, key, answer, args, kwargs)
+                if action.policy.poll is None:
+                    value = await self._make_coroutine(action, function)
+                else:
+                    value = await self._poll_async(asked, key, number, token, Polls(action, answer.polled), function)
             except Exception as error:  # the action may raise any
                 if self._requests.is_followed:
                     await self._send(_failing(asked, key, error))
@@ -401,32 +412,40 @@ class Body:
             for failed in self._caught(by):
                 self._request(self._keeping(failed.asked, failed.key, failed.number, failed.error))
                 self._note_kept(failed.key, failed.asked, failed.error)
-            while (answer := self._request(request)).kind is WAIT:
-                with waking(self._waiters.wake):
-                    for seconds in self._looks(token, request, answer):
-                        self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
-                self._raise_if_stopped()
-            return answer.value
+            return self._wait_out(token, request).value
         finally:
             self._end_call(token)
 
     async def wait_async(self, action: AnyAction, args: tuple[Any, ...], value: float | Asking) -> Any:
         """Does what `wait` does, in a coroutine."""
-        import asyncio
-
         request, by = self._waiting(action, args, value), self._mark_here()
         token = self._begin_call()
         try:
             for failed in self._caught(by):
                 await self._talk(self._keeping(failed.asked, failed.key, failed.number, failed.error))
                 self._note_kept(failed.key, failed.asked, failed.error)
-            while (answer := await self._talk(request)).kind is WAIT:
-                for seconds in self._looks(token, request, answer):
-                    await asyncio.sleep(seconds)
-                self._raise_if_stopped()
-            return answer.value
+            return (await self._wait_out_async(token, request)).value
         finally:
             self._end_awaited(token)
+
+    def _wait_out(self, token: object, request: CallRequest) -> CallAnswer:
+        """Sends a request until its wait is over, and returns the answer."""
+        while (answer := self._request(request)).kind is WAIT:
+            with waking(self._waiters.wake):
+                for seconds in self._looks(token, request, answer):
+                    self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
+            self._raise_if_stopped()
+        return answer
+
+    async def _wait_out_async(self, token: object, request: CallRequest) -> CallAnswer:
+        """Does what `_wait_out` does, in a coroutine."""
+        import asyncio
+
+        while (answer := await self._talk(request)).kind is WAIT:
+            for seconds in self._looks(token, request, answer):
+                await asyncio.sleep(seconds)
+            self._raise_if_stopped()
+        return answer
 
     def _looks(self, token: object, request: CallRequest, answer: CallAnswer) -> Iterator[float]:
         key = request.key if isinstance(request.value, Asking) else ""
@@ -451,14 +470,80 @@ class Body:
 
     async def _make_coroutine(self, action: AnyAction, function: Callable[[], Any]) -> Any:
         """Makes a call of a coroutine function by the policy of its action."""
-        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
+        from dotflow.worker.attempt_async import make_once, run_by_policy_async  # here: it imports asyncio
 
         token = SCOPE.set(INSIDE)
         try:
-            return await run_by_policy_async(action, function, [])
+            return await run_by_policy_async(action, partial(make_once, function), [])
         finally:
             with contextlib.suppress(ValueError):  # the garbage collector closes the coroutine in another context
                 SCOPE.reset(token)
+
+    def _poll(
+        self, asked: Asked, key: str, number: int, token: object, polls: Polls, function: Callable[[], Any]
+    ) -> Any:
+        """Makes a call by the policy of its action until it is ready. Each wait in between is kept when it begins."""
+
+        def make(limit: Limit) -> Any:
+            polling = polls.begin()
+            while True:
+                if polling is not None:
+                    polls.check(self._wait_out(token, self._polling(asked, key, number, polling)))
+                note, inside = "", SCOPE.set(INSIDE)
+                try:
+                    value = _make_once(function, limit)
+                except NotYet as error:
+                    note = message_of(error)
+                else:
+                    if value is not None:
+                        return value
+                finally:
+                    SCOPE.reset(inside)
+                self._check_arguments(asked, None)
+                polling = polls.wait(note)
+
+        try:
+            return run_by_policy(asked.action, make, [], polls.attempt)
+        except Exception:  # the action may raise any
+            if polls.has_waited:  # what makes the call again begins its wait anew
+                self._request(CallRequest(DROP, keys=(key,)))
+            raise
+
+    async def _poll_async(
+        self, asked: Asked, key: str, number: int, token: object, polls: Polls, function: Callable[[], Any]
+    ) -> Any:
+        """Does what `_poll` does, for a call of a coroutine function."""
+        from dotflow.worker.attempt_async import make_once, run_by_policy_async  # here: it imports asyncio
+
+        async def make(limit: Limit) -> Any:
+            polling = polls.begin()
+            while True:
+                if polling is not None:
+                    polls.check(await self._wait_out_async(token, self._polling(asked, key, number, polling)))
+                note, inside = "", SCOPE.set(INSIDE)
+                try:
+                    value = await make_once(function, limit)
+                except NotYet as error:
+                    note = message_of(error)
+                else:
+                    if value is not None:
+                        return value
+                finally:
+                    with contextlib.suppress(ValueError):  # the garbage collector closes it in another context
+                        SCOPE.reset(inside)
+                self._check_arguments(asked, None)
+                polling = polls.wait(note)
+
+        try:
+            return await run_by_policy_async(asked.action, make, [], polls.attempt)
+        except Exception:  # the action may raise any
+            if polls.has_waited:  # what makes the call again begins its wait anew
+                await self._talk(CallRequest(DROP, keys=(key,)))
+            raise
+
+    def _polling(self, asked: Asked, key: str, number: int, polling: Polling) -> CallRequest:
+        """Returns the request of the wait of a call that was not ready."""
+        return self._keeping(asked, key, number, None, polling)._replace(kind=WAIT)
 
     def _function_of(
         self, asked: Asked, key: str, answer: CallAnswer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -498,9 +583,11 @@ class Body:
                 if is_used:
                     raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
         policy = action.policy
-        if policy.poll is not None or policy.is_limited:
-            option = "limit" if policy.limits else "budget" if policy.budgets else "poll"
+        if policy.is_limited:
+            option = "limit" if policy.limits else "budget"
             raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
+        if policy.poll is not None and not action.checkpoint:
+            raise CallRefused(action.name, "poll keeps its waits, and checkpoint=False keeps nothing", LEAVE_OUT)
 
     def _raise_if_stopped(self) -> None:
         if self._requests.stop is not None:

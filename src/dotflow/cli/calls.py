@@ -12,6 +12,7 @@ from dotflow.core.context import Context
 from dotflow.core.text import split_call
 from dotflow.errors import CheckpointUnreadable, NotInHistory
 from dotflow.records.record import CallRecord, RunRecord, TaskRecord
+from dotflow.resume.calls import is_waiting
 from dotflow.resume.checkpoint_keys import CALL
 
 NOT_THERE: Final = "the history has no such call. It keeps the first and the last 500 of an attempt"
@@ -103,6 +104,6 @@ def kept_call(archive: Archive, found: FoundCall) -> KeptCall:
     text = links.get("arguments", "")
     arguments = json.loads(text) if text else None
     note = "" if text else NO_ARGUMENTS
-    if "raised" in links:
+    if "raised" in links or is_waiting(context):
         return KeptCall(arguments, note=note)
     return KeptCall(arguments, json.loads(pack(RETURNED, context))["value"], True, note)

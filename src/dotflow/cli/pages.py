@@ -351,7 +351,7 @@ def print_call(found: FoundCall, kept: KeptCall) -> None:
     if kept.has_value:
         screen.fact("value", json.dumps(kept.value, ensure_ascii=False))
     elif call.glimpse:
-        screen.fact("value", call.glimpse)
+        screen.fact("value" if call.duration is not None else "note", call.glimpse)
     if kept.note:
         screen.fact("note", kept.note)
     text = call.traceback or f"{call.exception}: {call.message}".rstrip(": ")

@@ -57,7 +57,7 @@ class TypeRequest(IntEnum):
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
     FAIL = 8  # to report a failure: it is kept later, or never
-    WAIT = 9  # the end of a sleep or of a question, which it begins; and the answer: not yet
+    WAIT = 9  # the end of a sleep, a question or a poll's wait, which it begins; and the answer: not yet
 
 
 class Asking(NamedTuple):
@@ -72,6 +72,26 @@ class Asking(NamedTuple):
     text: str
     values: Mapping[str, Any]
     within: float | None = None
+
+
+class Polling(NamedTuple):
+    """The wait of a call that was not ready.
+
+    Attributes:
+        attempt: The attempt of the call, from 1.
+        asked: How often this attempt has asked.
+        since: The seconds since it has begun, where no earlier wait of it was kept.
+        delay: The seconds until it asks again.
+        timeout: The maximum seconds for which it waits; None for no limit.
+        note: What it has said: the text of its NotYet.
+    """
+
+    attempt: int
+    asked: int
+    since: float
+    delay: float
+    timeout: float | None
+    note: str
 
 
 class CacheQuery(NamedTuple):
@@ -102,7 +122,7 @@ class CallRequest(NamedTuple):
             arguments. Of FAIL: these.
         digest: Of the same: the digest of its arguments.
         value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep,
-            or an Asking.
+            an Asking, or a Polling.
         is_failure: Whether it is a failure.
         files: Of KEEP: the files that the call has made.
         keys: Of DROP: the keys.
@@ -132,10 +152,11 @@ class CallAnswer(NamedTuple):
     Attributes:
         kind: MAKE, GIVE, WAIT, STOP, DONE or REFUSE.
         value: What was kept; of MAKE the PlannedFailures of a test, or None; of WAIT the seconds that are left, or
-            None, of STOP a Parked, of REFUSE the error.
+            None, of STOP a Parked, of REFUSE the error. To a Polling that is over: whether the time of the call is up.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.
+        polled: Of MAKE the attempt and the count of the Polling that the call goes on with; None for none.
     """
 
     kind: TypeRequest
@@ -143,6 +164,7 @@ class CallAnswer(NamedTuple):
     is_failure: bool = False
     files: tuple[str, ...] = ()
     voided: int = 0
+    polled: tuple[int, int] | None = None
 
 
 class Coordinator(Protocol):
@@ -187,6 +209,9 @@ class CallFollower(Protocol):
         self, task: Any, number: int, tick: float, end: Any, text: str = "", *, is_cached: bool = False
     ) -> None:
         """Notes that a call has ended: with a Failure, and the JSON of its arguments, or with a value."""
+
+    def wait_call(self, task: Any, number: int, asked: int, note: str) -> None:
+        """Notes that a call was not ready, how often it has asked, and what it has said; or that it asks again."""
 
     def ask(self, task: Any, request: CallRequest, nth: int) -> Any:
         """Returns the Answer to the question of a call, whose WAIT it is, by how often it was voided.

@@ -288,6 +288,21 @@ class CallBegan(NamedTuple):
     identity: str = ""
 
 
+class CallWaits(NamedTuple):
+    """A call of an action with `poll` was not ready, and is asked again; or a step that has waited goes on with it.
+
+    The log does not receive it. `asked` is how often the call has asked. `note` is what it answered last; "" for
+    nothing.
+    """
+
+    task_id: int
+    attempt: int
+    number: int
+    asked: int
+    note: str
+    item: int | None = None
+
+
 class CallEnded(NamedTuple):
     """A call has ended: it returned, and is kept, or it has a *failure*. The log does not receive it.
 
@@ -416,7 +431,7 @@ TaskEvent = (
 )
 RunEvent = RunStarted | RunEnded
 #: The calls of durable steps.
-CallEvent = CallsCounted | CallBegan | CallEnded
+CallEvent = CallsCounted | CallBegan | CallWaits | CallEnded
 #: What only the history receives.
 Detail = AttemptOutput | Traced
 Event = TaskEvent | RunEvent | CallEvent | AttemptHeld | Detail

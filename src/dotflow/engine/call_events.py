@@ -9,7 +9,7 @@ from dotflow import clock
 from dotflow.calls.keys import shown_arguments
 from dotflow.core.approval import Answer
 from dotflow.core.calls import CallFollower, CallRequest
-from dotflow.core.events import CallBegan, CallEnded, CallEvent, CallsCounted
+from dotflow.core.events import CallBegan, CallEnded, CallEvent, CallsCounted, CallWaits
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
@@ -77,6 +77,9 @@ class CallEvents(CallFollower):
         shown = "" if failure is not None or end is None else preview(end, self._masks)
         self._pass(CallEnded(task.task_id, task.attempt, number, shown, failure, tick, task.item, text, is_cached))
 
+    def wait_call(self, task: Task, number: int, asked: int, note: str) -> None:
+        self._pass(CallWaits(task.task_id, task.attempt, number, asked, self._masks.mask(note), task.item))
+
     def ask(self, task: Task, request: CallRequest, nth: int) -> Answer:
         assert self._approvals is not None, "durable steps may ask"
         return self._approvals.ask_call(task, request, nth)
@@ -90,7 +93,7 @@ class CallEvents(CallFollower):
                 self._wake()
             return
         self._publisher.record_call(event)
-        if not isinstance(event, CallEnded):
+        if not isinstance(event, CallEnded | CallWaits):
             self._publisher.settle(begins=True)
 
     def settle(self) -> None:

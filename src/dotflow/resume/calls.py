@@ -5,8 +5,8 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
@@ -14,7 +14,7 @@ from dotflow.calls.keys import root_of, shown
 from dotflow.calls.port import LocalPort
 from dotflow.code.fingerprint import can_compare
 from dotflow.core.call import KEY_BASE, Call
-from dotflow.core.calls import Asking, CallAnswer, CallFollower, CallRequest, TypeRequest
+from dotflow.core.calls import Asking, CallAnswer, CallFollower, CallRequest, Polling, TypeRequest
 from dotflow.core.context import NOTHING, Context, Origin
 from dotflow.core.failure import Failure
 from dotflow.core.faults import ACTIVE, next_failures, node_of
@@ -35,6 +35,7 @@ VOIDED: Final = "call "  # begins the name of a call in the journal, where its i
 AGAIN: Final = "@calls "  # begins that of a step of which calls were voided by their numbers
 MAX_NAMED: Final = 10  # calls in a line of the log
 MANY: Final = 10_000  # calls of an attempt, at which the log names a map
+POLLED: Final = "polled"  # in the links of a record: how often a call has asked that is not ready yet
 NUMBER: Final = "number"  # in the links of a record: that of the call
 COUNT_INTERVAL: Final = 1.0  # seconds between two counts of an attempt's calls
 
@@ -159,6 +160,11 @@ def list_calls_from(storage: Storage, key: str, number: int) -> list[str]:
                 place, context = outer
                 found[place] = None
     return list(found)
+
+
+def is_waiting(context: Context) -> bool:
+    """Returns whether it is the record of a call with `poll` that is not ready yet, and has no value."""
+    return POLLED in (context._links or {})
 
 
 class CallsAhead:
@@ -382,6 +388,22 @@ class NodeCalls:
         self.kept.log_line(f"{self.task.name}: {calls} not asked for any more: {', '.join(names[:MAX_NAMED])}{more}")
 
 
+class _Wait(NamedTuple):
+    """The value of the record of a call that is not ready yet.
+
+    Attributes:
+        attempt: The attempt of the call.
+        asked: How often this has asked.
+        began: Its beginning.
+        due: When it asks again.
+    """
+
+    attempt: int
+    asked: int
+    began: datetime
+    due: datetime
+
+
 class AttemptCalls:
     """Answers the requests of one attempt, in any thread.
 
@@ -429,7 +451,11 @@ class AttemptCalls:
                     return answer
                 if request.cached is not None and (found := node.from_cache(request)) is not None:
                     return self._give_cached(request, found)
-                self._begin(request)
+                if answer.polled is None or request.key not in self.numbers:
+                    self._begin(request)
+                elif kept.follower.is_following:  # the same call of the same attempt
+                    self._running.add(request.key)
+                    kept.follower.wait_call(node.task, self.numbers[request.key], answer.polled[1], "")
                 if ACTIVE:
                     node_and_call = node_of(node.task), request.key
                     answer = answer._replace(value=next_failures(request.name, node_and_call))
@@ -474,6 +500,8 @@ class AttemptCalls:
         context = node.read(request.key) if node.may_have(request.key) else None
         if isinstance(request.value, Asking):
             return self._ask_people(request) if context is None else self._give(request, context)
+        if isinstance(request.value, Polling):
+            return self._poll(request, request.value, context)
         if context is None:
             end = clock.now() + timedelta(seconds=request.value)
             self._begin(request)
@@ -484,6 +512,35 @@ class AttemptCalls:
         if left > 0:
             return CallAnswer(TypeRequest.WAIT, left)
         return CallAnswer(TypeRequest.GIVE, end) if context is None else self._give(request, context)
+
+    def _poll(self, request: CallRequest, polling: Polling, context: Context | None) -> CallAnswer:
+        """Answers a call that was not ready, or goes on with a wait: its record has the end of the wait."""
+        now, number = clock.now(), self.numbers[request.key]
+        kept = _Wait(*context.storage) if context is not None and is_waiting(context) else None
+        if kept is None or (kept.attempt, kept.asked) != (polling.attempt, polling.asked):
+            began = now - timedelta(seconds=polling.since)
+            if kept is not None and kept.attempt == polling.attempt:
+                began = kept.began
+            due = now + timedelta(seconds=polling.delay)
+            if polling.timeout is not None:
+                end = began + timedelta(seconds=polling.timeout)
+                if now >= end:
+                    return CallAnswer(TypeRequest.GIVE, True)
+                due = min(due, end)
+            kept = _Wait(polling.attempt, polling.asked, began, due)
+            links = {**request.links, POLLED: str(polling.asked)}
+            self._node.keep(request._replace(value=tuple(kept), links=links), number)
+            if self._node.kept.follower.is_following:
+                self._node.kept.follower.wait_call(self._node.task, number, polling.asked, polling.note)
+        left = (kept.due - now).total_seconds()
+        return CallAnswer(TypeRequest.WAIT, left) if left > 0 else CallAnswer(TypeRequest.GIVE, False)
+
+    def _go_on(self, request: CallRequest, context: Context) -> CallAnswer:
+        """Answers a call that has waited, and is to be asked again."""
+        node, wait = self._node, _Wait(*context.storage)
+        if request.key in self._made:  # its step has waited in between, in the same attempt
+            self.numbers[request.key] = number_of(context)
+        return CallAnswer(TypeRequest.MAKE, voided=node.voided(request.key), polled=(wait.attempt, wait.asked))
 
     def _ask_people(self, request: CallRequest) -> CallAnswer:
         node = self._node
@@ -561,13 +618,17 @@ class AttemptCalls:
             return MAKE if not voided else MAKE._replace(voided=voided)
         links, origin = context._links or {}, context._origin
         if not (origin.code and request.code and can_compare(origin.code, request.code)):
-            node.unknown.add(request.name.rpartition(":")[2])
+            if not is_waiting(context):
+                node.unknown.add(request.name.rpartition(":")[2])
         elif origin.code != request.code:
             if kept.voids_changed:
                 node.void(request.key)
                 return MAKE._replace(voided=node.voided(request.key))
-            name = request.name.rpartition(":")[2]
-            node.changed[name] = node.changed.get(name, 0) + 1
+            if not is_waiting(context):
+                name = request.name.rpartition(":")[2]
+                node.changed[name] = node.changed.get(name, 0) + 1
+        if is_waiting(context):
+            return self._go_on(request, context)
         files = {} if origin.files is None else origin.files.made
         for path, state in files.items():
             if (change := change_since(path, state)) != "same":

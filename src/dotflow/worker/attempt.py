@@ -340,15 +340,16 @@ def _run_member(action: AnyAction, arguments: Mapping[str, Any], loop: Loop, lim
     return loop.run(value, limit) if isinstance(value, CoroutineType) else value
 
 
-def run_by_policy(action: AnyAction, make: Callable[[Limit], T], repeated: list[Failure] | None) -> T:
+def run_by_policy(action: AnyAction, make: Callable[[Limit], T], repeated: list[Failure] | None, first: int = 1) -> T:
     """Runs an action within an attempt of another step, by its own policy.
 
     Args:
         action: The action.
         make: Runs it once. With a limit that has seconds it raises DeadlinePassed after them.
         repeated: As in `perform`.
+        first: The number of the attempt with which it goes on.
     """
-    for number in itertools.count(1):
+    for number in itertools.count(first):
         limit = Limit(0 if repeated is None else action.policy.timeout)
         try:
             return make(limit)

@@ -108,14 +108,21 @@ async def _attempt(call: Call, to_loop: Loop) -> Outcome:
     return await asyncio.to_thread(finish, call, to_loop, value, Limit(limit.seconds))
 
 
-async def run_by_policy_async(action: AnyAction, function: Callable[[], Any], repeated: list[Failure]) -> Any:
+async def make_once(function: Callable[[], Any], limit: Limit) -> Any:
+    """Returns what a coroutine function returns; raises DeadlinePassed of *limit* if that takes too long."""
+    if not limit.seconds:
+        return await function()
+    return value_of(await run_with_deadline(Droppable(function()), limit))
+
+
+async def run_by_policy_async(
+    action: AnyAction, make: Callable[[Limit], Coroutine[Any, Any, Any]], repeated: list[Failure], first: int = 1
+) -> Any:
     """Runs a coroutine function within an attempt of another step, by its own policy, as `run_by_policy` does."""
-    for number in itertools.count(1):
+    for number in itertools.count(first):
         limit = Limit(action.policy.timeout)
         try:
-            if not limit.seconds:
-                return await function()
-            return value_of(await run_with_deadline(Droppable(function()), limit))
+            return await make(limit)
         except (KeyboardInterrupt, BodyStopped, GeneratorExit):
             raise
         except BaseException as error:  # users' code may raise anything

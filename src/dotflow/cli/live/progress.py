@@ -57,6 +57,7 @@ class Calls(NamedTuple):
         number: The number of the last one that has begun.
         shown: That one as a line shows it: `search('weather')`.
         began: When it began, on the monotonic clock; None once it has ended.
+        waits: What it waits for, if it asks again.
     """
 
     made: int = 0
@@ -64,6 +65,7 @@ class Calls(NamedTuple):
     number: int = 0
     shown: str = ""
     began: float | None = None
+    waits: str = ""
 
 
 @dataclass(slots=True)
@@ -166,8 +168,11 @@ class TaskRow:
                 shown = one_line(f"{event.name}({event.arguments})")
                 self.reason = ""  # what it has waited for
                 self.calls = Calls(calls.made + 1, calls.given, event.number, shown, event.tick)
+            case events.CallWaits() if event.number == calls.number:
+                self.reason = ""
+                self.calls = calls._replace(waits=one_line(waiting(event.asked, event.note)))
             case events.CallEnded() if event.number == calls.number:
-                self.calls = calls._replace(began=None)
+                self.calls = calls._replace(began=None, waits="")
 
 
 @dataclass(slots=True)

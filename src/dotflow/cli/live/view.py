@@ -137,7 +137,8 @@ def _calls(calls: Calls, now: float, width: int) -> str:
     counts = f"{count_calls(calls.made)}{f', {calls.given:,} given back' if calls.given else ''}"
     seconds = "" if calls.began is None else f" {format_duration(max(0.0, now - calls.began), compact=True)}"
     room = width - len(counts) - len(", ") - len(seconds)
-    return f"{counts}, {one_line(calls.shown, room)}{seconds}" if calls.shown and room >= MIN_CALL_WIDTH else counts
+    shown = f"{calls.shown} {calls.waits}".rstrip()
+    return f"{counts}, {one_line(shown, room)}{seconds}" if calls.shown and room >= MIN_CALL_WIDTH else counts
 
 
 def _map_bar(items: Items, width: int) -> Text:

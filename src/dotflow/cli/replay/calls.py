@@ -28,6 +28,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
 from dotflow.errors import CheckpointUnreadable, NotInHistory
 from dotflow.records.record import AttemptRecord, ErrorRecord
+from dotflow.resume.calls import is_waiting
 from dotflow.resume.checkpoint_keys import CALL, OF_CALL
 from dotflow.resume.stored_inputs import TaskInputs
 
@@ -84,7 +85,7 @@ class KeptCalls:
         except CheckpointUnreadable as error:
             return CallAnswer(TypeRequest.REFUSE, error)
         links = context._links or {}
-        if "base" in links:
+        if "base" in links and not is_waiting(context):
             return CallAnswer(TypeRequest.GIVE, context.storage, "raised" in links)
         if self._makes:
             return CallAnswer(TypeRequest.MAKE, voided=uuid.uuid4().int)  # for a new idempotency key

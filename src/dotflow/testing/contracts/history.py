@@ -423,6 +423,18 @@ class HistoryContract:
             ((0, None), [4], 4)
         ]
 
+    def test_a_call_that_waits(self, driver: Driver) -> None:
+        """Its row shows what it waits for, and how often it has asked, until it has ended."""
+        driver.begin(0)
+        driver.call(1, "ready", "'a1'")
+        driver.send(events.CallWaits(0, 1, 1, 2, "1 of 3 files"))
+        waiting = driver.calls("extract", lambda page: page.calls and page.calls[0].glimpse).calls[0]
+        driver.end_call(1, "3")
+        ended = driver.calls("extract", lambda page: page.calls[0].state == "Made").calls[0]
+
+        assert (waiting.state, waiting.glimpse) == ("Running", "waits: 1 of 3 files, asked 2 times")
+        assert (ended.glimpse, ended.duration) == ("3", 2.0)
+
     def test_calls_of_items(self, driver: Driver) -> None:
         """Each has numbers of its own. Those that run are cut off by the end of the run."""
         driver.send(events.MapOpened(0, 2, driver.now, driver.seconds))

@@ -2,8 +2,8 @@
 
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.events import CallBegan, CallEnded
-from dotflow.core.text import escape_surrogates
+from dotflow.core.events import CallBegan, CallEnded, CallWaits
+from dotflow.core.text import escape_surrogates, shorten, waiting
 from dotflow.providers.histories.sql.tables import (
     ATTEMPT_KEY,
     CALL_CACHED,
@@ -59,6 +59,17 @@ class CallRows:
         head = (event.number, CALL_RUNNING, micro(event.at))
         attempt.running[event.number] = _Running(key, head, (event.depth, *texts), event.tick)
         self.rows[key] = (*key, *head, None, event.depth, *texts, None, *NO_ERROR)
+
+    def wait(self, event: CallWaits) -> None:
+        """Shows what a call waits for, until it ends. One that is asked again now shows that it runs."""
+        attempt = self.attempts.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        if attempt is None or attempt.attempt != event.attempt:
+            return
+        running = attempt.running.get(event.number)
+        if running is None or attempt.slots[running.key[-1]] != event.number:
+            return
+        shown = escape_surrogates(waiting(event.asked, shorten(event.note)))
+        self.rows[running.key] = (*running.key, *running.head, None, *running.texts, shown, *NO_ERROR)
 
     def end(self, event: CallEnded, preview: str | None, arguments: str | None) -> None:
         """Adds the end of a call, unless a later one has its slot."""

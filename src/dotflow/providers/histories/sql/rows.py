@@ -14,6 +14,7 @@ from dotflow.core.events import (
     CallBegan,
     CallEnded,
     CallsCounted,
+    CallWaits,
     MapEnded,
     MapOpened,
     RunEnded,
@@ -78,6 +79,7 @@ OfAttempt = (
     | Traced
     | CallsCounted
     | CallBegan
+    | CallWaits
     | CallEnded
 )
 
@@ -258,11 +260,20 @@ class RunRows:
 
     def _begin_call(self, event: CallBegan) -> None:
         if (opened := self._opened(event)) and opened.row[ATTEMPT] == event.attempt:
-            self.has_more = True
-            if len(opened.row) > GLIMPSE and opened.row[GLIMPSE] is not None:  # what it has waited for
-                opened.row[GLIMPSE] = None
-                self.attempts[id(opened.row)] = opened.row
+            self._begin_again(opened.row)
             self.calls.begin(event, self._values.shown(event.arguments))
+
+    def _begin_again(self, row: Row) -> None:
+        """Notes that an attempt has gone on after a wait, with a call."""
+        self.has_more = True
+        if len(row) > GLIMPSE and row[GLIMPSE] is not None:  # what it has waited for
+            row[GLIMPSE] = None
+            self.attempts[id(row)] = row
+
+    def _wait_in_call(self, event: CallWaits) -> None:
+        if (opened := self._opened(event)) and opened.row[ATTEMPT] == event.attempt:
+            self._begin_again(opened.row)
+            self.calls.wait(event)
 
     def _end_call(self, event: CallEnded) -> None:
         if self._opened(event):
@@ -425,6 +436,7 @@ HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptWaits: RunRows._wait,
     CallsCounted: RunRows._count_calls,
     CallBegan: RunRows._begin_call,
+    CallWaits: RunRows._wait_in_call,
     CallEnded: RunRows._end_call,
     AttemptFailed: RunRows._retry,
     TaskCompleted: RunRows._complete,

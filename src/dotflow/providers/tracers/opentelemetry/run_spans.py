@@ -267,6 +267,10 @@ class RunSpans:
         span = OpenSpan(self._tracer, name, parent, attributes, start, event.tick)
         self._calls.setdefault(key, {})[event.number] = span
 
+    def _wait_in_call(self, event: events.CallWaits) -> None:
+        if span := self._calls.get((event.task_id, event.item), {}).get(event.number):
+            span.span.set_attribute(ASKED, event.asked)
+
     def _end_call(self, event: events.CallEnded) -> None:
         span = self._calls.get((event.task_id, event.item), {}).pop(event.number, None)
         if span is not None:
@@ -428,6 +432,7 @@ _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     events.AttemptRepeated: RunSpans._repeat_action,
     events.AttemptWaits: RunSpans._wait,
     events.CallBegan: RunSpans._begin_call,
+    events.CallWaits: RunSpans._wait_in_call,
     events.CallEnded: RunSpans._end_call,
     events.CallsCounted: RunSpans._count_calls,
     events.AttemptFailed: RunSpans._fail_attempt,
