@@ -187,7 +187,12 @@ class Control:
         firings = [*map(Fired, unfired), *fired]
         late = find_late(firings, settled, now, schedule.late_after, times.after, is_served=found.is_served)
         drops = [drop._replace(planned=drop.planned.astimezone(zone)) for drop in found.drops]
-        return known._replace(next=times.after(now), last=firings[0] if firings else None, drops=drops, late=late)
+        return known._replace(
+            next=times.after(now),
+            last=next((one for one in firings if not one.is_left_out), None),
+            drops=drops,
+            late=late,
+        )
 
     def long_queued(self) -> list[LongQueued]:
         """Returns what waits in the queue for over ten minutes, by workflow."""

@@ -307,6 +307,34 @@ def test_a_firing_whose_params_raise_has_one_alarm(house: House, late_after: str
     assert others == [message]
 
 
+@pytest.mark.parametrize("late_after", ["15m", "12h"])
+def test_what_only_leaves_out_is_reported_and_not_late(house: House, late_after: str) -> None:
+    """However many there are: each five minutes of a day but 12:00."""
+    workflow = house.workflow(
+        cron="*/5 * * * *", late_after=late_after, only=lambda at: (at.hour, at.minute) == (12, 0)
+    )
+
+    house.serve(at(22, 59), workflow)
+
+    assert house.alerts.sent == []
+    assert [run.state for run in house.history.runs()] == ["Completed"]
+    assert len([line for line in house.log.messages if "only=<lambda> leaves it out" in line]) > 100
+    (schedule,) = Control(house.history).schedules()
+    assert (schedule.late, schedule.dropped, schedule.drops) == ([], 0, [])
+    assert schedule.last is not None
+    assert schedule.last.planned == at(12)
+
+
+def test_only_that_raises_is_an_alarm_at_once(house: House) -> None:
+    def is_workday(planned: datetime) -> bool:
+        raise LookupError("no calendar")
+
+    house.serve(at(13), house.workflow(only=is_workday))
+
+    (message,) = house.alerts.sent
+    assert message.endswith("2026-01-02 12:00:00 UTC: only=is_workday raised LookupError: no calendar.")
+
+
 def test_a_clock_that_goes_back_by_a_day_repeats_no_alarm(house: House) -> None:
     """A firing that has its run was looked at. What had none, and runs now, is looked at anew."""
 

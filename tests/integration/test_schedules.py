@@ -190,6 +190,46 @@ def test_set_forward_missed_firings_are_one_run(time: VirtualClock) -> None:
     assert schedule.log.messages == [f"8 scheduled runs dropped, {missed}."]
 
 
+def test_a_moment_that_only_leaves_out_gets_no_run_and_is_reported(time: VirtualClock) -> None:
+    schedule = Schedule(time, "*/20 * * * *", only=lambda planned: planned.minute != 20)
+
+    ran = schedule.run(2 * 3600 - 1)
+
+    assert ran == ["12:40:00", "13:00:00", "13:40:00"]
+    assert schedule.log.messages == [
+        f"1 scheduled run dropped, 2026-06-01 {moment} UTC: only=<lambda> leaves it out."
+        for moment in ("12:20:00", "13:20:00")
+    ]
+
+
+def test_the_last_moment_that_only_does_not_leave_out_is_caught_up(time: VirtualClock) -> None:
+    """The machine slept until 15:05; 15:00 is left out."""
+    schedule = Schedule(time, "0 * * * *", only=lambda planned: planned.hour != 15)
+    time.after(60, lambda: time.jump_wall(3 * 3600 + 240))
+
+    ran = schedule.run(600)
+
+    assert [moment[:2] for moment in ran] == ["15"]
+    assert schedule.log.messages == [
+        "1 scheduled run dropped, 2026-06-01 13:00:00 UTC: it was missed (catch_up='latest').",
+        "1 scheduled run dropped, 2026-06-01 15:00:00 UTC: only=<lambda> leaves it out.",
+    ]
+
+
+def test_only_that_raises_drops_its_run_and_the_schedule_goes_on(time: VirtualClock) -> None:
+    def is_workday(planned: datetime) -> bool:
+        if planned.hour == 13:
+            raise LookupError("no calendar for 2026")
+        return True
+
+    schedule = Schedule(time, "0 * * * *", only=is_workday)
+
+    assert schedule.run(2.5 * 3600) == ["14:00:00"]
+    assert schedule.log.messages == [
+        "1 scheduled run dropped, 2026-06-01 13:00:00 UTC: only=is_workday raised LookupError: no calendar for 2026."
+    ]
+
+
 @pytest.mark.parametrize(("catch_up", "days"), [("none", [2, 6]), ("all", [2, 3, 4, 5, 6]), ("10h", [2, 5, 6])])
 def test_missed_runs_are_caught_up_as_in_serve(catch_up: str, days: list[int], time: VirtualClock) -> None:
     """The machine slept over three nights, until the morning of the third one."""

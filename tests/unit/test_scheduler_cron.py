@@ -73,6 +73,23 @@ def test_preview_checks_its_arguments(arguments: dict[str, Any], name: str) -> N
         SchedulerCron("@daily").preview(**arguments)
 
 
+def test_a_preview_leaves_out_what_only_leaves_out() -> None:
+    scheduler = SchedulerCron("0 18 * * *", timezone="UTC", only=lambda planned: planned.weekday() < 5)
+
+    days = [firing.at.day for firing in scheduler.preview(4, datetime(2026, 6, 4, tzinfo=UTC))]
+
+    assert days == [4, 5, 8, 9]
+
+
+def test_a_preview_of_a_schedule_that_never_runs_is_empty() -> None:
+    assert SchedulerCron("* * * * *", only=lambda planned: False).preview(1) == []
+
+
+def test_only_is_a_function() -> None:
+    with pytest.raises(InvalidArgument, match=r"^only='workdays' is not accepted"):
+        SchedulerCron("@daily", only="workdays")  # type: ignore[arg-type]
+
+
 def test_a_preview_ends_with_the_calendar() -> None:
     """There is no year 10000: there are fewer firings, and no error."""
     scheduler = SchedulerCron("0 0 29 2 *", timezone="America/New_York")

@@ -198,6 +198,7 @@ class Firing(NamedTuple):
         is_made_up: Whether it was missed and is made up for: no active run drops it.
         dropped: Why it is dropped.
         has_raised: Whether that is since its parameters could not be made.
+        is_left_out: Whether that is since `only` leaves it out.
     """
 
     planned: datetime
@@ -205,17 +206,20 @@ class Firing(NamedTuple):
     is_made_up: bool = False
     dropped: str = ""
     has_raised: bool = False
+    is_left_out: bool = False
 
 
 class Dropped(NamedTuple):
     """A firing that gets no run, and why.
 
     The name is that which its run would have: "" where it is unknown, None where its parameters could not be made.
+    What `only` has left out is no trouble.
     """
 
     planned: datetime
     reason: str
     name: str | None = ""
+    is_left_out: bool = False
 
 
 class ServedSchedule(NamedTuple):

@@ -193,6 +193,7 @@ CRON: Final[Hints] = by_word({
     "Write max_parallel=3, with overlap='parallel'.": ("max_instances", "max_active_runs", "concurrency"),
     "Write overlap='skip', 'queue' or 'parallel'.": ("overlapping", "allow_overlap", "no_overlap"),
     "Give it to schedule(): workflow.schedule(resume=True).": ("mode", "resume", "keep_going"),
+    "Write only=is_workday, a function of the planned moment.": ("calendar", "holidays", "skip", "when", "filter"),
     "Write params=lambda planned: {'day': planned.date()}.": ("param", "parameters", "args", "kwargs"),
     "Write late_after='15m'.": ("sla", "deadline", "alert_after", "max_delay"),
     _RATE: _RATES,

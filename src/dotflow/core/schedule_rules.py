@@ -17,6 +17,7 @@ ON_TIME: Final = timedelta(seconds=60)
 MAX_CORRECTION: Final = timedelta(hours=3)
 MAX_FIRINGS: Final = 1000  # that are decided at once
 KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment, reason and name the history keeps
+KEPT_LEFT_OUT: Final = 200  # beside them, of those that `only` leaves out, which are not late
 
 #: "latest", "all" or "none"; a number is the seconds of a span.
 CatchUp = str | float
@@ -30,11 +31,15 @@ class Due(NamedTuple):
         planned: Its moment.
         is_made_up: Whether it was missed and is made up for.
         dropped: Why it gets no run; "" for one that may get one.
+        is_left_out: Whether that is since `only` leaves it out: nothing is missing.
+        has_raised: Whether that is since `only` has raised.
     """
 
     planned: datetime
     is_made_up: bool = False
     dropped: str = ""
+    is_left_out: bool = False
+    has_raised: bool = False
 
 
 def choose(planned: Sequence[datetime], now: datetime, catch_up: CatchUp, *, are_all: bool = True) -> list[Due]:
@@ -157,6 +162,7 @@ class Fired(NamedTuple):
         dropped: Why it was dropped.
         was_looked_at: Whether the alarm has looked at it before the clock was set back.
         has_raised: Whether it was dropped since its parameters could not be made, of which there was an alarm then.
+        is_left_out: Whether it was dropped since `only` leaves it out, so that it is not late.
     """
 
     planned: datetime
@@ -164,6 +170,7 @@ class Fired(NamedTuple):
     dropped: str = ""
     was_looked_at: bool = False
     has_raised: bool = False
+    is_left_out: bool = False
 
     def in_zone(self, zone: tzinfo) -> "Fired":
         """Returns the same with its moments in a zone."""
@@ -219,6 +226,8 @@ def find_late(
     late: list[Late] = []
     for firing in firings:
         run = firing.run
+        if firing.is_left_out:
+            continue
         if run is not None and run.state is TypeRunState.COMPLETED:
             break
         if run is None:
@@ -237,6 +246,8 @@ def find_late(
 
 def _why_open(firing: Fired, settled: datetime) -> str:
     """Returns why a firing has not completed, as the end of a sentence; "" for one that has, or may have."""
+    if firing.is_left_out:
+        return ""
     if firing.run is not None:
         return _why_unfinished(firing.run)
     if firing.dropped:

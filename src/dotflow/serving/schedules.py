@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import wraps
+from typing import TypeVar
 
 from dotflow import clock
 from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
@@ -17,6 +19,8 @@ from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.serving.reports import Reports
 
+T = TypeVar("T")
+
 
 class _Served(Firings):
     """A schedule that this process serves, with what it needs to fire it.
@@ -27,40 +31,54 @@ class _Served(Firings):
 
     def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron, signals: ShutdownSignals) -> None:
         self.schedule = scheduler.as_schedule(workflow.declared().workflow)
-        super().__init__(CronTimes(self.schedule.cron, self.schedule.timezone), clock.now())
+        only = None if scheduler.only is None else self._guarded(scheduler.only)
+        super().__init__(CronTimes(self.schedule.cron, self.schedule.timezone), clock.now(), only)
         self._workflow = workflow
         self._masks: Masks = workflow.masks()
         self._scheduler = scheduler
         self._signals = signals
         #: The next firing, if it would be dropped. What can't be right on any day is raised.
-        self.problem = self._firing(Due(self.next), is_first=True)
+        self.problem = self._firing(Due(next((fire.at for fire in scheduler.preview(1)), self.next)), is_first=True)
 
     def look(self, server: QueueServer) -> None:
         """Reads what other processes have settled, and what the one that began last has made of the schedule."""
         self.schedule, settled = server.settled(self.schedule)
         self.settle(settled)
 
+    def _guarded(self, function: Callable[[datetime], T]) -> Callable[[datetime], T]:
+        """Returns a function of the user, which may hang: the second signal ends a call of it."""
+
+        @wraps(function)
+        def call(planned: datetime) -> T:
+            try:
+                self._signals.interrupts = True
+                return function(planned)
+            finally:
+                self._signals.interrupts = False
+
+        return call
+
     def firings(self, now: datetime) -> tuple[list[Firing], datetime]:
         """Returns the firings that have come due, and until when that are all of them."""
         due, until = self.due(now, self.schedule.catch_up)
         kept = len(due) - KEPT_DROPPED - 1  # the last one may have a run
         firings = [
-            self._firing(one) if number >= kept or not one.dropped else Firing(one.planned, None, dropped=one.dropped)
+            self._firing(one)
+            if number >= kept or not one.dropped or one.is_left_out
+            else Firing(one.planned, None, dropped=one.dropped)
             for number, one in enumerate(due)
         ]
         return firings, until
 
     def _firing(self, due: Due, *, is_first: bool = False) -> Firing:
         """Returns a firing with its run. The first one is not to be queued: it raises what is wrong on all days."""
-        planned, is_made_up, dropped = due
+        planned, is_made_up, dropped, is_left_out, has_raised = due
+        if is_left_out or has_raised:
+            return Firing(planned, None, False, self._masks.mask(dropped), has_raised, is_left_out)
         is_named = self.schedule.overlap is TypeOverlap.PARALLEL and not callable(self._scheduler.params)
         key = f"{planned.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_named else None
         try:
-            try:
-                self._signals.interrupts = True  # the second one ends a function of the user that hangs
-                params = self._scheduler.params_at(planned)
-            finally:
-                self._signals.interrupts = False
+            params = self._guarded(self._scheduler.params_at)(planned)
             wanted = self._workflow.make_submission(params, key)
         except (Exception, SystemExit) as error:  # of the user's function, or of what it returns for this day
             if is_first and not callable(self._scheduler.params):

@@ -147,7 +147,7 @@ def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
         yield f"{found.pause}: its scheduled runs are dropped", "yellow"
     if not found.is_served:
         yield "no process serves it", "yellow"
-    for planned, reason, _ in found.drops[:NAMED]:
+    for planned, reason, *_ in found.drops[:NAMED]:
         yield f"dropped: that of {_in_zone(planned)}: {reason}", "dim"
 
 

@@ -17,13 +17,14 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import AlreadyScheduled, InvalidArgument, InvalidSchedule
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime, local_name
-from dotflow.providers.schedulers.firings import Firings
+from dotflow.providers.schedulers.firings import Firings, Only, mark
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
 
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
+MAX_LOOKED_AT: Final = 10_000  # moments, for a preview
 
 
 Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
@@ -45,6 +46,8 @@ class SchedulerCron(Scheduler):
         params: The run parameters of each scheduled run: a mapping, or a function that returns it for the planned
             moment, a datetime in the zone: `lambda planned: {"day": planned.date() - timedelta(days=1)}`. A run for
             which it raises is dropped and reported.
+        only: Returns whether a planned moment, a datetime in the zone, gets a run: `is_workday`. The others are
+            dropped and reported, and are neither caught up nor late; so is one for which it raises.
         unknown: Refused with a hint.
 
     Raises:
@@ -64,6 +67,7 @@ class SchedulerCron(Scheduler):
         catch_up: Duration = "latest",
         late_after: Duration | None = None,
         params: Params | None = None,
+        only: Only | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown("SchedulerCron", unknown, SchedulerCron, CRON)
@@ -78,6 +82,9 @@ class SchedulerCron(Scheduler):
         if params is not None and not isinstance(params, Mapping) and not callable(params):
             raise InvalidArgument("params", params, "a mapping, or a function of the planned moment that returns one")
         self.params = params
+        if only is not None and not callable(only):
+            raise InvalidArgument("only", only, "a function of the planned moment that returns whether it gets a run")
+        self.only = only
         if self.catch_up == "all" and not callable(params) and self.overlap is not TypeOverlap.PARALLEL:
             raise InvalidSchedule("catch_up", catch_up, ONE_NAME)
         self.times = CronTimes(cron, timezone)
@@ -99,13 +106,14 @@ class SchedulerCron(Scheduler):
         if self._waiting is None or self.is_ending:
             return False
         firings, chosen = self._waiting
-        return bool(chosen) or (self.overlap is TypeOverlap.QUEUE and firings.next <= clock.now())
+        return bool(chosen) or (self.overlap is TypeOverlap.QUEUE and firings.has_next(clock.now()))
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
         """Returns the next scheduled runs, with a note on days with a clock change.
 
         Args:
-            count: How many. There are fewer at the end of the calendar, the year 9999.
+            count: How many. There are fewer at the end of the calendar, the year 9999, and where `only` leaves out
+                10,000 moments or more.
             after: The moment that they follow, with a time zone; now by default.
 
         Raises:
@@ -115,7 +123,16 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("count", count, "a whole number from 0")
         if after is not None and (not isinstance(after, datetime) or after.utcoffset() is None):
             raise InvalidArgument("after", after, "a datetime with a time zone")
-        return self.times.firings(count, (after or clock.now()).astimezone(UTC))
+        moment, found, looked_at = (after or clock.now()).astimezone(UTC), list[FireTime](), 0
+        while len(found) < count and looked_at < MAX_LOOKED_AT:
+            fires = self.times.firings(count - len(found), moment)
+            due = mark([fire.at for fire in fires], self.only)
+            found += [fire for fire, one in zip(fires, due, strict=True) if not one.is_left_out]
+            looked_at += len(fires)
+            if self.only is None or not fires:
+                break
+            moment = fires[-1].at.astimezone(UTC)
+        return found
 
     def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
         """Returns the run parameters of a scheduled run. Raises what a function of the user raises."""
@@ -207,7 +224,7 @@ class SchedulerCron(Scheduler):
         self._wakeup.set()
 
     def _serve(self, runs: ScheduledRuns) -> None:
-        firings = Firings(self.times, clock.now())
+        firings = Firings(self.times, clock.now(), self.only)
         while not self.is_ending:
             runs.count()  # a parallel run may have finished an earlier one
             now = clock.now()
@@ -233,9 +250,9 @@ class SchedulerCron(Scheduler):
     ) -> list[datetime]:
         """Returns the moments of which a run begins. Reports the others."""
         local, known, decided = now.astimezone(self.times.zone), [*active], list[tuple[datetime, str, bool]]()
-        for planned, is_made_up, dropped in due:
+        for planned, is_made_up, dropped, _, has_raised in due:
             reason = dropped or why_blocked(known, self.overlap, self.max_parallel, local, is_made_up=is_made_up)
-            decided.append((planned, reason, False))
+            decided.append((planned, reason, has_raised))
             if not reason:
                 known.append(Active("", TypeRunState.QUEUED, planned, is_made_up=is_made_up))
         runs.report_dropped(decided)
@@ -255,7 +272,7 @@ class SchedulerCron(Scheduler):
                 finally:  # a second signal raises in the run
                     self._waiting = None
                     now = max(firings.settled, clock.now())
-                    due = [Due(planned) for planned in self.times.between(firings.settled, now, MAX_FIRINGS)]
+                    due = firings.marked(self.times.between(firings.settled, now, MAX_FIRINGS))
                     active = [Active("" if run is None else run.run_id, TypeRunState.RUNNING, began)]
                     active += [Active("", TypeRunState.QUEUED, planned) for planned in chosen]
                     firings.settle(now)

@@ -1,14 +1,19 @@
 """Firings: the moments of a schedule that come due, for `serve` and for a scheduler in one process."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
+from dotflow.core.callables import qualname
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, CatchUp, Due, choose
 from dotflow.providers.schedulers.cron_times import CronTimes
 
 NAMED: Final = 3  # moments that a message about dropped runs has; more in a row by the first and the last one
+
+
+#: Returns whether a planned moment gets a run.
+Only = Callable[[datetime], object]
 
 
 class Firings:
@@ -17,6 +22,7 @@ class Firings:
     Args:
         times: All of them.
         settled: Until when they are decided.
+        only: Leaves some out; None for none.
 
     Attributes:
         times: All of them.
@@ -24,8 +30,9 @@ class Firings:
         next: The next one.
     """
 
-    def __init__(self, times: CronTimes, settled: datetime) -> None:
+    def __init__(self, times: CronTimes, settled: datetime, only: Only | None = None) -> None:
         self.times = times
+        self._only = only
         self.settle(settled)
 
     def settle(self, until: datetime) -> None:
@@ -46,7 +53,32 @@ class Firings:
         planned = self.times.between(self.settled, now, MAX_FIRINGS + 1)
         are_all = len(planned) <= MAX_FIRINGS
         planned = planned[:MAX_FIRINGS]
-        return choose(planned, now, catch_up, are_all=are_all), now if are_all else planned[-1]
+        left_out = [due for due in self.marked(planned) if due.dropped]
+        without = {due.planned for due in left_out}
+        counting = [moment for moment in planned if moment not in without]
+        due = choose(counting, now, catch_up, are_all=are_all)
+        return sorted([*due, *left_out], key=lambda one: one.planned), now if are_all else planned[-1]
+
+    def marked(self, planned: Sequence[datetime]) -> list[Due]:
+        """Returns moments as they come due, with why `only` drops some of them."""
+        return mark(planned, self._only)
+
+    def has_next(self, now: datetime) -> bool:
+        """Returns whether a moment has come that `only` does not leave out."""
+        return self.next <= now and not self.marked([self.next])[0].dropped
+
+
+def mark(planned: Sequence[datetime], only: Only | None) -> list[Due]:
+    """Returns moments as they come due, with why `only` drops some of them."""
+    return [Due(moment) if only is None else _judged(only, moment) for moment in planned]
+
+
+def _judged(only: Only, planned: datetime) -> Due:
+    name = f"only={qualname(only).rpartition('<locals>.')[2]}"
+    try:
+        return Due(planned) if only(planned) else Due(planned, dropped=f"{name} leaves it out", is_left_out=True)
+    except (Exception, SystemExit) as error:  # of the user's function
+        return Due(planned, dropped=f"{name} raised {type(error).__name__}: {error}", has_raised=True)
 
 
 def describe_dropped(dropped: Iterable[tuple[datetime, str, bool]], schedule: str = "") -> Iterator[tuple[str, bool]]:

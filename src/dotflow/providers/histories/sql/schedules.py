@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from dotflow.abc.operations import (
     Dropped,
@@ -14,7 +14,7 @@ from dotflow.abc.operations import (
     Submission,
 )
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
+from dotflow.core.schedule_rules import KEPT_DROPPED, KEPT_LEFT_OUT, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sql.database import Connection, Presence
@@ -125,7 +125,10 @@ def fire(
         return None
     dropped: list[Dropped] = []
     stopped = connection.execute(STOPPED, (schedule.workflow,)).fetchall()
-    for planned, wanted, is_made_up, why, has_raised in firings:
+    for planned, wanted, is_made_up, why, has_raised, is_left_out in firings:
+        if is_left_out:
+            dropped.append(Dropped(planned, why, "", is_left_out=True))
+            continue
         if connection.execute(IS_PLANNED, (schedule.schedule, micro(planned))).fetchall():
             continue
         now = moment(connection.now).astimezone(planned.tzinfo)
@@ -149,10 +152,28 @@ def fire(
         if not connection.execute(PLAN, (schedule.schedule, micro(planned), is_one_of_all, run_id)).rowcount:
             dropped.append(Dropped(planned, f"run {run_id[:ID_LENGTH]} of the same name waits", wanted.name))
     ((text,),) = connection.execute(LAST_DROPPED, (schedule.schedule,))
-    last = [*json.loads(text or "[]"), *((micro(one.planned), *one[1:]) for one in dropped)][-KEPT_DROPPED:]
-    values = {"until": micro(until), "dropped": len(dropped), "last": json.dumps(last), "schedule": schedule.schedule}
+    last = _last_of([*json.loads(text or "[]"), *map(_as_written, dropped)])
+    count = sum(not one.is_left_out for one in dropped)
+    values = {"until": micro(until), "dropped": count, "last": json.dumps(last), "schedule": schedule.schedule}
     connection.execute(SETTLE, values)
     return dropped
+
+
+def _as_written(drop: Dropped) -> list[Any]:
+    """Returns a drop as the row of its schedule has it: the name of what `only` leaves out is false."""
+    return [micro(drop.planned), drop.reason, False if drop.is_left_out else drop.name]
+
+
+def _last_of(drops: list[list[Any]]) -> list[list[Any]]:
+    """Returns those of a schedule's drops that its row keeps: of what `only` leaves out some more."""
+    left = {True: KEPT_LEFT_OUT, False: KEPT_DROPPED}
+    kept = []
+    for drop in reversed(drops):
+        is_left_out = drop[2] is False
+        left[is_left_out] -= 1
+        if left[is_left_out] >= 0:
+            kept.append(drop)
+    return kept[::-1]
 
 
 def _active(connection: Connection, schedule: str) -> Iterator[Active]:
@@ -200,7 +221,7 @@ def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
             moment(settled),
             moment_or_none(alarmed),
             dropped,
-            _drops(drops),
+            [drop for drop in _drops(drops) if not drop.is_left_out],
             schedule in served,
             reader.pauses.get(workflow),
         )
@@ -215,7 +236,13 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
     """Returns what is known of the firings of a schedule between two moments, the newest first."""
     ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
     found = [
-        Fired(drop.planned, _made_good(reader, drop), drop.reason, has_raised=drop.name is None)
+        Fired(
+            drop.planned,
+            _made_good(reader, drop),
+            drop.reason,
+            has_raised=drop.name is None,
+            is_left_out=drop.is_left_out,
+        )
         for drop in _drops(text)
         if since < micro(drop.planned) <= until
     ]
@@ -226,6 +253,8 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
 
 def _made_good(reader: Reader, drop: Dropped) -> FiredRun | None:
     """Returns the run that has settled a dropped firing, as `Fired` says."""
+    if drop.is_left_out:
+        return None
     for number, run in reader.connection.execute(COMPLETED, (drop.name, micro(drop.planned))).fetchall():
         if not reader.connection.execute(IS_FIRED, (run,)).fetchall():
             return _fired_run(reader, number)
@@ -267,4 +296,7 @@ def _fired_run(reader: Reader, number: int) -> FiredRun:
 
 def _drops(text: str | None) -> list[Dropped]:
     """Returns the firings that a row has without a run, the newest first."""
-    return [Dropped(moment(planned), str(reason), name) for planned, reason, name in reversed(json.loads(text or "[]"))]
+    return [
+        Dropped(moment(planned), str(reason), "" if name is False else name, is_left_out=name is False)
+        for planned, reason, name in reversed(json.loads(text or "[]"))
+    ]
