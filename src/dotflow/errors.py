@@ -410,8 +410,12 @@ class Throttled(AttemptError):
     #: Seconds, a duration such as "30s", a timedelta, or the text of Retry-After. Without one 1 s, then 2, 4, up to 60.
     after: float | str | timedelta | None = None
     limit: str | None = None  # the name of the limit that the service stands for; None for all of the step
+    #: How often it has refused since an attempt got through, once that is so often that the attempt fails; else 0.
+    refused: int = 0
 
     def __str__(self) -> str:
+        if self.refused:
+            return f"{self.limit or 'the service'} has refused {self.refused} attempts since one got through"
         return f"{self.limit or 'the service'} has refused the step, and said {self.after!r}"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, Throttled, action, clock, used
-from dotflow.abc.limits import Ended, Holder, Wanted
-from dotflow.core.limits import ONE, parse_limits
+from dotflow.abc.limits import Ended, Holder
+from dotflow.core.limits import ONE, Wanted, parse_limits
 from dotflow.core.types import TypeStatus
 from dotflow.errors import InvalidPolicy
 from dotflow.providers import (

@@ -11,10 +11,10 @@ import pytest
 
 from dotflow import Config, DotFlow, Throttled, action, clock
 from dotflow.abc.history import Listener
-from dotflow.abc.limits import Ended, Holder, Wanted
+from dotflow.abc.limits import Ended, Holder
 from dotflow.cli.main import main
 from dotflow.core.events import AttemptHeld, AttemptStarted, AttemptWaits, Event
-from dotflow.core.limits import ONE, parse_limits
+from dotflow.core.limits import ONE, Wanted, parse_limits
 from dotflow.core.types import TypeStatus
 from dotflow.errors import HistoryError
 from dotflow.providers import (
@@ -560,6 +560,57 @@ def test_the_log_names_who_holds_a_place(histories: Any, monkeypatch: pytest.Mon
 
     (line,) = lines
     assert line.endswith("for gpu (1 at once), held by 4c1e77aa train[2].")
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_refused_call_of_a_durable_step_is_made_again(executor: Any, tmp_path: Path) -> None:
+    """The step waits, in the same attempt, and its other calls are given back; the call's retries are left."""
+
+    @action
+    def first(folder: str) -> None:
+        with Path(folder, "first").open("a") as file:
+            file.write("x")
+
+    @action(retry=2)
+    def call(folder: str) -> int:
+        if not (mark := Path(folder, "refused")).exists():
+            mark.touch()
+            raise Throttled(0.1)
+        return 7
+
+    @action(durable=True)
+    def agent(folder: str) -> int:
+        first(folder)
+        return call(folder)
+
+    workflow, begun = flow(executor=executor())
+    workflow.task.add(agent, params={"folder": str(tmp_path)})
+    run = workflow.start().raise_for_failure()
+
+    assert run.value("agent") == 7
+    assert run.task("agent").attempt == 1
+    assert (tmp_path / "first").read_text() == "x"
+    assert begun.notes == ["refused, and called again after 0.10 s"]
+
+
+def test_a_refused_action_of_a_class_lets_its_step_wait() -> None:
+    refused: list[int] = []
+
+    @action
+    class Steps:
+        @action(retry=2)
+        def call(self) -> int:
+            refused.append(1)
+            if len(refused) == 1:
+                raise Throttled(0.1)
+            return 7
+
+    workflow, begun = flow()
+    workflow.task.add(Steps)
+    run = workflow.start().raise_for_failure()
+
+    assert run.tasks[0].attempt == 1
+    assert begun.notes == ["refused, and called again after 0.10 s"]
 
 
 def test_a_durable_call_is_refused() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dotflow.abc.limits import Holder, Wanted
-from dotflow.core.limits import ONE, parse_limits
+from dotflow.abc.limits import Holder
+from dotflow.core.limits import ONE, Wanted, parse_limits
 from dotflow.providers.histories.sql import limits as store
 from tests.integration.children import Scripts
 
@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.databases("sqlite", "postgres", exhaustive=True), pyte
 #: Asks for grants of a limit for some seconds, from several threads, and prints when each was given.
 ASKS = """
 import random, sys, threading, time
-from dotflow.abc.limits import Ended, Holder, Wanted
+from dotflow.abc.limits import Ended, Holder
+from dotflow.core.limits import Wanted
 from dotflow.core.limits import ONE, parse_limits
 from dotflow.providers.histories.default import history_at
 
@@ -156,7 +157,8 @@ def test_a_clock_that_goes_back_closes_a_window_for_one_period(histories: Any) -
 
 HOLDS = """
 import sys, time
-from dotflow.abc.limits import Holder, Wanted
+from dotflow.abc.limits import Holder
+from dotflow.core.limits import Wanted
 from dotflow.core.limits import parse_limits
 from dotflow.providers.histories.default import history_at
 

@@ -5,29 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from dotflow.core.limits import ONE, Part
-
-
-class Wanted(NamedTuple):
-    """What an attempt needs of one limit, or of one budget.
-
-    Attributes:
-        name: The name, with its arguments.
-        shared: The name before its braces were filled: what has a text.
-        parts: The parts as the step has them.
-        amounts: What it will use, by unit, in millionths; what is missing is not known before.
-        run: Of a budget: the first of the runs that share what is for a run; "" for a limit.
-    """
-
-    name: str
-    shared: str
-    parts: tuple[Part, ...]
-    amounts: Mapping[str, int] = {}
-    run: str = ""
-
-    def needs(self, part: Part) -> int:
-        """Returns what an attempt needs of a part, in millionths: of attempts one."""
-        return self.amounts.get(part.unit, 0) if part.unit else ONE
+from dotflow.core.limits import Part, Wanted
 
 
 class Holder(NamedTuple):

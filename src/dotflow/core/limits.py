@@ -213,6 +213,55 @@ def with_defaults(function: Any, arguments: Mapping[str, Any]) -> Mapping[str, A
     return {**defaults, **arguments}
 
 
+class Wanted(NamedTuple):
+    """What an attempt needs of one limit, or of one budget.
+
+    Attributes:
+        name: The name, with its arguments.
+        shared: The name before its braces were filled: what has a text.
+        parts: The parts as the step has them.
+        amounts: What it will use, by unit, in millionths; what is missing is not known before.
+        run: Of a budget: the first of the runs that share what is for a run; "" for a limit.
+    """
+
+    name: str
+    shared: str
+    parts: tuple[Part, ...]
+    amounts: Mapping[str, int] = {}
+    run: str = ""
+
+    def needs(self, part: Part) -> int:
+        """Returns what an attempt needs of a part, in millionths: of attempts one."""
+        return self.amounts.get(part.unit, 0) if part.unit else ONE
+
+
+def wanted_by(step: Any, arguments: Mapping[str, Any], run: str) -> tuple[Wanted, ...]:
+    """Returns what an attempt of a step needs: budgets first, since nobody waits for what is refused then.
+
+    Args:
+        step: The action.
+        arguments: The arguments of the attempt, by parameter.
+        run: What stands for the run in what it needs of budgets.
+
+    Raises:
+        Exception: What `uses` raises; or TypeError for what it returns, and for a value that tells nothing apart.
+    """
+    policy, known = step.policy, with_defaults(step.function, arguments)
+    limits = [*((one, run) for one in policy.budgets), *((one, "") for one in policy.limits)]
+    units = {part.unit for one, _ in limits for part in one.parts}
+    amounts = {} if policy.uses is None else amounts_by(policy.uses, known, units)
+    return tuple(
+        Wanted(
+            name_of(one, step.identity, known),
+            one.name or step.identity,
+            one.parts,
+            {part.unit: amounts[part.unit] for part in one.parts if part.unit in amounts},
+            of_run,
+        )
+        for one, of_run in limits
+    )
+
+
 def amounts_by(uses: Callable[..., Any], arguments: Mapping[str, Any], units: Collection[str]) -> dict[str, int]:
     """Returns what an attempt will use, in millionths, by `uses`.
 

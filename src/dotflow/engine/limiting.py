@@ -4,12 +4,12 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Verdict, Wanted
+from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Verdict
 from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.call import Call, Watch
@@ -17,7 +17,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptHeld
 from dotflow.core.failure import Failure
 from dotflow.core.limit_rules import AT_ONCE, delay_of
-from dotflow.core.limits import amounts_by, as_amount, name_of, with_defaults
+from dotflow.core.limits import Wanted, as_amount, wanted_by
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.engine.ready import Ready
@@ -139,10 +139,10 @@ class Limiting:
                 self._set_due(line, now)
             self._wanted.pop(ready.number, None)
             self._since.pop(ready.number, None)
-            raise NeverBegins(_failure_of(ready.task.name, verdict))
+            raise NeverBegins(Failure.of(refusal_of(ready.task.name, verdict)))
         if verdict.wait is None:
             self._granted.add(ready.number)
-            if any(part.period == AT_ONCE or part.unit for one in wanted for part in one.parts):
+            if is_held(wanted):
                 self._held.add(ready.number)
             if verdict.refused:
                 self._refused.add(ready.number)
@@ -171,23 +171,11 @@ class Limiting:
         known = self._wanted.get(ready.number)
         if known is not None and known[0] is ready.step:  # a fallback has other ones
             return known[1]
-        step, policy = ready.step, ready.step.policy
+        step = ready.step
         own, shared = (ready.inputs or (None, None))[:2] if ready.call is None else ready.call[8:10]
-        arguments = with_defaults(step.function, {**(shared or {}), **(own or {})})
-        limits = [*((one, self._origin) for one in policy.budgets), *((one, "") for one in policy.limits)]
         try:
-            units = {part.unit for one, _ in limits for part in one.parts}
-            amounts = {} if policy.uses is None else amounts_by(policy.uses, arguments, units)
-            wanted = tuple(
-                Wanted(
-                    self._masks.mask(name_of(one, step.identity, arguments)),
-                    one.name or step.identity,
-                    one.parts,
-                    {part.unit: amounts[part.unit] for part in one.parts if part.unit in amounts},
-                    run,
-                )
-                for one, run in limits
-            )
+            found = wanted_by(step, {**(shared or {}), **(own or {})}, self._origin)
+            wanted = tuple(one._replace(name=self._masks.mask(one.name)) for one in found)
         except Exception as error:  # of the user's own function, or of a value that tells nothing apart
             error.add_note(f"It was raised for the limits of '{step.name}', before the attempt.")
             raise NeverBegins(Failure.of(error).masked(self._masks)) from None
@@ -282,9 +270,7 @@ class Limiting:
             For how many seconds, how often it has refused since an attempt got through, and a note for people; None
             where there is nothing to close.
         """
-        wanted = self._wanted_of(ready)
-        limits = [one for one in wanted if not one.run]
-        names = [one.name for one in limits if name in ("", one.name, one.shared)] or [name] * bool(name)
+        names = closed_by(self._wanted_of(ready), name)
         self._refused.discard(ready.number)
         if not names:
             return None
@@ -372,15 +358,31 @@ class Limiting:
         return f", held by {', '.join(held[:NAMED])}{more}" if held else ""
 
 
-def _failure_of(step: str, verdict: Verdict) -> Failure:
-    """Returns the failure of an attempt that never begins."""
+def refusal_of(step: str, verdict: Verdict) -> BudgetExceeded | LimitTooSmall:
+    """Returns the error of an attempt, or of a call, that never begins."""
     excess, name = verdict.excess, verdict.name
     assert excess is not None
     part, needs = excess.part, excess.part.shown(excess.needs) if excess.needs else ""
     if not excess.is_budget:
-        return Failure.of(LimitTooSmall(step, name, part.text, needs))
+        return LimitTooSmall(step, name, part.text, needs)
     again = ""
     if excess.again is not None:
         moment = clock.now() + timedelta(seconds=excess.again)
         again = f"{moment.astimezone():%H:%M}" if excess.again < DAY else f"{moment.astimezone():%Y-%m-%d %H:%M}"
-    return Failure.of(BudgetExceeded(step, name, part.text, part.shown(excess.used), needs, again))
+    return BudgetExceeded(step, name, part.text, part.shown(excess.used), needs, again)
+
+
+def is_held(wanted: Iterable[Wanted]) -> bool:
+    """Returns whether what is granted counts until it ends: it is a place, or was estimated."""
+    return any(part.period == AT_ONCE or part.unit for one in wanted for part in one.parts)
+
+
+def closed_by(wanted: Iterable[Wanted], name: str) -> list[str]:
+    """Returns the names that a refusal closes.
+
+    Args:
+        wanted: What was granted.
+        name: The limit that the step has named; "" for all of the step.
+    """
+    limits = [one for one in wanted if not one.run]
+    return [one.name for one in limits if name in ("", one.name, one.shared)] or [name] * bool(name)

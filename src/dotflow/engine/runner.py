@@ -476,9 +476,9 @@ class Runner:
         else:
             seconds, refused, note = closed
         if refused >= MAX_THROTTLES:
-            retry, refusal = ready.step.policy.should_retry(Throttled(after, name or None))
-            what = f"{name or 'the service'} has refused {refused} attempts since one got through"
-            failure = Failure(Throttled.__name__, f"{what}. {refusal}".rstrip())
+            error = Throttled(after, name or None, refused)
+            retry, refusal = ready.step.policy.should_retry(error)
+            failure = Failure(Throttled.__name__, f"{error}. {refusal}".rstrip())
             return Raised(failure, outcome.repeated, retry, outcome.usage)
         note = note or f"refused, and called again after {format_duration(seconds)}"
         return outcome._replace(due=seconds, note=note)

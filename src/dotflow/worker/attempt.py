@@ -21,7 +21,15 @@ from dotflow.core.files import FileState
 from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned, TimedOut, TypePark
 from dotflow.core.policy import POLL_IS, Policy
 from dotflow.core.secret import fill, own_secrets
-from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, Throttled, UnknownParameter
+from dotflow.errors import (
+    BudgetExceeded,
+    InvalidPolicy,
+    LimitTooSmall,
+    NotYet,
+    StepTimeout,
+    Throttled,
+    UnknownParameter,
+)
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, run_limited
@@ -43,6 +51,8 @@ T = TypeVar("T")
 NO_LIMIT: Final = Limit(0)
 NO_FILES: Final[Mapping[str, FileState | None]] = {}
 STOPS: Final = (KeyboardInterrupt, Stopped)
+#: What ends an action within a step whatever its policy says.
+NEVER_REPEATED: Final = (KeyboardInterrupt, BodyStopped, BudgetExceeded, LimitTooSmall)
 NEVER: Final = math.inf
 RETURNED: Final = "a step has returned its instance"
 
@@ -266,7 +276,7 @@ def outcome_of(
         return error.why
     if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
         return Parked(TypePark.POLL, message_of(error), tuple(repeated))
-    if isinstance(error, Throttled) and not limit.raised:
+    if isinstance(error, Throttled) and not error.refused and not limit.raised:
         from dotflow.core.limits import MAX_AFTER, seconds_after  # here: few services refuse
 
         after = seconds_after(error.after)
@@ -353,7 +363,7 @@ def run_by_policy(action: AnyAction, make: Callable[[Limit], T], repeated: list[
         limit = Limit(0 if repeated is None else action.policy.timeout)
         try:
             return make(limit)
-        except (KeyboardInterrupt, BodyStopped):
+        except NEVER_REPEATED:
             raise
         except BaseException as error:  # users' code may raise anything
             if repeated is None:
@@ -369,7 +379,8 @@ def delay_after(action: AnyAction, error: BaseException, limit: Limit, number: i
     Raises the error where there is none; for a timeout StepTimeout.
     """
     outcome = outcome_of(error, action, limit, [])
-    assert not isinstance(outcome, Parked), "no action within a step waits"
+    if isinstance(outcome, Parked):  # a service has refused it: its step waits, and calls it again
+        raise error
     delay = action.policy.delay_after(number, outcome.retry)
     if delay is None:
         if isinstance(error, DeadlinePassed):

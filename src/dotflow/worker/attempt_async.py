@@ -9,11 +9,11 @@ from dotflow import clock
 from dotflow.core.action import AnyAction, actions_of
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call, Watch
-from dotflow.core.calls import BodyStopped
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import (
     NEVER,
+    NEVER_REPEATED,
     NO_FILES,
     NO_LIMIT,
     PLAIN,
@@ -123,7 +123,7 @@ async def run_by_policy_async(
         limit = Limit(action.policy.timeout)
         try:
             return await make(limit)
-        except (KeyboardInterrupt, BodyStopped, GeneratorExit):
+        except (*NEVER_REPEATED, GeneratorExit):
             raise
         except BaseException as error:  # users' code may raise anything
             if isinstance(error, asyncio.CancelledError):

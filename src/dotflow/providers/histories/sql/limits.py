@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Excess, Held, Holder, LimitStore, LimitUse, PartUse, Verdict, Wanted
+from dotflow.abc.limits import Ended, Excess, Held, Holder, LimitStore, LimitUse, PartUse, Verdict
 from dotflow.core.limit_rules import (
     AT_ONCE,
     RUN,
@@ -24,7 +24,7 @@ from dotflow.core.limit_rules import (
     window,
     with_more,
 )
-from dotflow.core.limits import Part, parse_parts, text_of
+from dotflow.core.limits import Part, Wanted, parse_parts, text_of
 from dotflow.errors import HistoryError, InvalidPolicy
 from dotflow.providers.histories.sql.database import BETWEEN_LOOKS, Connection, Presence, SQLiteConnection
 from dotflow.providers.histories.sql.tables import LIMITS, MICRO, micro, moment, upsert
