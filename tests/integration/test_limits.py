@@ -613,23 +613,6 @@ def test_a_refused_action_of_a_class_lets_its_step_wait() -> None:
     assert begun.notes == ["refused, and called again after 0.10 s"]
 
 
-def test_a_durable_call_is_refused() -> None:
-    """It would wait in its worker."""
-
-    @action(limit="1/s")
-    def fetch() -> None: ...
-
-    @action(durable=True)
-    def agent() -> None:
-        fetch()
-
-    workflow, _ = flow()
-    workflow.task.add(agent)
-    run = workflow.start()
-
-    assert "limit is for whole steps" in run.task("agent").errors[-1].message
-
-
 SHARED = """
 import sys, time
 from dotflow import Config, DotFlow, action

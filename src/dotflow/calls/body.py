@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from dotflow import clock
 from dotflow.calls.cached import CachedCall
 from dotflow.calls.failures import read_failure, write_failure
+from dotflow.calls.grants import Grant, needs_of
 from dotflow.calls.keys import MAX_BEGINNING, Asked, ask_for, changed_argument, key_of, shown
 from dotflow.calls.polls import Polls
 from dotflow.calls.requests import Requests
@@ -36,8 +37,9 @@ from dotflow.core.calls import (
 from dotflow.core.failure import Failure, message_of
 from dotflow.core.faults import PlannedFailures
 from dotflow.core.files import FileWatch
+from dotflow.core.limits import Wanted
 from dotflow.cpython import has_running_loop
-from dotflow.errors import ArgumentChanged, CallRefused, NotYet
+from dotflow.errors import ArgumentChanged, BudgetExceeded, CallRefused, LimitTooSmall, NotYet
 from dotflow.worker.attempt import run_by_policy
 from dotflow.worker.deadline import Limit
 from dotflow.worker.deadline_thread import run_limited, waking
@@ -50,6 +52,8 @@ ASK, KEEP, DROP, MAKE, STOP, REFUSE, WAIT = (
     TypeRequest.WAIT,
 )  # fmt: skip
 R = TypeVar("R")
+Once = Callable[[Callable[[], Any], Limit], Any]
+OnceAsync = Callable[[Callable[[], Any], Limit], Coroutine[Any, Any, Any]]
 
 MAX_CALLS: Final = 100_000  # in an attempt
 ENDED: Final = ("its step has ended", "Wait for it before the step returns.")
@@ -310,8 +314,8 @@ class Body:
         """
         self._check(action)
         if not action.checkpoint:
-            make = self._make_coroutine if action.is_coroutine else self._make
-            return make(action, partial(action.call_plain, args, kwargs))
+            make = self._make_unkept_coroutine if action.is_coroutine else self._make_unkept
+            return make(action, args, kwargs)
         try:
             asked = ask_for(action, args, kwargs)
         except TypeError as error:
@@ -334,10 +338,11 @@ class Body:
             written = self._count_written()
             try:
                 function = self._function_of(asked, key, answer, args, kwargs)
+                once = self._once(token, action, args, kwargs)
                 if action.policy.poll is None:
-                    value = self._make(action, function)
+                    value = self._make(action, function, once)
                 else:
-                    value = self._poll(asked, key, number, token, Polls(action, answer.polled), function)
+                    value = self._poll(asked, key, number, token, Polls(action, answer.polled), function, once)
             except Exception as error:  # the action may raise any
                 if self._requests.is_followed:
                     self._requests.send(_failing(asked, key, error))
@@ -380,11 +385,12 @@ class Body:
                 self._note_kept(failed.key, failed.asked, failed.error)
             written = self._count_written()
             try:
-                function = self._function_of(asked, key, answer, args, kwargs)
+                function, polls = self._function_of(asked, key, answer, args, kwargs), Polls(action, answer.polled)
+                once = self._once_async(token, action, args, kwargs)
                 if action.policy.poll is None:
-                    value = await self._make_coroutine(action, function)
+                    value = await self._make_coroutine(action, function, once)
                 else:
-                    value = await self._poll_async(asked, key, number, token, Polls(action, answer.polled), function)
+                    value = await self._poll_async(asked, key, number, token, polls, function, once)
             except Exception as error:  # the action may raise any
                 if self._requests.is_followed:
                     await self._send(_failing(asked, key, error))
@@ -431,23 +437,33 @@ class Body:
     def _wait_out(self, token: object, request: CallRequest) -> CallAnswer:
         """Sends a request until its wait is over, and returns the answer."""
         while (answer := self._request(request)).kind is WAIT:
-            with waking(self._waiters.wake):
-                for seconds in self._looks(token, request, answer):
-                    self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
-            self._raise_if_stopped()
+            self._wait_for(token, request, answer)
         return answer
+
+    def _wait_for(self, token: object, request: CallRequest, answer: CallAnswer) -> None:
+        """Waits as an answer says."""
+        with waking(self._waiters.wake):
+            for seconds in self._looks(token, request, answer):
+                self._waiters.wait_until(lambda: self._requests.stop is not None, seconds)
+        self._raise_if_stopped()
 
     async def _wait_out_async(self, token: object, request: CallRequest) -> CallAnswer:
         """Does what `_wait_out` does, in a coroutine."""
-        import asyncio
-
         while (answer := await self._talk(request)).kind is WAIT:
-            for seconds in self._looks(token, request, answer):
-                await asyncio.sleep(seconds)
-            self._raise_if_stopped()
+            await self._wait_for_async(token, request, answer)
         return answer
 
+    async def _wait_for_async(self, token: object, request: CallRequest, answer: CallAnswer) -> None:
+        """Does what `_wait_for` does, in a coroutine."""
+        import asyncio
+
+        for seconds in self._looks(token, request, answer):
+            await asyncio.sleep(seconds)
+        self._raise_if_stopped()
+
     def _looks(self, token: object, request: CallRequest, answer: CallAnswer) -> Iterator[float]:
+        if request.kind is TypeRequest.LIMIT:
+            return self._requests.limit_flow(token, _runner(), *answer.value)
         key = request.key if isinstance(request.value, Asking) else ""
         return self._requests.wait_flow(token, _runner(), answer.value, key)
 
@@ -460,27 +476,114 @@ class Body:
         request = self._asking(asked, key, number)
         return request._replace(kind=WAIT, code="", links=links, digest=asked.digest, value=value)
 
-    def _make(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+    def _make_unkept(self, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Makes a call of which nothing is kept."""
+        if not action.policy.is_limited:
+            return self._make(action, partial(action.call_plain, args, kwargs), _make_once)
+        token = self._begin_call()
+        try:
+            once = self._once(token, action, args, kwargs)
+            return self._make(action, partial(action.call_plain, args, kwargs), once)
+        finally:
+            self._end_call(token)
+
+    async def _make_unkept_coroutine(self, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Does what `_make_unkept` does, for a call of a coroutine function."""
+        if not action.policy.is_limited:
+            from dotflow.worker.attempt_async import make_once  # here: it imports asyncio
+
+            return await self._make_coroutine(action, partial(action.call_plain, args, kwargs), make_once)
+        token = self._begin_call()
+        try:
+            once = self._once_async(token, action, args, kwargs)
+            return await self._make_coroutine(action, partial(action.call_plain, args, kwargs), once)
+        finally:
+            self._end_awaited(token)
+
+    def _make(self, action: AnyAction, function: Callable[[], Any], once: Once) -> Any:
         """Makes a call by the policy of its action."""
         token = SCOPE.set(INSIDE)
         try:
-            return run_by_policy(action, partial(_make_once, function), [])
+            return run_by_policy(action, partial(once, function), [])
         finally:
             SCOPE.reset(token)
 
-    async def _make_coroutine(self, action: AnyAction, function: Callable[[], Any]) -> Any:
+    async def _make_coroutine(self, action: AnyAction, function: Callable[[], Any], once: OnceAsync) -> Any:
         """Makes a call of a coroutine function by the policy of its action."""
-        from dotflow.worker.attempt_async import make_once, run_by_policy_async  # here: it imports asyncio
+        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
 
         token = SCOPE.set(INSIDE)
         try:
-            return await run_by_policy_async(action, partial(make_once, function), [])
+            return await run_by_policy_async(action, partial(once, function), [])
         finally:
             with contextlib.suppress(ValueError):  # the garbage collector closes the coroutine in another context
                 SCOPE.reset(token)
 
+    def _once(self, token: object, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Once:
+        """Returns what makes a call once: of an action with limits, when these have granted it."""
+        needs = needs_of(action, args, kwargs)
+        return partial(self._make_granted, token, action, needs) if needs else _make_once
+
+    def _once_async(
+        self, token: object, action: AnyAction, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> OnceAsync:
+        """Does what `_once` does, for a call of a coroutine function."""
+        from dotflow.worker.attempt_async import make_once  # here: it imports asyncio
+
+        needs = needs_of(action, args, kwargs)
+        return partial(self._make_granted_async, token, action, needs) if needs else make_once
+
+    def _make_granted(
+        self, token: object, action: AnyAction, needs: tuple[Wanted, ...], function: Callable[[], Any], limit: Limit
+    ) -> Any:
+        """Makes a call once when its limits have granted it; again where a service has refused it then."""
+        grant = Grant(action, needs)
+        while True:
+            grant.check(self._wait_out(token, grant.request))
+            with grant.counting():
+                try:
+                    value = _make_once(function, limit)
+                except BaseException as error:  # the action may raise any
+                    answer = self._requests.send(grant.end(error, limit))
+                    if not grant.is_refused:
+                        raise
+                else:
+                    self._requests.send(grant.end())
+                    return value
+            self._wait_for(token, grant.request, grant.check(self._checked(answer)))
+
+    async def _make_granted_async(
+        self, token: object, action: AnyAction, needs: tuple[Wanted, ...], function: Callable[[], Any], limit: Limit
+    ) -> Any:
+        """Does what `_make_granted` does, for a call of a coroutine function."""
+        from dotflow.worker.attempt_async import make_once  # here: it imports asyncio
+
+        grant = Grant(action, needs)
+        while True:
+            grant.check(await self._wait_out_async(token, grant.request))
+            with grant.counting():
+                try:
+                    value = await make_once(function, limit)
+                except GeneratorExit:  # it was dropped: the end of its step frees what it has
+                    raise
+                except BaseException as error:  # the action may raise any
+                    answer = await self._send(grant.end(error, limit))
+                    if not grant.is_refused:
+                        raise
+                else:
+                    await self._send(grant.end())
+                    return value
+            await self._wait_for_async(token, grant.request, grant.check(self._checked(answer)))
+
     def _poll(
-        self, asked: Asked, key: str, number: int, token: object, polls: Polls, function: Callable[[], Any]
+        self,
+        asked: Asked,
+        key: str,
+        number: int,
+        token: object,
+        polls: Polls,
+        function: Callable[[], Any],
+        once: Once,
     ) -> Any:
         """Makes a call by the policy of its action until it is ready. Each wait in between is kept when it begins."""
 
@@ -491,7 +594,7 @@ class Body:
                     polls.check(self._wait_out(token, self._polling(asked, key, number, polling)))
                 note, inside = "", SCOPE.set(INSIDE)
                 try:
-                    value = _make_once(function, limit)
+                    value = once(function, limit)
                 except NotYet as error:
                     note = message_of(error)
                 else:
@@ -510,10 +613,17 @@ class Body:
             raise
 
     async def _poll_async(
-        self, asked: Asked, key: str, number: int, token: object, polls: Polls, function: Callable[[], Any]
+        self,
+        asked: Asked,
+        key: str,
+        number: int,
+        token: object,
+        polls: Polls,
+        function: Callable[[], Any],
+        once: OnceAsync,
     ) -> Any:
         """Does what `_poll` does, for a call of a coroutine function."""
-        from dotflow.worker.attempt_async import make_once, run_by_policy_async  # here: it imports asyncio
+        from dotflow.worker.attempt_async import run_by_policy_async  # here: it imports asyncio
 
         async def make(limit: Limit) -> Any:
             polling = polls.begin()
@@ -522,7 +632,7 @@ class Body:
                     polls.check(await self._wait_out_async(token, self._polling(asked, key, number, polling)))
                 note, inside = "", SCOPE.set(INSIDE)
                 try:
-                    value = await make_once(function, limit)
+                    value = await once(function, limit)
                 except NotYet as error:
                     note = message_of(error)
                 else:
@@ -582,11 +692,7 @@ class Body:
             ):
                 if is_used:
                     raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
-        policy = action.policy
-        if policy.is_limited:
-            option = "limit" if policy.limits else "budget"
-            raise CallRefused(action.name, f"{option} is for whole steps", FOR_STEPS)
-        if policy.poll is not None and not action.checkpoint:
+        if action.policy.poll is not None and not action.checkpoint:
             raise CallRefused(action.name, "poll keeps its waits, and checkpoint=False keeps nothing", LEAVE_OUT)
 
     def _raise_if_stopped(self) -> None:
@@ -648,6 +754,8 @@ class Body:
         """Notes that a call has failed. Its failure is kept once the body goes on after it."""
         self._check_arguments(asked, error)
         self._raised[id(error)] = error, key
+        if isinstance(error, BudgetExceeded | LimitTooSmall):  # it was not made: a resume asks again
+            return
         self._failed.append(_Failed(error, asked, key, number, by))
 
     def _caught(self, by: _Mark) -> list[_Failed]:

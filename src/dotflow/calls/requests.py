@@ -17,6 +17,8 @@ LONGEST_LOOK: Final = 0.25
 QUIET: Final = 0.05  # seconds without any other call, after which bodies that wait are parked
 #: The same where another thread or asyncio task may be on its way to its next call.
 LONG_QUIET: Final = 2.0
+#: Seconds that a call waits for a limit in its body: less than a body takes that begins anew for it.
+SHORT_WAIT: Final = 5.0
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for an answer, while other calls run
 
 
@@ -27,11 +29,13 @@ class _Waiting(NamedTuple):
         due: Until when, by `clock.monotonic`.
         runner: The thread or asyncio task that has made it.
         key: Its key, if it waits for an answer.
+        note: What it waits for, if that is a limit.
     """
 
     due: float
     runner: Any
     key: str
+    note: str = ""
 
 
 class Requests(ABC):
@@ -76,7 +80,16 @@ class Requests(ABC):
         self.stop = self.stop or BodyStopped(why)
         return self.stop
 
-    def wait_flow(self, token: object, runner: Any, seconds: float | None, key: str = "") -> Iterator[float]:
+    def limit_flow(self, token: object, runner: Any, seconds: float, note: str) -> Iterator[float]:
+        """Yields as `wait_flow` for a call that waits for a limit. A short wait parks no body."""
+        if seconds <= SHORT_WAIT and clock.source is None:
+            yield seconds
+        else:
+            yield from self.wait_flow(token, runner, seconds, note=note)
+
+    def wait_flow(
+        self, token: object, runner: Any, seconds: float | None, key: str = "", note: str = ""
+    ) -> Iterator[float]:
         """Yields the real seconds until the next look of a call that waits, until it has to be asked for again.
 
         That is when its time is over, or `stop` is set; and of a question from time to time. The bodies are parked when
@@ -87,9 +100,10 @@ class Requests(ABC):
             runner: The thread or asyncio task that has made it.
             seconds: How long it waits; None for no limit.
             key: Its key, if it waits for an answer.
+            note: What it waits for, if that is a limit.
         """
         due, look, quiet = math.inf if seconds is None else clock.monotonic() + seconds, LOOK, 0
-        self._waiting[token] = _Waiting(due, runner, key)
+        self._waiting[token] = _Waiting(due, runner, key, note)
         changes, since = self.changes, clock.ticks()
         again = since + ASK_INTERVAL if key else math.inf
         try:
@@ -108,9 +122,10 @@ class Requests(ABC):
 
     def _park(self) -> Parked:
         waiting = tuple(self._waiting.values())
-        ends, asked = [one.due for one in waiting if not one.key], tuple(one.key for one in waiting if one.key)
-        due = max(0.0, min(ends) - clock.monotonic()) if ends else None
-        return Parked(TypePark.WAIT, due=due, asked=asked)
+        first = min((one for one in waiting if not one.key), key=lambda one: one.due, default=None)
+        due = None if first is None else max(0.0, first.due - clock.monotonic())
+        asked = tuple(one.key for one in waiting if one.key)
+        return Parked(TypePark.WAIT, "" if first is None else first.note, due=due, asked=asked)
 
     def _may_call(self) -> bool:
         """Returns whether a thread or task that has made calls does something else than wait in one."""

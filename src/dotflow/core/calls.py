@@ -56,8 +56,10 @@ class TypeRequest(IntEnum):
     STOP = 5  # the answer: the attempt is parked
     DONE = 6  # the answer: it was kept, or dropped
     REFUSE = 7  # the answer: an error, which fails the attempt
-    FAIL = 8  # to report a failure: it is kept later, or never
+    FAIL = 8  # to report a failure: it is kept later, or never; and the answer: not made, with this error
     WAIT = 9  # the end of a sleep, a question or a poll's wait, which it begins; and the answer: not yet
+    LIMIT = 10  # what a call needs of its limits
+    FREE = 11  # the end of what it was granted
 
 
 class Asking(NamedTuple):
@@ -115,14 +117,15 @@ class CallRequest(NamedTuple):
 
     Attributes:
         kind: ASK, KEEP, DROP, FAIL or WAIT.
-        key: The key of the call.
+        key: The key of the call; of LIMIT and FREE an id of its attempt.
         name: The identity of its action.
         code: The fingerprint of its code.
         links: Of KEEP and WAIT, and where there is a cache of ASK: the key that it is below, its number, and its
             arguments. Of FAIL: these.
         digest: Of the same: the digest of its arguments.
         value: Of KEEP: the value, or the failure as data. Of FAIL: the Failure. Of WAIT: the seconds of a sleep,
-            an Asking, or a Polling.
+            an Asking, or a Polling. Of LIMIT: what the call needs, Wanted; of FREE: what it has used, by unit, whether
+            it got through, and of one that a service has refused the seconds that this has named, and the limit.
         is_failure: Whether it is a failure.
         files: Of KEEP: the files that the call has made.
         keys: Of DROP: the keys.
@@ -150,9 +153,10 @@ class CallAnswer(NamedTuple):
     """The answer to a request.
 
     Attributes:
-        kind: MAKE, GIVE, WAIT, STOP, DONE or REFUSE.
+        kind: MAKE, GIVE, WAIT, STOP, DONE, REFUSE or FAIL.
         value: What was kept; of MAKE the PlannedFailures of a test, or None; of WAIT the seconds that are left, or
-            None, of STOP a Parked, of REFUSE the error. To a Polling that is over: whether the time of the call is up.
+            None, and where a limit makes it wait a note beside them, of STOP a Parked, of REFUSE and FAIL the error. To
+            a Polling that is over: whether the time of the call is up.
         is_failure: Whether a failure was kept.
         files: The files that a kept call has made.
         voided: How often what was kept of the call was voided by changed code.
@@ -212,6 +216,12 @@ class CallFollower(Protocol):
 
     def wait_call(self, task: Any, number: int, asked: int, note: str) -> None:
         """Notes that a call was not ready, how often it has asked, and what it has said; or that it asks again."""
+
+    def grant(self, task: Any, request: CallRequest, *, must: bool) -> CallAnswer:
+        """Answers a LIMIT: MAKE, WAIT or FAIL. *must* is whether the call is made in any case, and only counted."""
+
+    def free(self, task: Any, request: CallRequest) -> CallAnswer:
+        """Answers a FREE: DONE; where a service has refused the call WAIT, or FAIL if that was too often."""
 
     def ask(self, task: Any, request: CallRequest, nth: int) -> Any:
         """Returns the Answer to the question of a call, whose WAIT it is, by how often it was voided.

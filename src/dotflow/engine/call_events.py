@@ -8,12 +8,13 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.calls.keys import shown_arguments
 from dotflow.core.approval import Answer
-from dotflow.core.calls import CallFollower, CallRequest
-from dotflow.core.events import CallBegan, CallEnded, CallEvent, CallsCounted, CallWaits
+from dotflow.core.calls import CallAnswer, CallFollower, CallRequest
+from dotflow.core.events import AttemptHeld, CallBegan, CallEnded, CallEvent, CallsCounted, CallWaits
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.engine.approvals import Approvals
+from dotflow.engine.call_limits import CallLimits
 from dotflow.engine.publisher import Publisher
 from dotflow.records.preview import preview
 
@@ -27,6 +28,7 @@ class CallEvents(CallFollower):
         publisher: Passes the events to history, listeners and tracer.
         masks: The secrets, which no event shows.
         approvals: Asks people.
+        limits: Asks for what calls need of their limits.
         is_pausing: Returns whether the run pauses.
         wake: Wakes the thread of the run.
     """
@@ -36,6 +38,7 @@ class CallEvents(CallFollower):
         publisher: Publisher,
         masks: Masks,
         approvals: Approvals | None,
+        limits: CallLimits,
         is_pausing: Callable[[], bool],
         wake: Callable[[], object],
     ) -> None:
@@ -43,10 +46,11 @@ class CallEvents(CallFollower):
         self._publisher = publisher
         self._masks = masks
         self._approvals = approvals
+        self._limits = limits
         self._is_pausing = is_pausing
         self._wake = wake
         self._thread = get_ident()
-        self._waiting: deque[CallEvent] = deque()  # of bodies in other threads
+        self._waiting: deque[CallEvent | AttemptHeld] = deque()  # of bodies in other threads
         self._has_woken = False
         self._due = 0.0  # when what waits is recorded, by `clock.monotonic`
 
@@ -80,11 +84,23 @@ class CallEvents(CallFollower):
     def wait_call(self, task: Task, number: int, asked: int, note: str) -> None:
         self._pass(CallWaits(task.task_id, task.attempt, number, asked, self._masks.mask(note), task.item))
 
+    def grant(self, task: Task, request: CallRequest, *, must: bool) -> CallAnswer:
+        name = request.name.rpartition(":")[2].rpartition(".")[2]
+        return self._limits.grant(task, request.key, name, request.value, None if must else self._pass)
+
+    def free(self, task: Task, request: CallRequest) -> CallAnswer:
+        used, has_passed, refused = request.value
+        return self._limits.end(task, request.key, used, refused, has_passed=has_passed)
+
+    def close(self) -> None:
+        """Ends what calls were granted, in a run that is over."""
+        self._limits.close()
+
     def ask(self, task: Task, request: CallRequest, nth: int) -> Answer:
         assert self._approvals is not None, "durable steps may ask"
         return self._approvals.ask_call(task, request, nth)
 
-    def _pass(self, event: CallEvent) -> None:
+    def _pass(self, event: CallEvent | AttemptHeld) -> None:
         """Passes an event. In the thread of the run, which waits for the body, no call begins unrecorded."""
         if get_ident() != self._thread:
             self._waiting.append(event)
@@ -93,7 +109,7 @@ class CallEvents(CallFollower):
                 self._wake()
             return
         self._publisher.record_call(event)
-        if not isinstance(event, CallEnded | CallWaits):
+        if not isinstance(event, CallEnded | CallWaits | AttemptHeld):
             self._publisher.settle(begins=True)
 
     def settle(self) -> None:

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from dotflow.core.approval import Question
     from dotflow.core.events import AttemptHeld
     from dotflow.engine.approvals import Approvals
+    from dotflow.engine.call_limits import CallLimits
     from dotflow.engine.limiting import Limiting
     from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
@@ -653,11 +654,12 @@ class Run:
         try:
             seconds = self._options.timeout
             limiting = self._make_limiting(log_line, publisher.record_call)
+            limits = limiting, self._make_call_limits(log_line) if self._checkpoints.has_durable else None
             if seconds is None:
-                runner = Runner(graph, session, publisher, limiting=limiting)
+                runner = Runner(graph, session, publisher, math.inf, int, *limits)
             else:
                 out_of_time = functools.partial(self.cancel_for, timed_out(seconds), only_running=True)
-                runner = Runner(graph, session, publisher, begins + seconds, out_of_time, limiting)
+                runner = Runner(graph, session, publisher, begins + seconds, out_of_time, *limits)
             self._stops.follow(runner)
         except BaseException:  # later, the runner closes it
             session.close()
@@ -678,6 +680,13 @@ class Run:
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
         origin = self._checkpoints.origin or self.run_id
         return Limiting(store, self.run_id, origin, self._masks, log_line, tell)
+
+    def _make_call_limits(self, log_line: Callable[..., None]) -> "CallLimits":
+        """Returns what asks for what the calls of durable steps need of their limits."""
+        from dotflow.engine.call_limits import CallLimits  # here: few runs have durable steps
+
+        origin = self._checkpoints.origin or self.run_id
+        return CallLimits(self._providers.find_limits, self.run_id, origin, self._masks, log_line)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

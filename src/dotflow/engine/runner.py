@@ -46,6 +46,7 @@ from dotflow.worker.files import ReadingEnded, reading_until
 if TYPE_CHECKING:
     from dotflow.core.approval import Question
     from dotflow.engine.call_events import CallEvents
+    from dotflow.engine.call_limits import CallLimits
     from dotflow.engine.limiting import Limiting
 
 WAITS_FOR_WORKER: Final = "waits for a worker"  # of a call that was given back
@@ -62,6 +63,7 @@ class Runner:
         deadline: The moment of `clock.monotonic` at which the run's time is up. A cleanup after a stop has no limit.
         out_of_time: Cancels the run, called once at the deadline, in the run's thread.
         limiting: Lets attempts wait for the limits of their steps; None where no step has one.
+        call_limits: Asks for what calls of durable steps need of theirs; None without durable steps.
 
     Attributes:
         session: The session that makes the attempts now.
@@ -79,6 +81,7 @@ class Runner:
         deadline: float = math.inf,
         out_of_time: Callable[[], object] = int,
         limiting: "Limiting | None" = None,
+        call_limits: "CallLimits | None" = None,
     ) -> None:
         self._graph = graph
         self._outputs = graph.inputs.outputs
@@ -99,10 +102,9 @@ class Runner:
         if self._has_durable:
             from dotflow.engine.call_events import CallEvents  # here: few runs have durable steps
 
-            inputs = graph.inputs
-            self._calls = CallEvents(
-                publisher, inputs.masks, inputs.approvals, self._looks_pausing, lambda: self.session.wake()
-            )
+            assert call_limits is not None, "there are durable steps"
+            asks, wake = (graph.inputs.approvals, call_limits, self._looks_pausing), lambda: self.session.wake()
+            self._calls = CallEvents(publisher, graph.inputs.masks, *asks, wake)
             graph.inputs.checkpoints.follower = self._calls
         self._limiting = limiting
         self._thread = get_ident()
@@ -198,6 +200,8 @@ class Runner:
                     self._keep_returned()
                 if self._limiting is not None:
                     self._limiting.close()
+                if self._calls is not None:
+                    self._calls.close()
 
     def _keep_returned(self) -> None:
         """Saves what steps had returned when the run was stopped, though their files were still being read."""
@@ -505,7 +509,8 @@ class Runner:
             if outcome.due is None or is_throttled:
                 poll.asked += 1
             else:
-                note = f"sleeps until {clock.as_datetime(clock.moment_at(now + outcome.due)):%Y-%m-%d %H:%M:%S} UTC"
+                end = clock.as_datetime(clock.moment_at(now + outcome.due))
+                note = f"{note or 'sleeps'} until {end:%Y-%m-%d %H:%M:%S} UTC"
             fields = (task.task_id, task.attempt, poll.asked, note, clock.now(), now, task.item)
             self._publish(new(AttemptWaits, fields))
             if self._has_failed and not self._graph.is_cleanup(task):

@@ -424,6 +424,7 @@ class AttemptCalls:
         self.numbers: dict[str, int] = {}
         self.questions: dict[str, Question] = {}
         self.given: set[str] = set()
+        self._grants: set[str] = set()  # the ids of what its calls were granted
         self._running: set[str] = set()  # the keys of the calls that are made, and followed
         self._made: set[str] = set() if before is None else before._made  # the keys of all calls that it has made
         self._cached: set[str] = set() if before is None else before._cached  # and of those that were in the cache
@@ -460,6 +461,11 @@ class AttemptCalls:
                     node_and_call = node_of(node.task), request.key
                     answer = answer._replace(value=next_failures(request.name, node_and_call))
                 return answer
+            if request.kind is TypeRequest.LIMIT:
+                return self._grant(request)
+            if request.kind is TypeRequest.FREE:
+                self._grants.discard(request.key)
+                return kept.follower.free(node.task, request)
             if request.kind is TypeRequest.KEEP:
                 context = self._keep(request)
                 if request.cached is not None and not node.always:
@@ -479,6 +485,15 @@ class AttemptCalls:
             refusal.__cause__ = error
             return self._refuse(request, refusal)
         return DONE
+
+    def _grant(self, request: CallRequest) -> CallAnswer:
+        node, follower = self._node, self._node.kept.follower
+        if not node.always and follower.is_pausing:
+            return STOP
+        answer = follower.grant(node.task, request, must=node.always)
+        if answer.kind is TypeRequest.MAKE:
+            self._grants.add(request.key)
+        return answer
 
     def _keep(self, request: CallRequest, *, is_cached: bool = False) -> Context:
         tick = clock.monotonic()
@@ -603,6 +618,10 @@ class AttemptCalls:
     def end(self, *, is_over: bool) -> None:
         """Ends the attempt, and counts its calls; one that is not *over* goes on later, with those that are kept."""
         self.is_over = True
+        for grant in tuple(self._grants):
+            self._node.kept.follower.free(
+                self._node.task, CallRequest(TypeRequest.FREE, grant, value=({}, False, None))
+            )
         follower, made, given = self._node.kept.follower, len(self._made), self._count_given()
         cached = len(self._cached)
         if self._kept or given:

@@ -7,6 +7,7 @@ import math
 import numbers
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final, SupportsFloat
 
 from dotflow.core.attempt_id import AttemptId, current_attempt
@@ -20,6 +21,8 @@ MORE: Final = "…"  # the name of the note on those that were left out
 NOTED: Final[dict[AttemptId, dict[str, Note]]] = {}
 #: What they have used. Each of it is noted, too.
 USED: Final[dict[AttemptId, dict[str, float]]] = {}
+#: What the call of a durable step has used that runs in this context; None outside of one with a limit.
+OF_CALL: Final[ContextVar[dict[str, float] | None]] = ContextVar("dotflow_used", default=None)
 _adding: Final = threading.Lock()  # a step may add in several threads
 
 
@@ -73,7 +76,11 @@ def used(**units: float) -> None:
             raise InvalidArgument("a unit of used", unit, "small letters, digits and _, such as tokens")
         if not is_amount(amount):
             raise InvalidArgument(unit, amount, "a number from 0")
-    attempt = current_attempt.get()
+    attempt, of_call = current_attempt.get(), OF_CALL.get()
+    if of_call is not None:
+        with _adding:
+            for unit, amount in units.items():
+                of_call[unit] = of_call.get(unit, 0) + amount
     if attempt is None:
         return
     with _adding:
