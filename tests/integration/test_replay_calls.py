@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run
+from dotflow import Config, Control, DotFlow, Run
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite.history import DEFAULT_PATH
+from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
 
@@ -99,6 +100,59 @@ def test_a_replay_makes_no_call_that_was_not_kept(capsys: pytest.CaptureFixture[
     assert "charge('storks', '') was not kept. Pass --make to make such calls." in printed
     assert "those that were kept are given back, and no other one is made" in printed
     assert "in agent" not in printed.partition("then:")[2]
+
+
+WAITING = """\
+from pathlib import Path
+import dotflow
+from dotflow import NotYet, action
+
+@action(poll=0.05, poll_timeout=0.2)
+def ready(job):
+    with Path("made").open("a") as file:
+        file.write("ready\\n")
+    if not Path("is_ready").exists():
+        raise NotYet("in line")
+    return job
+
+@action(durable=True)
+def agent():
+    dotflow.sleep(0.1)
+    answer = dotflow.ask("Pay {amount} to {name}?", amount=30, name="ann")
+    dotflow.sleep("3d")
+    return f"{ready(answer.by)} {answer.value}"
+"""
+
+
+def test_a_replay_names_the_open_question(capsys: pytest.CaptureFixture[str]) -> None:
+    """It sleeps for no time, and asks nobody, with --make neither."""
+    Path("shop.py").write_text(WAITING)
+    assert start().status == "Paused"
+
+    for more in ([], ["--make"]):
+        assert main(["replay", "last", "agent", *more]) == 1
+        assert "The question 'Pay 30 to ann?' has no answer, which it waits for." in capsys.readouterr().out
+
+
+def test_a_replay_is_given_the_answer_and_passes_the_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that were kept, and those that were not: this one takes no three days. A call that polls is asked again."""
+    Path("shop.py").write_text(WAITING)
+    run = start()
+    Control(HistorySQLite(DEFAULT_PATH)).approve(run.run_id, by="eve", value=12)
+    with virtual_clock():
+        start(resume=True)  # the call is not ready in time
+
+    assert main(["replay", "last", "agent"]) == 1
+    assert "ready('eve') was not kept" in capsys.readouterr().out
+
+    made()
+    assert main(["replay", "last", "agent", "--make"]) == 1
+    assert "not ready within its poll_timeout of 0.2 s" in capsys.readouterr().out
+    assert len(made()) > 1
+
+    Path("is_ready").touch()
+    assert main(["replay", "last", "agent", "--make"]) == 0
+    assert "'eve 12'" in capsys.readouterr().out
 
 
 def test_make_makes_the_others(capsys: pytest.CaptureFixture[str]) -> None:

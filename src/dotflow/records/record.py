@@ -516,10 +516,14 @@ class RunRecord(RunSummary):
             return []
         return [one for one in self.questions if one.is_yes is None and not one.is_late(clock.now())]
 
-    def question_of(self, task: TaskRecord, item: int | None) -> Question | None:
-        """Returns the question that a task or an item of it asked last; None if it asked none."""
+    def question_of(self, task: TaskRecord, item: int | None, *, in_body: bool = True) -> Question | None:
+        """Returns the question that a task or an item of it asked last; None if it asked none.
+
+        Those that a durable step has asked itself are among them where they may be *in_body*.
+        """
         names = {task.name, task.name_of(item)}  # a map asks once for all of its items
         asked = [one for one in self.questions if one.item in (None, item) and any(map(one.is_of, names))]
+        asked = [one for one in asked if in_body or not one.id.call]
         return max(asked, key=lambda one: (one.asked, one.id.nth), default=None)
 
     @property

@@ -140,7 +140,7 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, as_jso
         target = call_target(found)
     else:
         target = find_target(archive, run, step, attempt)
-    if target.run.question_of(target.task, target.item) is not None:
+    if target.run.question_of(target.task, target.item, in_body=False) is not None:
         find_approval(target)  # before anything is imported
     values = {} if edited is None else read_input(edited)
     if as_json:
@@ -230,7 +230,7 @@ def without_timeout(step: AnyAction) -> AnyAction:
 
 def find_approval(target: Target) -> Approval:
     """Returns the yes that a task had in its run. Raises ClickException where it had none: its step runs by a yes."""
-    question = target.run.question_of(target.task, target.item)
+    question = target.run.question_of(target.task, target.item, in_body=False)
     if question is None or not question.is_yes:
         cause = "it asked no question" if question is None else "its last question has no yes"
         name = target.task.name_of(target.item)

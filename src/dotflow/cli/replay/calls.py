@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.abc.storage import Storage
 from dotflow.calls.body import Body
@@ -20,9 +22,10 @@ from dotflow.cli.load import make_folder_importable
 from dotflow.cli.replay.find_step import StepFinder, Target
 from dotflow.codec.json import decode
 from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction, action_of
+from dotflow.core.approval import question_text
 from dotflow.core.call import Call
 from dotflow.core.callables import parameters, unwrapped
-from dotflow.core.calls import CallAnswer, CallRequest, TypeRequest
+from dotflow.core.calls import Asking, CallAnswer, CallRequest, Polling, TypeRequest
 from dotflow.core.context import Context
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
@@ -51,12 +54,12 @@ class KeptCalls:
     Args:
         storage: The storage; None for no kept calls.
         workflow_id: The id of the workflow's run.
-        makes: Whether it lets other calls be made.
+        makes: Whether it lets other calls be made, which may wait between two polls.
     """
 
     def __init__(self, storage: Storage | None, workflow_id: str, *, makes: bool) -> None:
         self._storage = storage
-        self._makes = makes
+        self.makes = makes
         listed = () if storage is None else storage.list_keys(f"{workflow_id}/")
         found = [(place, match[0][len(CALL) :]) for place in listed if (match := OF_CALL.search(place))]
         # The beginning of a key names the step, and what follows is enough to tell it apart.
@@ -77,9 +80,14 @@ class KeptCalls:
         return Context() if place is None or self._storage is None else self._storage.get(place)
 
     def answer(self, request: CallRequest) -> CallAnswer:
-        """Returns what was kept of a call; if nothing was, an error, or that it is to be made."""
-        if request.kind is not TypeRequest.ASK:
+        """Returns what was kept of a call; if nothing was, an error, or that it is to be made.
+
+        No sleep takes any time. A question has the answer that was kept, since there is nobody to ask.
+        """
+        if request.kind not in (TypeRequest.ASK, TypeRequest.WAIT):
             return DONE
+        if isinstance(request.value, Polling):
+            return self._poll(request.value)
         try:
             context = self._read(request.key)
         except CheckpointUnreadable as error:
@@ -87,10 +95,24 @@ class KeptCalls:
         links = context._links or {}
         if "base" in links and not is_waiting(context):
             return CallAnswer(TypeRequest.GIVE, context.storage, "raised" in links)
-        if self._makes:
+        if isinstance(request.value, Asking):
+            text = question_text(request.value.text, "", request.value.values, str)
+            return CallAnswer(
+                TypeRequest.REFUSE, CallNotMade(f"The question {text!r} has no answer, which it waits for.")
+            )
+        if request.kind is TypeRequest.WAIT:
+            return CallAnswer(TypeRequest.GIVE)
+        if self.makes:
             return CallAnswer(TypeRequest.MAKE, voided=uuid.uuid4().int)  # for a new idempotency key
         call = f"{request.name.rpartition(':')[2]}({shown_arguments(request.beginning)})"
         return CallAnswer(TypeRequest.REFUSE, CallNotMade(f"{call} was not kept. Pass --make to make such calls."))
+
+    def _poll(self, polling: Polling) -> CallAnswer:
+        """Waits until a call that was not ready is asked again, and returns whether its time is up."""
+        left = math.inf if polling.timeout is None else polling.timeout - polling.since
+        if left > 0:
+            clock.sleep(min(polling.delay, left))
+        return CallAnswer(TypeRequest.GIVE, left <= 0)
 
     def settle(self) -> None:
         """Does nothing."""
@@ -105,7 +127,7 @@ class ReplayPort(LocalPort):
     """
 
     def __init__(self, calls: KeptCalls, base: str) -> None:
-        super().__init__(calls, is_slow=False, is_followed=True, must_copy=False)
+        super().__init__(calls, is_slow=calls.makes, is_followed=True, must_copy=False)
         self._base = base
 
     def body_of(self, call: Call) -> Callable[..., Any]:
