@@ -81,6 +81,22 @@ def test_a_step_shows_its_last_calls(show: Any) -> None:
     assert "earlier call" not in show("last", "agent", "--all")
 
 
+def test_the_counts_of_calls_are_no_notes_of_the_step(show: Any) -> None:
+    """They have a line of their own; and neither the JSON nor the trends of the page have them among the notes."""
+    start()
+    assert "calls    25 kept" in show("last", "agent")
+    Path("open").touch()
+    start(resume=True)
+
+    lines = show("last", "agent")
+
+    assert "calls    1 kept, 24 given back" in lines
+    assert "noted" not in lines
+    assert json.loads(show("last", "--json"))["tasks"][0]["notes"] == {}
+    history = HistorySQLite(HISTORY)
+    assert history.noted_numbers([history.load("last").run_id]) == [[]]
+
+
 def test_a_call_shows_what_the_storage_has_kept(show: Any) -> None:
     """Its arguments by name, and its value; of one that failed, the traceback."""
     start()

@@ -17,7 +17,18 @@ from dotflow.core.text import times, titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, GOOD, AttemptRecord, CallPage, CallRecord, RunRecord, TaskRecord, last_notes
+from dotflow.records.record import (
+    BAD,
+    CALLS_GIVEN,
+    CALLS_KEPT,
+    GOOD,
+    AttemptRecord,
+    CallPage,
+    CallRecord,
+    RunRecord,
+    TaskRecord,
+    last_notes,
+)
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps, step_commands
 from dotflow.report.stale_code import changed_text, restored_with_other_code
@@ -284,6 +295,7 @@ def print_step(
         ("round", "" if task.levels else _round_text(attempts)),
         ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),
         ("noted", _notes_text(task, item, attempts)),
+        ("calls", _calls_text(attempts)),
         ("waited", _waited_text(task, item, attempts)),
     ):
         if text:
@@ -370,6 +382,13 @@ def _notes_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
     if task.count is not None and item is None:
         return ", ".join(f"{name} {sum(of) / len(of):g} on average" for name, of in task.numbers.items())
     return ", ".join(f"{name} {safe(str(value))}" for name, value in last_notes(attempts).items())
+
+
+def _calls_text(attempts: Sequence[AttemptRecord]) -> str:
+    """Returns how many calls the last attempt of a durable step has kept: `12 kept, 3 given back`."""
+    notes = attempts[-1].notes if attempts else {}
+    kept, given = notes.get(CALLS_KEPT, 0), notes.get(CALLS_GIVEN, 0)
+    return ", ".join(f"{count} {what}" for count, what in ((kept, "kept"), (given, "given back")) if count)
 
 
 def _waited_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> str:

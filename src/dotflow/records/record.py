@@ -23,6 +23,10 @@ from dotflow.errors import NotInHistory, close_match
 
 MAX_NAMES: Final = 8  # in an error
 NO_NOTES: Final[Mapping[str, Note]] = {}
+#: The notes of attempts of durable steps, which no keyword of `note` can have: how many calls they have kept, and were
+#: given back. They are progress, as values are.
+CALLS_KEPT: Final = "calls kept"
+CALLS_GIVEN: Final = "calls given back"
 REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and not of a map in rounds
 
 #: States of attempts that have ended without a value that could be used.
@@ -75,7 +79,7 @@ class AttemptRecord(NamedTuple):
         input: A short text that shows what the item was given; "" for a task.
         files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
         asked: How often a step with `poll` was not ready.
-        notes: What its step has noted, by name: numbers and texts.
+        notes: What its step has noted, by name: numbers and texts. Of a durable one also CALLS_KEPT and CALLS_GIVEN.
         round: The round of an item of a map in rounds, or the index of the outermost item around it; None where it is
             not known, and for all others.
         nth: Its own index there, while `item` counts on.
@@ -221,8 +225,11 @@ def duration_of(attempts: Sequence[AttemptRecord]) -> float | None:
 
 
 def last_notes(attempts: Sequence[AttemptRecord]) -> Mapping[str, Note]:
-    """Returns what attempts of a task or an item have noted; of a name the last one counts."""
-    return {name: value for attempt in attempts for name, value in attempt.notes.items()} if attempts else NO_NOTES
+    """Returns what the step has noted in attempts of a task or an item; of a name the last one counts."""
+    if not attempts:
+        return NO_NOTES
+    of_calls = (CALLS_KEPT, CALLS_GIVEN)
+    return {name: value for one in attempts for name, value in one.notes.items() if name not in of_calls}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,6 @@ from dotflow.providers.histories.sql.reading import (
 )
 from dotflow.providers.histories.sql.rules import Candidate, Effect, Fate, Firings, FoundRun
 from dotflow.providers.histories.sql.tables import (
-    CALLS_GIVEN,
-    CALLS_KEPT,
     COMPLETED,
     CRASHED,
     FIND_RUN,
@@ -70,6 +68,7 @@ from dotflow.providers.histories.sql.tables import (
 )
 from dotflow.providers.histories.sql.writer import end_others
 from dotflow.records.environment import process_name
+from dotflow.records.record import CALLS_GIVEN, CALLS_KEPT
 
 if TYPE_CHECKING:
     from dotflow.records.record import RunSummary

@@ -37,6 +37,8 @@ from dotflow.providers.histories.sql.tables import (
     moment_or_none,
 )
 from dotflow.records.record import (
+    CALLS_GIVEN,
+    CALLS_KEPT,
     NO_NOTES,
     AttemptRecord,
     CallPage,
@@ -108,8 +110,9 @@ ORDERS: Final = """SELECT orders.at, what, by_whom, comment FROM orders JOIN run
 CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
 #: The numbers of the last attempts, by task and name: of a map the mean of its items.
-NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS DOUBLE PRECISION)) AS mean FROM
-    (SELECT task, item, name AS note, value AS noted FROM task_notes AS last WHERE run = ?
+NUMBERS: Final = f"""SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS DOUBLE PRECISION)) AS mean FROM
+    (SELECT task, item, name AS note, value AS noted FROM task_notes AS last
+        WHERE run = ? AND name NOT IN ('{CALLS_KEPT}', '{CALLS_GIVEN}')
         AND NOT EXISTS (SELECT 1 FROM task_notes AS later WHERE later.run = last.run AND later.task = last.task
             AND later.item = last.item AND later.attempt > last.attempt AND later.name = last.name)) AS noted_last
     WHERE SUBSTR(noted, 1, 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9')

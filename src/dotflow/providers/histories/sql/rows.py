@@ -37,8 +37,6 @@ from dotflow.providers.histories.sql.tables import (
     ATTEMPT_COLUMNS,
     BEGAN,
     CACHED,
-    CALLS_GIVEN,
-    CALLS_KEPT,
     COMPLETED,
     CPU,
     FAILED,
@@ -66,6 +64,7 @@ from dotflow.providers.histories.sql.tables import (
     micro,
 )
 from dotflow.providers.histories.sql.values import Values
+from dotflow.records.record import CALLS_GIVEN, CALLS_KEPT
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item

@@ -47,11 +47,6 @@ FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 #: The runs that another one can continue, or replace.
 OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'Cancelled', 'Interrupted', 'Crashed')"
 
-#: The notes of attempts of durable steps, which no keyword of `note` can have: how many calls they have kept, and were
-#: given back. They are progress, as values are.
-CALLS_KEPT: Final = "calls kept"
-CALLS_GIVEN: Final = "calls given back"
-
 #: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
 #: first: a claim costs the same beside any number of rows that have ended, or can't begin. A schedule's `spec` is JSON;
 #: `at_once` is how many of its runs may be Running; `furthest` is the greatest `settled` that it ever had, also where
