@@ -13,14 +13,13 @@ from dotflow.cli.formatting import pluralize
 from dotflow.cli.screen import Column, Screen, local, safe, size, span, state_of, styled
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.failure import raised_at
+from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT
 from dotflow.core.text import times, titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import (
     BAD,
-    CALLS_GIVEN,
-    CALLS_KEPT,
     GOOD,
     AttemptRecord,
     CallPage,

@@ -8,11 +8,15 @@ Named tuples, not frozen dataclasses, which cost three times as much: there is o
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileRecord
 
+#: The notes of attempts of durable steps, which no keyword of `note` can have: how many calls they have kept, and were
+#: given back. They are progress, as values are.
+CALLS_KEPT: Final = "calls kept"
+CALLS_GIVEN: Final = "calls given back"
 #: A number or a text that a step has noted.
 Note = float | str
 

@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
-from dotflow.core.outcome import Note
+from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT, Note
 from dotflow.core.text import LEVELS, known_id, name_at, split_address, split_path
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
@@ -23,10 +23,6 @@ from dotflow.errors import NotInHistory, close_match
 
 MAX_NAMES: Final = 8  # in an error
 NO_NOTES: Final[Mapping[str, Note]] = {}
-#: The notes of attempts of durable steps, which no keyword of `note` can have: how many calls they have kept, and were
-#: given back. They are progress, as values are.
-CALLS_KEPT: Final = "calls kept"
-CALLS_GIVEN: Final = "calls given back"
 REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and not of a map in rounds
 
 #: States of attempts that have ended without a value that could be used.

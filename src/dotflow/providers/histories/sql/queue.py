@@ -31,6 +31,7 @@ from dotflow.abc.operations import (
 )
 from dotflow.abc.workflow import Superseded
 from dotflow.core.approval import Question, QuestionId
+from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT
 from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
@@ -68,7 +69,6 @@ from dotflow.providers.histories.sql.tables import (
 )
 from dotflow.providers.histories.sql.writer import end_others
 from dotflow.records.environment import process_name
-from dotflow.records.record import CALLS_GIVEN, CALLS_KEPT
 
 if TYPE_CHECKING:
     from dotflow.records.record import RunSummary

@@ -14,7 +14,7 @@ from dotflow.abc.archive import FAILURES, NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import EPOCH, FileRecord
-from dotflow.core.outcome import Note
+from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT, Note
 from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
@@ -37,8 +37,6 @@ from dotflow.providers.histories.sql.tables import (
     moment_or_none,
 )
 from dotflow.records.record import (
-    CALLS_GIVEN,
-    CALLS_KEPT,
     NO_NOTES,
     AttemptRecord,
     CallPage,

@@ -27,7 +27,7 @@ from dotflow.core.events import (
     Traced,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Note, Usage
+from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT, Note, Usage
 from dotflow.core.text import error_line, escape_surrogates, shorten, waiting
 from dotflow.providers.histories.sql.call_rows import CallRows
 from dotflow.providers.histories.sql.output_rows import OutputRows
@@ -64,7 +64,6 @@ from dotflow.providers.histories.sql.tables import (
     micro,
 )
 from dotflow.providers.histories.sql.values import Values
-from dotflow.records.record import CALLS_GIVEN, CALLS_KEPT
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item
