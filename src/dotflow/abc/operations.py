@@ -448,7 +448,10 @@ class Operations(ABC):
 
     @abstractmethod
     def fired(self, schedule: str, since: datetime, until: datetime, limit: int) -> Sequence[Fired]:
-        """Returns what is known of the firings of a schedule between two moments, the newest first."""
+        """Returns what is known of the firings of a schedule between two moments, the newest first.
+
+        At most *limit*, and between them what `only` leaves out.
+        """
 
     @abstractmethod
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:

@@ -233,7 +233,10 @@ def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
 
 
 def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int) -> list[Fired]:
-    """Returns what is known of the firings of a schedule between two moments, the newest first."""
+    """Returns what is known of the firings of a schedule between two moments, the newest first.
+
+    At most *limit*, and between them what `only` leaves out.
+    """
     ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
     found = [
         Fired(
@@ -248,7 +251,9 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
     ]
     for planned, run, looked_at in reader.connection.execute(FIRED, (schedule, since, until, limit)).fetchall():
         found.append(Fired(moment(planned), _run_of(reader, run), was_looked_at=bool(looked_at)))
-    return sorted(found, key=lambda fired: fired.planned, reverse=True)[:limit]
+    found.sort(key=lambda fired: fired.planned, reverse=True)
+    counted = [number for number, fired in enumerate(found) if not fired.is_left_out]
+    return found if len(counted) <= limit else found[: counted[limit]]
 
 
 def _made_good(reader: Reader, drop: Dropped) -> FiredRun | None:
