@@ -662,7 +662,7 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
 
     of_runs = {"runs", "plans", "steps", "environments", "attempts", "errors", "output", "copies", "notes", "meta"}
     of_queue = {"wanted", "workflows", "servers", "orders", "schedules", "questions", "grants", "task_notes", "calls"}
-    of_limits = {"slots", "holds", "waits", "closed", "texts"}
+    of_limits = {"slots", "holds", "waits", "closed", "texts", "told"}
     assert tables == of_runs | of_queue | of_limits
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Throttled, action, clock, used
+from dotflow import Config, DotFlow, Run, Throttled, action, clock, used
 from dotflow.abc.limits import Ended, Holder
+from dotflow.abc.notify import Notify
 from dotflow.core.limits import ONE, Wanted, parse_limits
+from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import InvalidPolicy
 from dotflow.providers import (
@@ -22,6 +24,7 @@ from dotflow.providers import (
     LogDefault,
     StorageFile,
 )
+from dotflow.providers.histories.sql.limits import memory_limits
 from dotflow.testing import virtual_clock
 
 pytestmark = pytest.mark.databases("sqlite", "postgres")
@@ -345,6 +348,103 @@ def test_what_a_chain_has_used_is_forgotten_with_its_last_run(histories: Any, mo
     assert {one.run for one in use.parts if one.run} == {run.run_id for run in history.runs()}
     assert len(use.parts) == 3
     assert uses_of(history.limits(), "llm")["20/day"] == 5
+
+
+class Alerts(Notify):
+    """Keeps the alerts."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def send(self, task: Task) -> None: ...
+
+    def alert(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("has_history", [True, False])
+def test_at_80_and_100_percent_people_are_told_once(has_history: bool, histories: Any, tmp_path: Path) -> None:
+    """By the log and by the notifier; and again, once the text was raised."""
+    alerts, texts, storage = Alerts(), ["llm: 5/run"], StorageFile(path=tmp_path)
+
+    def start(number: int, **options: Any) -> Run:
+        @action(budget=texts[-1])
+        def call(number: int) -> int:
+            return number
+
+        history = histories.open() if has_history else None
+        config = Config(history=history, storage=storage, notify=alerts, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="w")
+        workflow.task.add(call, each=[*range(number)], keep_going=True)
+        return workflow.start(mode="parallel", **options)
+
+    run = start(9)
+
+    assert [message.replace(run.run_id[:8], "RUN") for message in alerts.messages] == [
+        "llm has used 4 of 5/run in run RUN (80 %).",
+        "llm has used 5 of 5/run in run RUN (100 %). What needs more is refused.",
+    ]
+    if has_history:
+        texts.append("llm: 6/run")
+        resumed = start(9, resume=True)
+        assert [message.replace(resumed.run_id[:8], "RUN") for message in alerts.messages[2:]] == [
+            "llm has used 6 of 6/run in run RUN (100 %). What needs more is refused.",
+        ]
+
+
+def test_what_is_only_estimated_tells_nobody(histories: Any) -> None:
+    """What is settled does; and a refusal says that it is used up, though a little is left."""
+    store = histories.open().limits()
+    want = wanted("llm: $10/day", "budget", "4c1e", usd=4.5)
+
+    def told(reached: Any) -> list[tuple[float, int]]:
+        return [(one.used / ONE, one.level) for one in reached]
+
+    for number in ("1", "2"):
+        assert told(store.ask(want, Holder(number, "4c1e", "a")).reached) == []
+    first = store.end([Ended("1", want, {"usd": 8 * ONE})])
+    second = store.end([Ended("2", want, {"usd": 1 * ONE})])
+    refused = [store.ask(want, Holder("3", "4c1e", "a")) for _ in range(2)]
+
+    assert (told(first), told(second)) == ([(8, 80)], [])
+    assert [told(one.reached) for one in refused] == [[(9, 100)], []]
+
+
+def test_it_is_told_again_in_the_next_period() -> None:
+    """Of a window, by the clock of the store."""
+    want = wanted("llm: 1/h", "budget", "4c1e")
+    with virtual_clock():
+        store, levels = memory_limits(clock.source), []
+        for number in range(3):
+            verdict = store.ask(want, Holder(str(number), "4c1e", "a"))
+            levels.append([one.level for one in verdict.reached])
+            clock.sleep(3700 if number else 10)
+
+    assert levels == [[100], [], [100]]
+
+
+def test_a_call_of_a_durable_step_tells_it(histories: Any) -> None:
+    """Where it begins, and where it ends."""
+    alerts = Alerts()
+
+    @action(budget=["mail: 2/run", "llm: $5/run"])
+    def call(number: int) -> int:
+        used(usd=number)
+        return number
+
+    @action(durable=True)
+    def body() -> int:
+        return call(1) + call(3)
+
+    workflow = DotFlow(Config(history=histories.open(), notify=alerts, log=LogDefault(output="none")))
+    workflow.task.add(body)
+    run = workflow.start()
+    run.raise_for_failure()
+
+    assert [message.replace(run.run_id[:8], "RUN") for message in alerts.messages] == [
+        "mail has used 2 of 2/run in run RUN (100 %). What needs more is refused.",
+        "llm has used $4 of $5/run in run RUN (80 %).",
+    ]
 
 
 RANDOM = 200

@@ -268,7 +268,9 @@ class TestTables:
         run = quick(history).start().run_id
         dsn = postgres_server.dsn(database="histories")
         monkeypatch.setenv("DOTFLOW_POSTGRES_DSN", dsn)
-        tables = ", ".join(f"dotflow.{table}" for table in ("calls", "slots", "holds", "waits", "closed", "texts"))
+        tables = ", ".join(
+            f"dotflow.{table}" for table in ("calls", "slots", "holds", "waits", "closed", "texts", "told")
+        )
         older = f"DROP VIEW dotflow.call_list; DROP TABLE {tables}; UPDATE dotflow.meta SET format = 6"
         for by_owner in (False, True):
             history.close()

@@ -54,6 +54,22 @@ class Excess(NamedTuple):
     is_budget: bool = False
 
 
+class Reached(NamedTuple):
+    """A budget of which people are told, once in its period.
+
+    Attributes:
+        name: The budget.
+        part: The part.
+        used: What is used of it, in millionths.
+        level: The percentage that is reached: 80 or 100.
+    """
+
+    name: str
+    part: Part
+    used: int
+    level: int
+
+
 class Verdict(NamedTuple):
     """Whether an attempt may begin.
 
@@ -64,6 +80,7 @@ class Verdict(NamedTuple):
         is_place: Whether it waits for the end of another attempt, which nobody can foresee.
         refused: Of a granted one, how often the service had refused since an attempt got through.
         excess: Why it never begins; None where it does.
+        reached: The budgets of which people are told now.
     """
 
     wait: float | None = None
@@ -72,6 +89,7 @@ class Verdict(NamedTuple):
     is_place: bool = False
     refused: int = 0
     excess: Excess | None = None
+    reached: Sequence[Reached] = ()
 
 
 class PartUse(NamedTuple):
@@ -140,8 +158,12 @@ class LimitStore(ABC):
         """
 
     @abstractmethod
-    def end(self, attempts: Sequence[Ended]) -> None:
-        """Ends attempts, and counts what they have used. Those that are unknown are ended already."""
+    def end(self, attempts: Sequence[Ended]) -> Sequence[Reached]:
+        """Ends attempts, and counts what they have used. Those that are unknown are ended already.
+
+        Returns:
+            The budgets of which people are told now.
+        """
 
     @abstractmethod
     def throttle(self, names: Sequence[str], after: float | None, holder: Holder) -> tuple[float, int]:

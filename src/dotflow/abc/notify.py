@@ -76,7 +76,9 @@ class Notify(ABC):
         """
 
     def alert(self, message: str) -> None:  # noqa: B027 (optional)
-        """Called by `serve` with what people should know at once: a late scheduled run, or a run that was given up.
+        """Called with what people should know at once.
 
-        The server's log has the message, too. Secrets are masked in it. The default does nothing.
+        A server calls it for a late scheduled run, and for a run that was given up; a run for a budget of which 80 %
+        are used, or all, once in the period of the budget. The log of the server or run has the message, too. Secrets
+        are masked in it. The default does nothing.
         """

@@ -13,6 +13,7 @@ AT_ONCE: Final = 0  # instead of a period, for attempts that run side by side
 RUN: Final = -1  # instead of a period, for a run with those that go on with it
 SLOTS: Final = 64
 MAX_THROTTLES: Final = 10  # refusals by a service since an attempt has got through, after which an attempt fails
+LEVELS: Final = (100, 80)  # the percentages of a budget of which people are told
 MAX_DELAY: Final = 60.0  # seconds after a refusal that names no time
 
 
@@ -72,6 +73,11 @@ def judge_budget(used: int, estimated: int, needs: int, most: int) -> Budget:
     if used - estimated + (needs or 1) > most:
         return Budget.EXCEEDED
     return Budget.WAITS if used + (needs or 1) > most else Budget.FITS
+
+
+def level_of(used: int, most: int) -> int:
+    """Returns the percentage of a budget that is reached of those of which people are told; 0 for none."""
+    return next((level for level in LEVELS if used * 100 >= most * level), 0)
 
 
 def with_more(slots: Sequence[Slot], amount: int, period: int, now: int) -> Slot:

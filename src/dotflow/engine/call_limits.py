@@ -1,11 +1,11 @@
 """CallLimits: asks for what the calls of durable steps need of their limits, in any thread."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, LimitStore
+from dotflow.abc.limits import Ended, Holder, LimitStore, Reached
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.calls import CallAnswer, TypeRequest
 from dotflow.core.durations import format_duration
@@ -14,7 +14,7 @@ from dotflow.core.limit_rules import MAX_THROTTLES, delay_of
 from dotflow.core.limits import Wanted, as_amount
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
-from dotflow.engine.limiting import AGAIN, SHOWN_AFTER, closed_by, is_held, refusal_of
+from dotflow.engine.limiting import AGAIN, SHOWN_AFTER, closed_by, is_held, refusal_of, shown_reached
 from dotflow.errors import HistoryError, Throttled
 
 MAKE: Final = CallAnswer(TypeRequest.MAKE)
@@ -30,6 +30,7 @@ class CallLimits:
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
+        alert: Tells people that a budget is nearly used up.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class CallLimits:
         origin: str,
         masks: Masks,
         log_line: Callable[..., None],
+        alert: Callable[[str], None],
     ) -> None:
         self._find_store = find_store
         self._run_id = run_id
         self._origin = origin
         self._masks = masks
         self._log_line = log_line
+        self._alert = alert
         self._store: LimitStore | None = None
         self._granted: dict[str, tuple[tuple[Wanted, ...], int]] = {}  # by id, with the refusals before
         self._tell_at: dict[tuple[int, int | None], float] = {}  # by task and item: when listeners are told again
@@ -82,6 +85,7 @@ class CallLimits:
                 self._log_line(f"Nothing under a limit begins, and it is tried again: {error}")
             return CallAnswer(TypeRequest.WAIT, (AGAIN, f"waits for {needs[0].name} (the history can't be used)"))
         self._is_away = False
+        self._say_reached(verdict.reached)
         if verdict.excess is not None:
             return CallAnswer(TypeRequest.FAIL, refusal_of(action, verdict))
         if verdict.wait is None:
@@ -114,7 +118,7 @@ class CallLimits:
         try:
             if is_held(wanted):
                 amounts = {unit: as_amount(amount) for unit, amount in used.items()}
-                self._find().end([Ended(holder.id, wanted, amounts)])
+                self._say_reached(self._find().end([Ended(holder.id, wanted, amounts)]))
             if before and has_passed:
                 self._find().note_passed([one.name for one in wanted if not one.run])
         except HistoryError as error:
@@ -143,6 +147,10 @@ class CallLimits:
                 self._find().end([one._replace(wanted=()) for one in ended])
             except HistoryError as error:
                 self._log_line(f"A limit could not be written: {error}")
+
+    def _say_reached(self, reached: Iterable[Reached]) -> None:
+        for one in reached:
+            self._alert(shown_reached(one, self._run_id))
 
     def _holder(self, task: Task, number: str) -> Holder:
         return Holder(f"{self._run_id} {number}", self._run_id[:ID_LENGTH], task.name)

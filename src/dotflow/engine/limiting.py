@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Verdict
+from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Reached, Verdict
 from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptHeld
 from dotflow.core.failure import Failure
-from dotflow.core.limit_rules import AT_ONCE, delay_of
+from dotflow.core.limit_rules import AT_ONCE, LEVELS, RUN, delay_of
 from dotflow.core.limits import Wanted, as_amount, wanted_by
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
@@ -80,6 +80,7 @@ class Limiting:
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
+        alert: Tells people that a budget is nearly used up.
         tell: Tells listeners that an attempt waits.
     """
 
@@ -90,6 +91,7 @@ class Limiting:
         origin: str,
         masks: Masks,
         log_line: Callable[..., None],
+        alert: Callable[[str], None],
         tell: Callable[[AttemptHeld], None],
     ) -> None:
         self._store = store
@@ -97,6 +99,7 @@ class Limiting:
         self._origin = origin
         self._masks = masks
         self._log_line = log_line
+        self._alert = alert
         self._tell = tell
         self._lines: dict[Names, _Line] = {}
         self._due: list[tuple[float, int, _Line]] = []
@@ -201,6 +204,7 @@ class Limiting:
         if self._is_away:
             self._is_away = False
             self._log_line("The history can be used again: what waits under a limit begins.")
+        self._say_reached(verdict.reached)
         if verdict.excess is not None:
             self._exceeded[asked] = clock.monotonic() + REFUSES, verdict
         return verdict
@@ -330,8 +334,13 @@ class Limiting:
 
     def _flush(self) -> None:
         if self._ended:
-            self._store.end(self._ended)
+            reached = self._store.end(self._ended)
             self._ended.clear()
+            self._say_reached(reached)
+
+    def _say_reached(self, reached: Iterable[Reached]) -> None:
+        for one in reached:
+            self._alert(shown_reached(one, self._run_id))
 
     def _try(self, work: Callable[[], object]) -> None:
         try:
@@ -370,6 +379,14 @@ def refusal_of(step: str, verdict: Verdict) -> BudgetExceeded | LimitTooSmall:
         moment = clock.now() + timedelta(seconds=excess.again)
         again = f"{moment.astimezone():%H:%M}" if excess.again < DAY else f"{moment.astimezone():%Y-%m-%d %H:%M}"
     return BudgetExceeded(step, name, part.text, part.shown(excess.used), needs, again)
+
+
+def shown_reached(reached: Reached, run_id: str) -> str:
+    """Returns what people are told of a budget."""
+    name, part, used, level = reached
+    where = f" in run {run_id[:ID_LENGTH]}" if part.period == RUN else ""
+    more = " What needs more is refused." if level == LEVELS[0] else ""
+    return f"{name} has used {part.shown(used)} of {part.text}{where} ({used * 100 // part.amount} %).{more}"
 
 
 def is_held(wanted: Iterable[Wanted]) -> bool:

@@ -525,7 +525,7 @@ class Run:
             if providers.executor.is_remote and providers.storage.is_local:
                 warn_of_local(providers.storage, log_line)
             try:
-                is_paused = self._make_runner(publisher, cache, begins, log_line).run(self._open_session)
+                is_paused = self._make_runner(publisher, cache, begins, log_line, notifier).run(self._open_session)
             finally:
                 self._stops.leave()
             if is_paused:
@@ -637,7 +637,13 @@ class Run:
         cache: Cache | None,
         begins: float,
         log_line: Callable[..., None],
+        notifier: Notifier | None,
     ) -> Runner:
+        def alert(message: str) -> None:
+            log_line(message)
+            if notifier is not None:
+                notifier.alert(message)
+
         graph = RunGraph(
             self.tasks,
             self._plan,
@@ -653,8 +659,8 @@ class Run:
         session = self._open_session()
         try:
             seconds = self._options.timeout
-            limiting = self._make_limiting(log_line, publisher.record_call)
-            limits = limiting, self._make_call_limits(log_line) if self._checkpoints.has_durable else None
+            limiting = self._make_limiting(log_line, alert, publisher.record_call)
+            limits = limiting, self._make_call_limits(log_line, alert) if self._checkpoints.has_durable else None
             if seconds is None:
                 runner = Runner(graph, session, publisher, math.inf, int, *limits)
             else:
@@ -666,7 +672,9 @@ class Run:
             raise
         return runner
 
-    def _make_limiting(self, log_line: Callable[..., None], tell: "Callable[[AttemptHeld], None]") -> "Limiting | None":
+    def _make_limiting(
+        self, log_line: Callable[..., None], alert: Callable[[str], None], tell: "Callable[[AttemptHeld], None]"
+    ) -> "Limiting | None":
         """Returns what lets attempts wait for the limits of their steps; None where no step has one."""
         fallbacks = (task.links.fallback for task in self._linked)
         steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
@@ -679,14 +687,14 @@ class Run:
         if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
         origin = self._checkpoints.origin or self.run_id
-        return Limiting(store, self.run_id, origin, self._masks, log_line, tell)
+        return Limiting(store, self.run_id, origin, self._masks, log_line, alert, tell)
 
-    def _make_call_limits(self, log_line: Callable[..., None]) -> "CallLimits":
+    def _make_call_limits(self, log_line: Callable[..., None], alert: Callable[[str], None]) -> "CallLimits":
         """Returns what asks for what the calls of durable steps need of their limits."""
         from dotflow.engine.call_limits import CallLimits  # here: few runs have durable steps
 
         origin = self._checkpoints.origin or self.run_id
-        return CallLimits(self._providers.find_limits, self.run_id, origin, self._masks, log_line)
+        return CallLimits(self._providers.find_limits, self.run_id, origin, self._masks, log_line, alert)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

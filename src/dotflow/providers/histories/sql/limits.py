@@ -11,14 +11,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Excess, Held, Holder, LimitStore, LimitUse, PartUse, Verdict
+from dotflow.abc.limits import Ended, Excess, Held, Holder, LimitStore, LimitUse, PartUse, Reached, Verdict
 from dotflow.core.limit_rules import (
     AT_ONCE,
+    LEVELS,
     RUN,
     Budget,
     Slot,
     delay_of,
     judge_budget,
+    level_of,
     settled,
     wait_for,
     window,
@@ -61,6 +63,11 @@ PASSED: Final = "UPDATE closed SET refused = 0 WHERE name = ?"
 OPEN: Final = "UPDATE closed SET seconds = 0 WHERE name = ? AND seconds > 0"
 NOTE_TEXT: Final = upsert("texts", ("name", "text"), ("seen",))
 TEXTS: Final = "SELECT text FROM texts WHERE name = ? AND seen > ?"
+TOLD: Final = (
+    "SELECT 1 FROM told WHERE name = ? AND unit = ? AND part = ? AND level >= ? AND (until IS NULL OR until > ?)"
+)
+TELL: Final = upsert("told", ("name", "unit", "part"), ("level", "until"))
+TOLD_OVER: Final = "DELETE FROM told WHERE until <= ?"
 #: Deletes what counts no more of the next names after one.
 SWEEP: Final = """DELETE FROM slots WHERE newest + period < ? AND period > 0
     AND name IN (SELECT DISTINCT name FROM slots WHERE name > ? ORDER BY name LIMIT 4)"""
@@ -129,11 +136,16 @@ class SQLLimits(LimitStore):
                 found.append((one, slots, parts))
             if place is not None:
                 return place
-            now = connection.now
+            now, reached = connection.now, []
             for one, slots, parts in found:
                 self._count(connection, one, slots, now)
                 self._hold_parts(connection, one, filter(_is_held, parts), holder, lock, now)
-            return Verdict(refused=refused)
+                if one.run:  # an attempt has used what has no unit, once it begins
+                    for part in parts:
+                        if not part.unit:
+                            used = sum(slot.amount for slot in slots[part]) + one.needs(part)
+                            reached += _reached(connection, one, part, used)
+            return Verdict(refused=refused, reached=reached)
 
         verdict = self._database.transact(work, None, durable=False)
         if verdict.wait is not None:
@@ -235,15 +247,31 @@ class SQLLimits(LimitStore):
         if dead:
             self.end([Ended(one) for one in dead])
 
-    def end(self, attempts: Sequence[Ended]) -> None:
-        def work(connection: Connection) -> None:
+    def end(self, attempts: Sequence[Ended]) -> Sequence[Reached]:
+        def work(connection: Connection) -> list[Reached]:
+            budgets = {
+                (wanted.name, part): wanted
+                for one in attempts
+                for wanted in one.wanted
+                if wanted.run
+                for part in wanted.parts
+                if part.unit
+            }
             settling = [one for one in attempts if one.used]
-            connection.lock(LOCK + wanted.name for one in settling for wanted in one.wanted)
+            names = {wanted.name for one in settling for wanted in one.wanted}
+            connection.lock(LOCK + name for name in names.union(name for name, _ in budgets))
             for one in settling:
                 self._settle(connection, one)
             connection.executemany(END, [(one.id,) for one in attempts])
+            reached = []
+            for (name, part), wanted in budgets.items():
+                used = sum(slot.amount for slot in _slots(connection, wanted, part))
+                if level_of(used, part.amount):
+                    ((estimated,),) = connection.execute(ESTIMATED, (name, _unit_of(wanted, part))).fetchall()
+                    reached += _reached(connection, wanted, part, used - estimated)
+            return reached
 
-        self._write(work)
+        return self._write(work)
 
     def _settle(self, connection: Connection, ended: Ended) -> None:
         """Counts what an attempt has used instead of what it was estimated to."""
@@ -354,9 +382,30 @@ def _judge_budget(
             again = None
             if part.period != RUN and needs <= part.amount:
                 again = wait_for(slots[part], needs, part.amount, part.period, connection.now) / MICRO
-            excess = Excess(part, needs if part.unit else 0, used - estimated, again, is_budget=True)
-            return Verdict(None, wanted.name, part.text, excess=excess)
+            used -= estimated
+            excess = Excess(part, needs if part.unit else 0, used, again, is_budget=True)
+            reached = _reached(connection, wanted, part, used, is_refused=True)
+            return Verdict(None, wanted.name, part.text, excess=excess, reached=reached)
     return None
+
+
+def _reached(
+    connection: Connection, wanted: Wanted, part: Part, used: int, *, is_refused: bool = False
+) -> list[Reached]:
+    """Returns of what people are told now, once in the period of a budget: where it refuses, that it is used up."""
+    level = level_of(used, part.amount)
+    if not level:
+        return []
+    level, key, now = (
+        LEVELS[0] if is_refused else level,
+        (wanted.name, _unit_of(wanted, part), part.text),
+        connection.now,
+    )
+    if connection.execute(TOLD, (*key, level, now)).fetchall():
+        return []
+    connection.execute(TOLD_OVER, (now,))
+    connection.execute(TELL, (*key, level, None if part.period == RUN else now + part.period))
+    return [Reached(wanted.name, part, used, level)]
 
 
 def _uses(connection: Connection, now: int) -> list[LimitUse]:

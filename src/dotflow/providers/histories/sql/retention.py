@@ -85,8 +85,11 @@ _IS_LAST: Final = """NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS ot
 #: The run itself, with its place in the queue. The questions of a chain, and its budget, go with its last run.
 FORGET_RUN: Final = (
     f"DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = :run) AND {_IS_LAST}",
-    f"""DELETE FROM slots WHERE period = {RUN} AND SUBSTR(unit, INSTR(unit, ' ') + 1)
-        = (SELECT COALESCE(NULLIF(origin, ''), run_id) FROM runs WHERE run = :run) AND {_IS_LAST}""",
+    *(
+        f"""DELETE FROM {rows} AND SUBSTR(unit, INSTR(unit, ' ') + 1)
+            = (SELECT COALESCE(NULLIF(origin, ''), run_id) FROM runs WHERE run = :run) AND {_IS_LAST}"""
+        for rows in (f"slots WHERE period = {RUN}", "told WHERE until IS NULL")
+    ),
     "DELETE FROM wanted WHERE run = :run",
     "DELETE FROM runs WHERE run = :run",
 )

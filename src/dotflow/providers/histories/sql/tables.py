@@ -130,8 +130,9 @@ CALLS: Final = """CREATE TABLE calls (
 
 #: The grants of limits and budgets, counted in slots of a window, whose `period` is in microseconds, or -1 for a run;
 #: the attempts that count as those at once, or have estimated what they use; the processes that have waited for a
-#: place; what is closed since a service has refused; and the texts of limits, by their names with braces. Amounts are
-#: millionths. The unit of a budget has '=' before it, and behind it the run, where it is for a run.
+#: place; what is closed since a service has refused; the texts of limits, by their names with braces; and of which
+#: budgets people were told that a level is reached, until when, or NULL for a run. Amounts are millionths. The unit of
+#: a budget has '=' before it, and behind it the run, where it is for a run.
 LIMITS: Final = (
     """CREATE TABLE slots (name TEXT NOT NULL, unit TEXT NOT NULL, period INTEGER NOT NULL, began INTEGER NOT NULL,
         newest INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (name, unit, period, began)) WITHOUT ROWID""",
@@ -146,6 +147,8 @@ LIMITS: Final = (
         refused INTEGER NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE texts (name TEXT NOT NULL, text TEXT NOT NULL, seen INTEGER NOT NULL,
         PRIMARY KEY (name, text)) WITHOUT ROWID""",
+    """CREATE TABLE told (name TEXT NOT NULL, unit TEXT NOT NULL, part TEXT NOT NULL, level INTEGER NOT NULL,
+        until INTEGER, PRIMARY KEY (name, unit, part)) WITHOUT ROWID""",
 )
 
 TABLES: Final = (
