@@ -17,6 +17,7 @@ from dotflow.providers.histories.postgres.dialect import NAMES
 SEVENTH_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN waited;
     CREATE VIEW attempt_list AS SELECT run, task FROM attempts;
     DROP TABLE slots; DROP TABLE holds; DROP TABLE waits; DROP TABLE closed; DROP TABLE texts;
+    DROP TABLE told;
     PRAGMA user_version = 7;"""
 SIXTH_FORMAT = f"{SEVENTH_FORMAT} DROP VIEW call_list; DROP TABLE calls; PRAGMA user_version = 6;"
 FIFTH_FORMAT = f"""{SIXTH_FORMAT} DROP INDEX orders_id; DROP INDEX wanted_goes_on; DROP INDEX wanted_unnamed;

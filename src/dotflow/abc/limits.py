@@ -89,7 +89,7 @@ class Verdict(NamedTuple):
     is_place: bool = False
     refused: int = 0
     excess: Excess | None = None
-    reached: Sequence[Reached] = ()
+    reached: tuple[Reached, ...] = ()
 
 
 class PartUse(NamedTuple):

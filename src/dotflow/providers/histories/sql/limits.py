@@ -136,7 +136,8 @@ class SQLLimits(LimitStore):
                 found.append((one, slots, parts))
             if place is not None:
                 return place
-            now, reached = connection.now, []
+            reached: tuple[Reached, ...] = ()
+            now = connection.now
             for one, slots, parts in found:
                 self._count(connection, one, slots, now)
                 self._hold_parts(connection, one, filter(_is_held, parts), holder, lock, now)
@@ -248,7 +249,7 @@ class SQLLimits(LimitStore):
             self.end([Ended(one) for one in dead])
 
     def end(self, attempts: Sequence[Ended]) -> Sequence[Reached]:
-        def work(connection: Connection) -> list[Reached]:
+        def work(connection: Connection) -> tuple[Reached, ...]:
             budgets = {
                 (wanted.name, part): wanted
                 for one in attempts
@@ -263,7 +264,7 @@ class SQLLimits(LimitStore):
             for one in settling:
                 self._settle(connection, one)
             connection.executemany(END, [(one.id,) for one in attempts])
-            reached = []
+            reached: tuple[Reached, ...] = ()
             for (name, part), wanted in budgets.items():
                 used = sum(slot.amount for slot in _slots(connection, wanted, part))
                 if level_of(used, part.amount):
@@ -391,21 +392,21 @@ def _judge_budget(
 
 def _reached(
     connection: Connection, wanted: Wanted, part: Part, used: int, *, is_refused: bool = False
-) -> list[Reached]:
+) -> tuple[Reached, ...]:
     """Returns of what people are told now, once in the period of a budget: where it refuses, that it is used up."""
     level = level_of(used, part.amount)
     if not level:
-        return []
+        return ()
     level, key, now = (
         LEVELS[0] if is_refused else level,
         (wanted.name, _unit_of(wanted, part), part.text),
         connection.now,
     )
     if connection.execute(TOLD, (*key, level, now)).fetchall():
-        return []
+        return ()
     connection.execute(TOLD_OVER, (now,))
     connection.execute(TELL, (*key, level, None if part.period == RUN else now + part.period))
-    return [Reached(wanted.name, part, used, level)]
+    return (Reached(wanted.name, part, used, level),)
 
 
 def _uses(connection: Connection, now: int) -> list[LimitUse]:
