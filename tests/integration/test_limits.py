@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Throttled, action, clock
+from dotflow import Config, DotFlow, Throttled, action, clock, serve
 from dotflow.abc.history import Listener
 from dotflow.abc.limits import Ended, Holder
 from dotflow.cli.main import main
 from dotflow.core.events import AttemptHeld, AttemptStarted, AttemptWaits, Event
 from dotflow.core.limits import ONE, Wanted, parse_limits
 from dotflow.core.types import TypeStatus
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
 from dotflow.providers import (
     ExecutorAsync,
@@ -24,6 +25,7 @@ from dotflow.providers import (
     ExecutorThread,
     HistorySQLite,
     LogDefault,
+    StorageFile,
 )
 from dotflow.report.document import attempt_object
 from dotflow.testing import virtual_clock
@@ -395,6 +397,45 @@ def test_a_place_is_set_aside_for_who_has_waited_for_long(histories: Any, monkey
     busy.end([Ended("3")])
     time.sleep(0.6)  # without another look, as a process that was killed
     assert busy.ask(want, Holder("5", "4c1e", "train")).wait is None
+
+
+@pytest.mark.parametrize("as_call", [False, True])
+def test_a_place_is_set_aside_for_the_run_with_the_highest_priority(
+    as_call: bool, histories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though others have waited for longer; and a call of a durable step waits with the priority of its run."""
+    monkeypatch.setattr("dotflow.providers.histories.sql.limits.PATIENCE", 0.05)
+    history, order = histories.open(), list[str]()
+    store = history.limits()
+
+    def await_waiting(count: int) -> None:
+        until = time.monotonic() + 20
+        while len(store.uses()[0].waits) < count and time.monotonic() < until:
+            time.sleep(0.02)
+
+    @action(limit="gpu: 1 at once", key=["name"])
+    def train(name: str) -> None:
+        order.append(name)
+        if name == "first":
+            workflow.submit({"name": "patient"})
+            await_waiting(1)
+            workflow.submit({"name": "urgent"}, priority=5)
+            await_waiting(2)
+
+    @action(durable=True)
+    def body(name: str) -> None:
+        train(name)
+
+    storage, log = StorageFile(path=tmp_path / "values"), LogDefault(output="none")
+    config = Config(history=history, storage=storage, executor=ExecutorThread(), log=log)
+    workflow = DotFlow(config, params={"name": "first"}, workflow_id="train")
+    workflow.task.add(body if as_call else train)
+    workflow.submit({"name": "first"})
+    summaries = serve(workflow, once=True, max_runs=3)
+
+    assert order == ["first", "urgent", "patient"]
+    assert [one.state for one in summaries] == [TypeRunState.COMPLETED] * 3
+    assert all(use.waits == [] for use in store.uses())
 
 
 def test_a_grant_whose_answer_was_lost_counts_once(histories: Any) -> None:

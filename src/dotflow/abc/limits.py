@@ -15,11 +15,13 @@ class Holder(NamedTuple):
         id: An id of its own.
         run: The run.
         task: The task, or the item: `ask[17]`.
+        priority: The priority of its run: places are set aside for the highest one.
     """
 
     id: str
     run: str
     task: str
+    priority: int = 0
 
 
 class Ended(NamedTuple):

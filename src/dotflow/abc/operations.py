@@ -65,6 +65,7 @@ class Claim(NamedTuple):
         continues: Whether it continues another run.
         has_begun: Whether a run of its chain has begun.
         rerun: The tasks that run again.
+        priority: Which of those that wait for a place of a limit is next: that with the highest one.
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class Claim(NamedTuple):
     continues: bool
     has_begun: bool
     rerun: Sequence[str]
+    priority: int = 0
 
 
 class Ending(NamedTuple):

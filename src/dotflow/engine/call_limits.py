@@ -28,6 +28,7 @@ class CallLimits:
         find_store: Returns where it is counted.
         run_id: The run.
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
+        priority: The priority of the run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
         alert: Tells people that a budget is nearly used up.
@@ -38,6 +39,7 @@ class CallLimits:
         find_store: Callable[[], LimitStore],
         run_id: str,
         origin: str,
+        priority: int,
         masks: Masks,
         log_line: Callable[..., None],
         alert: Callable[[str], None],
@@ -45,6 +47,7 @@ class CallLimits:
         self._find_store = find_store
         self._run_id = run_id
         self._origin = origin
+        self._priority = priority
         self._masks = masks
         self._log_line = log_line
         self._alert = alert
@@ -153,7 +156,7 @@ class CallLimits:
             self._alert(shown_reached(one, self._run_id))
 
     def _holder(self, task: Task, number: str) -> Holder:
-        return Holder(f"{self._run_id} {number}", self._run_id[:ID_LENGTH], task.name)
+        return Holder(f"{self._run_id} {number}", self._run_id[:ID_LENGTH], task.name, self._priority)
 
     def _show(self, task: Task, name: str, reason: str, wait: float, tell: Callable[[AttemptHeld], None]) -> None:
         """Tells listeners that a call waits, at most once a second for its task."""

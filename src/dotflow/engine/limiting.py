@@ -78,6 +78,7 @@ class Limiting:
         store: Where it is counted.
         run_id: The run.
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
+        priority: The priority of the run.
         masks: The secrets.
         log_line: Writes a line into the run's log.
         alert: Tells people that a budget is nearly used up.
@@ -89,6 +90,7 @@ class Limiting:
         store: LimitStore,
         run_id: str,
         origin: str,
+        priority: int,
         masks: Masks,
         log_line: Callable[..., None],
         alert: Callable[[str], None],
@@ -97,6 +99,7 @@ class Limiting:
         self._store = store
         self._run_id = run_id
         self._origin = origin
+        self._priority = priority
         self._masks = masks
         self._log_line = log_line
         self._alert = alert
@@ -186,7 +189,7 @@ class Limiting:
         return wanted
 
     def _holder(self, ready: Ready) -> Holder:
-        return Holder(f"{self._run_id} {ready.number}", self._run_id[:ID_LENGTH], ready.task.name)
+        return Holder(f"{self._run_id} {ready.number}", self._run_id[:ID_LENGTH], ready.task.name, self._priority)
 
     def _ask(self, ready: Ready, wanted: tuple[Wanted, ...], *, must: bool) -> Verdict:
         asked = tuple((one.name, one.run, *sorted(one.amounts.items())) for one in wanted)

@@ -686,15 +686,19 @@ class Run:
         store = self._providers.find_limits()
         if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
-        origin = self._checkpoints.origin or self.run_id
-        return Limiting(store, self.run_id, origin, self._masks, log_line, alert, tell)
+        return Limiting(store, *self._shares, self._masks, log_line, alert, tell)
 
     def _make_call_limits(self, log_line: Callable[..., None], alert: Callable[[str], None]) -> "CallLimits":
         """Returns what asks for what the calls of durable steps need of their limits."""
         from dotflow.engine.call_limits import CallLimits  # here: few runs have durable steps
 
-        origin = self._checkpoints.origin or self.run_id
-        return CallLimits(self._providers.find_limits, self.run_id, origin, self._masks, log_line, alert)
+        return CallLimits(self._providers.find_limits, *self._shares, self._masks, log_line, alert)
+
+    @property
+    def _shares(self) -> tuple[str, str, int]:
+        """What limits need to know of it: the run, the first one of its chain, and its priority."""
+        priority = 0 if self._claimed is None else self._claimed.claim.priority
+        return self.run_id, self._checkpoints.origin or self.run_id, priority
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

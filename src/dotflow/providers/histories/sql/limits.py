@@ -46,15 +46,17 @@ BUDGET: Final = "="  # before the units and the texts of budgets
 SLOTS_OF: Final = "SELECT began, newest, amount FROM slots WHERE name = ? AND unit = ? AND period = ?"
 FORGET: Final = "DELETE FROM slots WHERE name = ? AND unit = ? AND period = ? AND (newest <= ? OR newest > ?)"
 COUNT: Final = upsert("slots", ("name", "unit", "period", "began"), ("newest", "amount"))
-#: The places that others have, and those that are set aside for processes which have waited for longer.
+#: The places that others have, and those that are set aside: for a higher priority, and for processes that have waited
+#: for longer with the same one.
 HELD: Final = """SELECT (SELECT COALESCE(SUM(amount), 0) FROM holds WHERE name = ? AND unit = ? AND id <> ?),
-    (SELECT COALESCE(SUM(amount), 0) FROM waits WHERE name = ? AND unit = ? AND lock <> ? AND since < ? AND seen > ?)"""
+    (SELECT COALESCE(SUM(amount), 0) FROM waits WHERE name = ? AND unit = ? AND seen > ?
+        AND (priority > ? OR priority = ? AND lock <> ? AND since < ?))"""
 ESTIMATED: Final = "SELECT COALESCE(SUM(amount), 0) FROM holds WHERE name = ? AND unit = ?"
 HOLDERS: Final = "SELECT DISTINCT id, lock FROM holds WHERE name = ? AND lock IS NOT NULL"
 HOLD: Final = upsert("holds", ("id", "name", "unit"), ("amount", "lock", "run_id", "step", "began"))
 OWN: Final = "SELECT name, unit, amount, began FROM holds WHERE id = ?"
-WAIT: Final = upsert("waits", ("name", "unit", "lock"), ("amount", "run_id", "step", "since", "seen"))
-WAIT_OVER: Final = "DELETE FROM waits WHERE name = ? AND unit = ? AND (lock = ? OR seen <= ?)"
+WAIT: Final = upsert("waits", ("name", "unit", "lock", "priority"), ("amount", "run_id", "step", "since", "seen"))
+WAIT_OVER: Final = "DELETE FROM waits WHERE name = ? AND unit = ? AND (lock = ? AND priority = ? OR seen <= ?)"
 END: Final = "DELETE FROM holds WHERE id = ?"
 CLOSED: Final = "SELECT at, seconds, refused FROM closed WHERE name = ?"
 CLOSE: Final = upsert("closed", ("name",), ("at", "seconds", "refused", "run_id", "step"))
@@ -113,8 +115,8 @@ class SQLLimits(LimitStore):
         self._texts: dict[str, tuple[float, tuple[Part, ...]]] = {}
         self._free: dict[str, Mapping[str, float]] = {}  # by name: since when the locks of its holders were free
         self._looked: dict[str, float] = {}  # by name: when its holders were looked at
-        #: By name and unit: since when it waits for a place, and when it said so.
-        self._waits: dict[tuple[str, str], tuple[int, float]] = {}
+        #: By name, unit and priority: since when it waits for a place, and when it said so.
+        self._waits: dict[tuple[str, str, int], tuple[int, float]] = {}
 
     def ask(self, wanted: Sequence[Wanted], holder: Holder, *, must: bool = False) -> Verdict:
         lock = self._hold() if any(_is_held(part) for one in wanted for part in one.parts) else None
@@ -156,23 +158,28 @@ class SQLLimits(LimitStore):
     def _judge_places(
         self, connection: Connection, wanted: Wanted, parts: Iterable[Part], holder: Holder, lock: int | None
     ) -> Verdict | None:
-        """Returns which place an attempt has to wait for; None for none. Who has waited for longer is next."""
-        now, ticks, name = connection.now, clock.ticks(), wanted.name
+        """Returns which place an attempt has to wait for; None for none.
+
+        The highest priority is next, and of several the one that has waited for longer.
+        """
+        now, ticks, name, priority = connection.now, clock.ticks(), wanted.name, holder.priority
         for part in parts:
             if part.period != AT_ONCE:
                 continue
-            key = name, part.unit
-            since, said = self._waits.get(key, (now, 0.0))
+            key, waiting = (name, part.unit), (name, part.unit, priority)
+            since, said = self._waits.get(waiting, (now, 0.0))
             if said and ticks - said > SEEN:  # who waited then has given up
                 since, said = now, 0.0
             seen, needs = now - round(SEEN * MICRO), wanted.needs(part)
-            found = connection.execute(HELD, (*key, holder.id, *key, lock or 0, since, seen)).fetchall()
+            found = connection.execute(
+                HELD, (*key, holder.id, *key, seen, priority, priority, lock or 0, since)
+            ).fetchall()
             if sum(found[0]) + (needs or 1) <= part.amount:
                 continue
             if lock is not None and now - since >= PATIENCE * MICRO and ticks - said >= PATIENCE:
                 said = ticks
-                connection.execute(WAIT, (*key, lock, needs, holder.run, holder.task, since, now))
-            self._waits[key] = min(since, now), said  # the clock may have been set back
+                connection.execute(WAIT, (*key, lock, priority, needs, holder.run, holder.task, since, now))
+            self._waits[waiting] = min(since, now), said  # the clock may have been set back
             return Verdict(LOOK, name, part.text, is_place=True)
         return None
 
@@ -219,8 +226,8 @@ class SQLLimits(LimitStore):
             unit = _unit_of(wanted, part)
             row = (holder.id, name, unit, wanted.needs(part), lock, holder.run, holder.task, now)
             connection.execute(HOLD, row)
-            if part.period == AT_ONCE and self._waits.pop((name, unit), (0, 0.0))[1]:
-                connection.execute(WAIT_OVER, (name, unit, lock, now - round(SEEN * MICRO)))
+            if part.period == AT_ONCE and self._waits.pop((name, unit, holder.priority), (0, 0.0))[1]:
+                connection.execute(WAIT_OVER, (name, unit, lock, holder.priority, now - round(SEEN * MICRO)))
 
     def _hold(self) -> int | None:
         """Returns the lock of this process, which shows that it lives."""

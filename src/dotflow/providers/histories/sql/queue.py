@@ -912,7 +912,7 @@ class SQLQueueServer(QueueServer):
                 steps = None
             is_ours = rules.is_place(priority, due) and isinstance(name, str)
             if is_ours and isinstance(steps, list) and all(isinstance(step, str) for step in steps):
-                taken[run] = Claim._make((*first, bool(continues), bool(has_begun), steps))
+                taken[run] = Claim._make((*first, bool(continues), bool(has_begun), steps, priority))
             else:
                 _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
         if taken:
