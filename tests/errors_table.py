@@ -155,6 +155,13 @@ def is_killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@action(memory="50 MB")
+def eats() -> None:
+    kept = bytearray(b"x") * 300_000_000
+    time.sleep(30)
+    del kept
+
+
 @action
 def exits() -> None:
     os._exit(3)
@@ -646,6 +653,11 @@ def _killed() -> object:
 @case(errors.WorkerDied)
 def _exited() -> object:
     return failed(workflow_of(exits), "parallel")
+
+
+@case(errors.MemoryExceeded)
+def _of_memory() -> object:
+    return failed(workflow_of(eats))
 
 
 @case(errors.WorkerNotStarted)

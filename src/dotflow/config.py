@@ -1,6 +1,7 @@
 """Config: the providers of a workflow."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Never
 
@@ -17,10 +18,10 @@ from dotflow.atomic_file import UMASK, UMASK_VARIABLE, is_umask
 from dotflow.core.action import AnyAction, parts_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
-from dotflow.core.files import as_bytes
 from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.limit_rules import RUN
 from dotflow.core.secret import SecretRef
+from dotflow.core.sizes import as_bytes
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import CallsNotKept, InvalidArgument, InvalidPolicy, InvalidProvider, ResourcesNotOffered
@@ -132,6 +133,10 @@ class Config:
         links = [task.links for task in tasks if task.links is not None]
         steps.update({linked.fallback: None for linked in links if linked.fallback is not None})
         self._check_resources(steps)
+        is_local = self.executor is None or not self.executor.offers_resources
+        watched = [step.policy.memory for step in steps if step.policy.memory is not None]
+        if watched and is_local and sys.platform != "linux":
+            raise InvalidPolicy("memory", watched[0], f"measured on Linux alone, and this is {sys.platform}")
         if limited := [step for step in steps if step.policy.is_limited]:
             self._check_limits(limited)
 

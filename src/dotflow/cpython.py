@@ -1,4 +1,4 @@
-"""What dotflow takes from CPython beyond its documented standard library, and from the SQLite that it brings.
+"""What dotflow takes from Linux and CPython beyond the documented standard library, and from the SQLite that it brings.
 
 Beside it only `code/bytecode.py` relies on internals: on the format of bytecode.
 `tests/unit/test_cpython.py` tries each of these on CPython 3.11, 3.12 and 3.13. A new Python begins with that test.
@@ -40,6 +40,11 @@ def raise_in_thread(ident: int, exception: type[BaseException] | None) -> None:
 def never_free(value: object) -> None:
     """Keeps the interpreter from freeing an object, also at its own end: Py_IncRef of the stable ABI."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+def become_subreaper() -> None:
+    """Makes this process the parent of all orphans among its descendants: PR_SET_CHILD_SUBREAPER of prctl(2), Linux."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
 def mapping_behind(value: MappingProxyType[Any, Any]) -> Any:

@@ -32,6 +32,7 @@
     │   ├── PollTimeout           (TimeoutError) it was not there within the poll_timeout
     │   ├── CommandFailed         a shell command ended with an exit code that is no success
     │   ├── WorkerDied            the worker process ended during the attempt
+    │   ├── MemoryExceeded        (MemoryError) the attempt exceeded the memory that it may use
     │   ├── WorkerNotStarted      no worker process could be started
     │   ├── NotPicklable          (TypeError) an argument or result can't be sent between processes
     │   ├── ModuleNotOnWorker     the worker, on another machine, can't import a module
@@ -83,7 +84,8 @@ __all__ = [
     "CallsNotKept", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost", "CommandFailed",
     "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction", "InvalidArgument",
     "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule",
-    "InvalidStep", "ItemsFailed", "LeaseLost", "LimitTooSmall", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
+    "InvalidStep", "ItemsFailed", "LeaseLost", "LimitTooSmall", "MemoryExceeded", "MissingExtra", "MissingParam",
+    "ModuleNotOnWorker",
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
     "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
     "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretChanged", "SecretMissing",
@@ -519,8 +521,30 @@ def _signal_name(number: int) -> str:
     return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
+def _exact_size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 999_500_000 else f"{count / 1e6:.3g} MB"
+
+
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+class MemoryExceeded(AttemptError, MemoryError):
+    """An attempt used more memory than its step's `memory` allows, and was killed with all that it had started."""
+
+    step: str
+    limit: int  # in bytes, as all that follows
+    used: int  # with that of its child processes, when it was killed
+    children: int = 0  # how many child processes it had
+    in_children: int = 0  # what of it was theirs
+    __new__ = Exception.__new__  # type: ignore[assignment]  # MemoryError's takes no other class, and tblib calls it
+
+    def __str__(self) -> str:
+        count = self.children
+        processes = f"{count} child process{'' if count == 1 else 'es'}"
+        share = f", {_exact_size(self.in_children)} of it in {processes}" if count else ""
+        used, limit = _exact_size(self.used), _exact_size(self.limit)
+        return f"Step '{self.step}' has used {used} of memory{share}, and memory= allows {limit}."
 
 
 class WorkerNotStarted(AttemptError):

@@ -6,6 +6,7 @@ Steps are local functions, so they also show that what can't be imported by name
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -642,6 +643,23 @@ class TestIsolate:
 
         assert time.monotonic() - began < 30
         assert run.tasks[0].errors[0].exception == "TimeoutError"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux alone")
+    def test_its_memory_has_a_limit(self, workflow: DotFlow) -> None:
+        """An attempt that exceeds it is killed, and fails as one that raises; the next one has all of it."""
+
+        def step(previous_context: Context, idempotency_key: str) -> int:
+            return len(bytearray(b"x") * (previous_context.storage or 1))
+
+        limited = action(memory="60 MB")(step)
+        workflow.task.add([action(lambda: 300_000_000), limited, action(lambda: 20_000_000), limited])
+
+        run = workflow.start(keep_going=True)
+
+        (error,) = run.tasks[1].errors
+        assert error.exception == "MemoryExceeded"
+        assert "of memory, and memory= allows 60 MB" in error.message
+        assert run.tasks[3].value == 20_000_000
 
 
 @pytest.mark.parametrize("executor", [*PROCESSES, *CLUSTERS], indirect=True)

@@ -17,9 +17,9 @@ from dotflow import Context
 from dotflow.codec.document import pack, unpack
 from dotflow.codec.json import decode, encode
 from dotflow.core.context import Origin
-from dotflow.core.files import GONE, LOOSE, MAX_KEPT, YOUNG, FileRecord, FileState, FileWatch, as_bytes, state_from
+from dotflow.core.files import GONE, LOOSE, MAX_KEPT, YOUNG, FileRecord, FileState, FileWatch, state_from
 from dotflow.core.masks import Masks
-from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.errors import CheckpointUnreadable
 from dotflow.worker import files
 from dotflow.worker.files import (
     A_FOLDER,
@@ -420,18 +420,3 @@ def test_a_damaged_text_has_no_files(text: str) -> None:
 
 
 # Sizes
-
-
-@pytest.mark.parametrize(
-    ("value", "count"), [(0, 0), (12, 12), ("12", 12), ("1.5 kB", 1500), ("256 MB", 256_000_000), ("2GB", 2 * 10**9)]
-)
-def test_a_size_is_a_number_or_a_text(value: Any, count: int) -> None:
-    """Units are those of the field: 1 kB is 1,000 bytes."""
-    assert as_bytes("limit", value) == count
-
-
-@pytest.mark.parametrize("value", [None, -1, "", "x", "-1 MB", "1 mb", 1.5, True])
-def test_another_value_is_no_size(value: Any) -> None:
-    """The error shows the formats."""
-    with pytest.raises(InvalidArgument):
-        as_bytes("limit", value)

@@ -685,6 +685,7 @@ class Body:
             outer = outer._outer
         if not action.is_ordinary or action.isolate is not None or action.resources or action.valid is not None:
             for option, is_used in (
+                ("memory", action.policy.memory is not None),
                 ("isolate=True", action.isolate is not None),
                 ("resources", bool(action.resources)),
                 ("approve", action.approve is not None),

@@ -289,7 +289,10 @@ def print_step(
     for label, text in (
         ("workflow", run.workflow),
         ("step", task.identity),
-        ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
+        (
+            "policy",
+            ", ".join(f"{key} {size(value) if key == 'memory' else value}" for key, value in task.policy.items()),
+        ),
         ("round" if task.rounds else "item", given),
         ("round", "" if task.levels else _round_text(attempts)),
         ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),

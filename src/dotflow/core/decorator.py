@@ -84,6 +84,7 @@ def action(
     limit: str | Sequence[str] | None = None,
     budget: str | Sequence[str] | None = None,
     uses: Callable[..., Mapping[str, float]] | None = None,
+    memory: int | str | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -112,6 +113,7 @@ def action(
     limit: str | Sequence[str] | None = None,
     budget: str | Sequence[str] | None = None,
     uses: Callable[..., Mapping[str, float]] | None = None,
+    memory: int | str | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -178,6 +180,11 @@ def action(
             with BudgetExceeded, which `retry` does not change. "/run" is the run with those that go on with it.
         uses: A function of parameters of the step that returns what an attempt will use, by unit, such as
             `lambda text: {"tokens": len(text) // 3}`. `dotflow.used` in the step says what it has used.
+        memory: What each attempt may use, in bytes or as a text such as "2GB": the memory of its process and of all
+            that it starts, swap included, but neither pages of files nor what it has inherited. An attempt that exceeds
+            it is killed, with what it has started, and fails with MemoryExceeded, a MemoryError for `retry_on`. Seen up
+            to 10 % or 100 MB later, whichever is more. Such a step has a process of its own, as by `isolate=True`. It
+            needs Linux.
         unknown: Refused with a hint.
 
     Raises:
@@ -199,7 +206,12 @@ def action(
         limits=() if limit is None else limit or "",  # type: ignore[arg-type]  # Policy parses texts
         budgets=() if budget is None else budget or "",  # type: ignore[arg-type]
         uses=uses,
+        memory=memory,  # type: ignore[arg-type]  # Policy converts texts to bytes
     )
+    if memory is not None:
+        if isolate is False:
+            raise InvalidPolicy("isolate", isolate, "True with memory=: the step has a process of its own")
+        isolate = True
     if isolate is not None and not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True, False or None")
     for name, switch in (("checkpoint", checkpoint), ("files", files)):

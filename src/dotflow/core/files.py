@@ -1,28 +1,12 @@
 """What is known of files: their states, which of them an attempt made, and which it was given."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.errors import InvalidArgument
-
-#: A size as a text: bytes, and a unit.
-_SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(B|kB|MB|GB|TB)?")
-_UNITS: Final = {None: 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def as_bytes(name: str, value: object) -> int:
-    """Returns the bytes of a public argument, such as "256 MB". Raises InvalidArgument for anything else."""
-    text = value if isinstance(value, str) else str(value) if type(value) is int and value.bit_length() < 64 else ""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidArgument(name, value, 'a number of bytes, or a text such as "64 kB", "256 MB" or "2 GB"')
-    return int(float(match[1]) * _UNITS[match[2]])
-
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FAR: Final = 6 * 10**16  # microseconds: 1900 years

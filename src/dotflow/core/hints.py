@@ -29,7 +29,7 @@ _SETTING: Final = (
 _DECORATORS: Final = (
     "retry", "retries", "max_retries", "retry_delay", "backoff", "retry_on", "max_delay", "jitter", "poll",
     "poll_timeout", "isolate", "resources", "checkpoint", "version", "files", "valid", "approve", "approve_within",
-    "durable", "key", "limit", "budget", "uses",
+    "durable", "key", "limit", "budget", "uses", "memory",
 )  # fmt: skip
 _RATES: Final = (
     "rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate", "concurrency",
@@ -116,6 +116,9 @@ ACTION: Final[Hints] = {**_ELSEWHERE, **by_word({
         "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown",
     ),
     "Write timeout=30: the seconds for each attempt.": ("time_limit", "timeout_seconds", "execution_timeout"),
+    "Write memory='2GB': what each attempt may use.": (
+        "memory_limit", "mem", "mem_limit", "max_memory", "memory_mb", "mem_mb", "ram",
+    ),
     "Write poll='30s': a step that returns None is called again, until it returns something.": (
         "poke_interval", "poll_interval", "polling_interval", "sensor", "wait_until",
     ),

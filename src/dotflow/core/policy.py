@@ -43,6 +43,7 @@ class Policy:
         limits: What its attempts wait for; given as a text or a list of texts.
         budgets: What refuses them; given as a text or a list of texts.
         uses: A function of its arguments that returns what an attempt will use, by unit; None if that is not known.
+        memory: The bytes that an attempt may use; given as bytes or a text; None for no limit.
 
     Raises:
         InvalidPolicy: One of them is invalid.
@@ -60,6 +61,7 @@ class Policy:
     limits: "tuple[Limit, ...]" = ()
     budgets: "tuple[Limit, ...]" = ()
     uses: Callable[..., Mapping[str, float]] | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -90,6 +92,13 @@ class Policy:
                     object.__setattr__(self, f"{option}s", parse_limits(value, option))
             if self.uses is not None:
                 check_uses(self.uses, (*self.limits, *self.budgets))
+        if self.memory is not None:
+            from dotflow.core.sizes import SIZES, to_bytes  # here: few steps have it
+
+            size = to_bytes(self.memory)
+            if not size:
+                raise InvalidPolicy("memory", self.memory, f"above 0: {SIZES}")
+            object.__setattr__(self, "memory", size)
 
     @property
     def is_limited(self) -> bool:
@@ -134,7 +143,7 @@ class Policy:
         Of a task in rounds also their number, and of one whose items have several indices to what these belong.
         """
         default = Policy()
-        fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter", "poll", "poll_timeout")
+        fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter", "poll", "poll_timeout", "memory")
         values = {name: value for name in fields if (value := getattr(self, name)) != getattr(default, name)}
         if self.retry_on is not None:
             kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)

@@ -1,11 +1,12 @@
 """Outcomes that the parent makes: of workers that died, were killed or sent what can't be loaded."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, TimedOut, Usage
-from dotflow.errors import ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.errors import MemoryExceeded, ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.worker.deadline import GRACE
 
 HERE: Final = "in sequential mode, or with Config(executor=ExecutorThread())"
@@ -43,6 +44,12 @@ def died(call: Call, exit_code: int | None, lost: str = "", usage: Usage | None 
     peak = None if usage is None else usage.peak
     error = WorkerDied(call.step.name, exit_code, lost, peak, last_output)
     return Died(*_parts_of(call, error, "WorkerDied"), _watched(call, usage))
+
+
+def exceeded(call: Call, excess: Sequence[int], usage: Usage | None = None) -> Died:
+    """Returns the outcome of a call that was killed for its memory; the arguments are the fields of an Excess."""
+    error = MemoryExceeded(call.step.name, call.step.policy.memory or 0, *excess)
+    return Died(*_parts_of(call, error, "MemoryExceeded"), _watched(call, usage))
 
 
 def timed_out(call: Call, note: str, usage: Usage | None = None) -> TimedOut:

@@ -56,7 +56,9 @@ class ProcessSession(ExecutorSession, CapturingSession):
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._tasks = tasks
-        self._start_method = start_method
+        # The thread that watches the memory of an attempt makes forking unsafe for the next one.
+        is_watched = any(step.policy.memory is not None for task in tasks.values() for step in task._steps)
+        self._start_method = start_method or ("forkserver" if is_watched else None)
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
         self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._growth, self._remove)
         self._woken = False
@@ -235,7 +237,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
         worker.call = call
         try:
             answer = None if call.port is None else partial(self._answer, worker)
-            worker.process.begin(call.number, worker.encoder.messages(worker.cache, call), answer)
+            messages = worker.encoder.messages(worker.cache, call)
+            worker.process.begin(call.number, messages, answer, call.step.policy.memory)
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return False
@@ -344,7 +347,11 @@ class ProcessSession(ExecutorSession, CapturingSession):
             return
         call, worker.call = worker.call, None
         code = self._remove(worker)
-        if call is not None:
+        if call is None:
+            return
+        if (excess := worker.process.excess) is not None:
+            self._completed.append((call, failures.exceeded(call, excess, worker.process.usage)))
+        else:
             last_lines = "" if worker.output is None else worker.output.last_lines()
             self._completed.append((call, failures.died(call, code, "", worker.process.usage, last_lines)))
 

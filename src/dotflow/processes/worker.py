@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotflow import clock
 from dotflow.capture.pipes import close_own_end, wait_readable
@@ -12,6 +12,9 @@ from dotflow.core.outcome import Usage
 from dotflow.processes.channel import OUTCOME, READY, REQUEST, RETURNED, SECONDS, STARTED, Channel, Message
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.programs import own_processes
+
+if TYPE_CHECKING:
+    from dotflow.processes.memory import Excess, WatchedProcess
 
 Answer = Callable[[Message], object]
 Reap = Callable[[int], tuple[int | None, Usage]]
@@ -37,6 +40,7 @@ class WorkerProcess:
         kill_at: When it has to be killed, in ticks; None while its step's time does not run.
         cpu: Seconds of CPU time that its earlier attempts have used, as far as the caller adds them.
         usage: What its last attempt has used, after `reap`, as far as it is known.
+        watched: The memory of its last attempt, where that has a limit.
     """
 
     def __init__(self, reap: Reap, pid: int, channel: Channel, parent_pipe: int, outputs: Sequence[int] = ()) -> None:
@@ -52,6 +56,7 @@ class WorkerProcess:
         self.kill_at: float | None = None
         self.cpu = 0.0
         self.usage = Usage()
+        self.watched: WatchedProcess | None = None
         self.sentinel = _pidfd(pid)
         own_processes.add(pid)
 
@@ -60,11 +65,20 @@ class WorkerProcess:
         number: int,
         messages: Iterable[tuple[int, int, Sequence[Any]]],
         answer: Answer | None = None,
+        memory: int | None = None,
     ) -> None:
         """Adds the messages of a call to the queue of the channel. Raises what making them raises.
 
-        *answer* answers the requests of its attempt; None for one that has none.
+        Args:
+            number: The number of the call.
+            messages: Its messages.
+            answer: Answers the requests of its attempt; None for one that has none.
+            memory: The bytes that its attempt may use; None for no limit.
         """
+        if memory is not None:
+            from dotflow.processes.memory import watch  # here: few steps have a limit
+
+            self.watched = watch.begin(self.pid, memory)
         self._number = number
         self._answer = answer
         self.kill_at = None
@@ -101,6 +115,11 @@ class WorkerProcess:
             elif kind == READY:
                 self.starting = False
 
+    @property
+    def excess(self) -> "Excess | None":
+        """What its attempt has used, where it was killed for the memory."""
+        return None if self.watched is None else self.watched.excess
+
     def is_late(self) -> bool:
         """Returns whether it has to be killed now."""
         return self.kill_at is not None and self.kill_at <= clock.ticks()
@@ -125,6 +144,10 @@ class WorkerProcess:
 
         The group outlives its leader, and until the leader is reaped no other process can get its id.
         """
+        if self.watched is not None:
+            from dotflow.processes.memory import watch
+
+            watch.end(self.watched)
         self.kill()
         code, usage = self._reap(self.pid)
         self.usage = usage if usage.cpu is None else usage._replace(cpu=max(0.0, usage.cpu - self.cpu))

@@ -20,7 +20,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned
 from dotflow.core.task import Task
-from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
+from dotflow.cpython import SIG_DFL, become_subreaper, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
 from dotflow.processes.channel import (
     CALL,
@@ -190,6 +190,8 @@ class WorkerLoop(CallReader):
             return
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
+        if call.step.policy.memory is not None:
+            become_subreaper()
         self.number = message.number
         try:
             outcome = attempt(call, self.loops, self.report_returned)

@@ -320,6 +320,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     for action in actions:
         action.check_parameters(values)
         of_steps = {
+            "memory": action.policy.memory,
             "isolate": action.isolate is not None,
             "resources": action.resources,
             "checkpoint": not action.checkpoint,
@@ -329,7 +330,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
             raise InvalidPolicy("poll", action.policy.poll, POLL_IS)
         for option in filter(of_steps.get, of_steps):
             accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
-            raise InvalidPolicy(option, getattr(action, option), accepted)
+            raise InvalidPolicy(option, getattr(action, option, of_steps[option]), accepted)
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         fill(arguments, action.secrets, call.secrets or {}, action.name)

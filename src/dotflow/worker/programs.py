@@ -39,20 +39,25 @@ class ThreadPrograms:
         self._before = frozenset(_forked_by(self._thread))
 
     def freeze(self) -> list[int]:
-        """Stops them and all that they have started, and returns their process ids.
-
-        A stopped process starts no other, and its children's ids stay taken: Linux aborts a fork when a signal is
-        pending (copy_process in kernel/fork.c). So all are found when a pass finds no new one.
-        """
-        frozen: dict[int, None] = {}  # parents first
-        while new := [pid for pid in _tree(self._roots()) if pid not in frozen]:
-            for pid in new:
-                _send(os.kill, pid, signal.SIGSTOP)
-                frozen[pid] = None
-        return list(frozen)
+        """Stops them and all that they have started, and returns their process ids."""
+        return freeze(self._roots)
 
     def _roots(self) -> Collection[int]:
         return _forked_by(self._thread) - self._before - own_processes
+
+
+def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
+    """Stops processes and all that they have started, and returns their process ids.
+
+    A stopped process starts no other, and its children's ids stay taken: Linux aborts a fork when a signal is pending
+    (copy_process in kernel/fork.c). So all are found when a pass finds no new one.
+    """
+    frozen: dict[int, None] = {}  # parents first
+    while new := [pid for pid in tree(roots()) if pid not in frozen]:
+        for pid in new:
+            _send(os.kill, pid, signal.SIGSTOP)
+            frozen[pid] = None
+    return list(frozen)
 
 
 def members_since(first: int) -> list[int]:
@@ -89,11 +94,11 @@ def _send(how: Callable[[int, int], None], pid: int, signum: int) -> None:
         how(pid, signum)
 
 
-def _tree(roots: Collection[int]) -> Iterator[int]:
+def tree(roots: Collection[int]) -> Iterator[int]:
     """Yields the processes and their descendants, parents first."""
     for pid in roots:
         yield pid
-        yield from _tree(children_of(pid))
+        yield from tree(children_of(pid))
 
 
 def children_of(pid: int) -> set[int]:

@@ -371,7 +371,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return failures.not_sent(call, error)
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
-        placement = Placement(call.lane, call.step.isolate, step, process, number)
+        placement = Placement(call.lane, call.step.isolate, step, process, number, call.step.policy.memory)
         share = 1.0 if process else self._shares.get(step, 1.0) + protocol.size_of(parts) / PACK_SIZE
         return ReadyCall(call, PackedCall(placement, parts), pickled, shared, share)
 
@@ -454,6 +454,8 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return load_outcome(call, protocol.writable(reply.parts))
         if reply.kind == protocol.LATE:
             return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
+        if reply.kind == protocol.EXCEEDED:
+            return failures.exceeded(call, reply.detail, Usage(*reply.usage))
         if reply.kind == protocol.DIED:
             last_lines = "" if self._capture is None else self._capture.masks.mask_end(reply.last_lines)
             return failures.died(call, reply.detail, "", Usage(*reply.usage), last_lines)

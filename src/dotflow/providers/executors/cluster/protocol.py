@@ -19,6 +19,7 @@ MIN_KEPT_SIZE: Final = 1 << 16  # bytes of a value that a worker keeps; sending 
 #: The kinds of Reply.
 ANSWERED: Final = "answered"  # parts: the outcome, pickled
 DIED: Final = "died"  # detail: the exit code of the step's process
+EXCEEDED: Final = "exceeded"  # detail: the fields of an Excess, of the memory that it was killed for
 LATE: Final = "late"  # it exceeded its timeout and was killed
 STOPPED: Final = "stopped"  # the run was cancelled, or its process is gone
 MISSING: Final = "missing"  # the worker no longer has the value: nothing was run
@@ -36,6 +37,7 @@ class Placement(NamedTuple):
         step: The number of the step, by which its pickle travels beside the calls.
         process: The process or thread whose last value the call refers to; "" if all values are sent.
         shared: The number of the call's shared arguments, which travel beside it; None without them.
+        memory: The bytes that the attempt may use; None for no limit.
     """
 
     lane: int
@@ -43,6 +45,7 @@ class Placement(NamedTuple):
     step: int
     process: str = ""
     shared: int | None = None
+    memory: int | None = None
 
 
 class PackedCall(NamedTuple):

@@ -117,7 +117,7 @@ class StepProcess:
             keep_shared(self.shared, number, None)
             messages.insert(0, (SHARED, number, shared[number]))
         self._answer = None
-        self.worker.begin(0, messages, lambda message: self._ask(ask, message))
+        self.worker.begin(0, messages, lambda message: self._ask(ask, message), call.placement.memory)
 
     def _ask(self, ask: Ask, message: Message) -> None:
         """Passes a request of the attempt on to the run, which answers in another thread."""
@@ -334,6 +334,8 @@ class WorkerHost:
                     if reply is not None and reply.kind in (protocol.DIED, protocol.LATE):
                         usage, last_lines = tuple(process.worker.usage), process.output.last_lines()
                         reply = reply._replace(detail=code, usage=usage, last_lines=last_lines)
+                        if reply.kind == protocol.DIED and (excess := process.worker.excess) is not None:
+                            reply = reply._replace(kind=protocol.EXCEEDED, detail=tuple(excess))
                 self._close_forkserver_if_closed()
             if is_over and isinstance(process, StepThread):  # without the lock: its step may take a second to end
                 process.reap()
