@@ -16,10 +16,11 @@ from dotflow.worker.programs import freeze, kill, tree
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 KIB: Final = 1024
-FASTEST: Final = 4e9  # bytes a second that a process may use more; filling fresh pages took half of that
+FASTEST: Final = 3e9  # bytes a second that a process may use more: about what filling fresh pages took
 SOONEST: Final = 0.002  # seconds between two looks
 LATEST: Final = 0.1
-LATEST_TREE: Final = 0.5  # seconds between two searches for child processes, and for what is swapped out
+LATEST_TREE: Final = 0.5  # seconds between two searches for child processes
+SWAP: Final = 0.5  # seconds between two looks at what is swapped out
 SHARE: Final = 10  # an exact look, 23 ms a GB, comes again after so many times what it took
 #: The lines of proc_pid_status(5) that count, and those of smaps_rollup, which divide shared pages among processes.
 OWN: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
@@ -59,7 +60,7 @@ class WatchedProcess:
         self._is_over = False
         self._files: dict[int, int] = {}  # descriptors of statm, by process
         self._swapped = 0
-        self._tree_due = self._exact_from = 0.0
+        self._tree_due = self._swap_due = self._exact_from = 0.0
         self._own = _sum_of(pid, "status", OWN)  # also what it shares with the process that it was forked from
         self._search()
         self._resident = self._count_resident()
@@ -106,8 +107,9 @@ class WatchedProcess:
         return sum(used.values()) - self._own > self._limit
 
     def _search(self) -> None:
-        """Finds the processes that the attempt has started, and what of them is swapped out."""
-        self._tree_due = ticks() + LATEST_TREE
+        """Finds the processes that the attempt has started, and at times what of them is swapped out."""
+        now = ticks()
+        self._tree_due = now + LATEST_TREE
         found = list(tree([self._pid]))
         for pid in [pid for pid in self._files if pid not in found]:
             os.close(self._files.pop(pid))
@@ -115,7 +117,9 @@ class WatchedProcess:
             if pid not in self._files:
                 with contextlib.suppress(OSError):  # it has ended
                     self._files[pid] = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._swapped = sum(_sum_of(pid, "status", OWN[-1:]) for pid in found)
+        if now >= self._swap_due:
+            self._swap_due = now + SWAP
+            self._swapped = sum(_sum_of(pid, "status", OWN[-1:]) for pid in found)
 
     def _count_resident(self) -> int:
         pages = 0
