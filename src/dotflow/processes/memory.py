@@ -16,12 +16,13 @@ from dotflow.worker.programs import freeze, kill, tree
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 KIB: Final = 1024
-FASTEST: Final = 3e9  # bytes a second that a process may use more: about what filling fresh pages took
+FASTEST: Final = 4e9  # bytes a second that a process may use more; filling fresh pages took less
 SOONEST: Final = 0.002  # seconds between two looks
 LATEST: Final = 0.1
 LATEST_TREE: Final = 0.5  # seconds between two searches for child processes
 SWAP: Final = 0.5  # seconds between two looks at what is swapped out
-SHARE: Final = 10  # an exact look, 23 ms a GB, comes again after so many times what it took
+SHARE: Final = 10  # an exact look, 23 ms a GB, comes again after so many times what it took, or so much more memory:
+STEPS: Final = 100  # what is left of the limit, or this part of it
 #: The lines of proc_pid_status(5) that count, and those of smaps_rollup, which divide shared pages among processes.
 OWN: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 PROPORTIONAL: Final = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
@@ -60,7 +61,8 @@ class WatchedProcess:
         self._is_over = False
         self._files: dict[int, int] = {}  # descriptors of statm, by process
         self._swapped = 0
-        self._tree_due = self._swap_due = self._exact_from = 0.0
+        self._tree_due = self._swap_due = self._exact_due = 0.0
+        self._free = 0  # what the cheap look counts too much
         self._own = _sum_of(pid, "status", OWN)  # also what it shares with the process that it was forked from
         self._search()
         self._resident = self._count_resident()
@@ -85,20 +87,22 @@ class WatchedProcess:
         now = ticks()
         if now >= self._tree_due:
             self._search()
-        left = self._limit - (self._count_resident() - self._resident + self._swapped)
+        if now >= self._exact_due:
+            self._free = 0
+        roughly = self._count_resident() - self._resident + self._swapped - self._free
+        left = self._limit - roughly
         if left < 0:
-            if now < self._exact_from:
-                self.due = self._exact_from
-                return
             used = self._count(exactly=False)
             # Of pages that they share, one of the processes has all: it alone may be over the limit.
             if self._exceeds(used) and max(used.values()) - self._own <= self._limit:
                 used = self._count(exactly=True)
-                self._exact_from = now + SHARE * (ticks() - now)
             if self._exceeds(used):
                 self._kill(used)
                 return
-            left = self._limit - sum(used.values()) + self._own
+            # Only what is used from now on can exceed the limit, until pages that were shared may have been copied.
+            left = max(self._limit - sum(used.values()) + self._own, self._limit // STEPS)
+            self._free += roughly + left - self._limit
+            self._exact_due = now + SHARE * (ticks() - now)
         pause = left / FASTEST
         self._tree_due = min(self._tree_due, now + pause)
         self.due = now + min(LATEST, max(SOONEST, pause))
