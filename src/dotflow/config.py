@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Never
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Never
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -20,6 +20,8 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.limit_rules import RUN
+from dotflow.core.resources import VARIABLE as RESOURCES_VARIABLE
+from dotflow.core.resources import Offered, as_offer, check_needs, keys_of, parse_offer
 from dotflow.core.secret import SecretRef
 from dotflow.core.sizes import as_bytes
 from dotflow.core.task import Task
@@ -32,6 +34,9 @@ from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
+
+if TYPE_CHECKING:
+    from dotflow.providers.histories.sqlite.places import Places
 
 
 class Config:
@@ -53,6 +58,9 @@ class Config:
             environment is next.
         mask: The names of other secrets, whose values are masked in what dotflow writes.
         files: Whether the files that paths name are part of values and arguments. With False a path is only its text.
+        resources: What this machine offers to the steps that need some of it, @action(resources=...): ids or amounts by
+            name, such as {"gpu": ["0", "1"], "memory": "64GB"}. All processes of the user on this machine share it. By
+            default what the environment variable DOTFLOW_RESOURCES has, such as "gpu=0,1 memory=64GB".
         digest_limit: The size up to which such files are read, so that a change of their content is found by a
             digest: bytes, or a text such as "256 MB". Of larger ones size and time are compared.
         unknown: Refused with a hint.
@@ -60,7 +68,7 @@ class Config:
     Raises:
         InvalidProvider: A provider is of the wrong kind.
         InvalidArgument: notify_grace is no duration, mask has something other than names, files is neither True nor
-            False, digest_limit is no size, or DOTFLOW_UMASK is no umask.
+            False, digest_limit is no size, resources are none, or DOTFLOW_UMASK is no umask.
         UnknownArgument: There is no such argument.
     """
 
@@ -79,6 +87,7 @@ class Config:
         mask: str | Iterable[str] = (),
         files: bool = True,
         digest_limit: int | str = "256 MB",
+        resources: Mapping[str, Sequence[str] | float | str] | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown("Config", unknown, Config, CONFIG)
@@ -116,6 +125,7 @@ class Config:
             raise InvalidArgument("files", files, "True or False")
         self.files = files
         self.digest_limit: int = as_bytes("digest_limit", digest_limit)
+        self.resources: Mapping[str, Offered] | None = None if resources is None else as_offer(resources)
 
     def find_secrets(
         self, tasks: Iterable[Task], given: Mapping[str, str] = NO_GIVEN, *, are_required: bool = True
@@ -156,17 +166,31 @@ class Config:
                     raise InvalidPolicy(option, limit.text, accepted)
 
     def _check_resources(self, steps: Iterable[AnyAction]) -> None:
-        """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""
-        executor = self.executor
-        if executor is not None and executor.offers_resources:
+        """Raises ResourcesNotOffered or InvalidPolicy for what a step needs, and neither a cluster nor this one has."""
+        if self.executor is not None and self.executor.offers_resources:
             return
-        needs = [(part.name, dict(part.resources)) for step in steps for part in parts_of(step) if part.resources]
-        if needs:
-            name = "a run without an executor" if executor is None else type(executor).__name__
-            hint = "Use Config(executor=ExecutorDask(...)) or Config(executor=ExecutorRay(...))."
-            if executor is not None and not type(executor).__module__.startswith("dotflow."):
-                hint += f" If {name} reserves them, set offers_resources = True in it."
-            raise ResourcesNotOffered(name, tuple(needs), hint)
+        found = [part for step in steps for part in parts_of(step) if part.resources]
+        if not found:
+            return
+        offer = self._offer()
+        if lacking := [part for part in found if not offer.keys() >= keys_of(part.resources)]:
+            needs = tuple((part.name, dict(part.resources)) for part in lacking)
+            raise ResourcesNotOffered(needs, ", ".join(offer))
+        for part in found:
+            check_needs(part.name, part.resources, offer)
+        self._find_places()
+
+    def _offer(self) -> Mapping[str, Offered]:
+        """Returns what this machine offers."""
+        if self.resources is not None:
+            return self.resources
+        return parse_offer(os.environ.get(RESOURCES_VARIABLE, ""))
+
+    def _find_places(self) -> "Places":
+        """Returns what counts what attempts have of this machine. Raises HistoryError."""
+        from dotflow.providers.histories.sqlite.places import find_places  # here: few steps need resources
+
+        return find_places(self._offer())
 
     def check_calls(self, tasks: TaskBuilder) -> None:
         """Raises CallsNotKept if a step is durable, and the executor has no way to the coordinator."""
@@ -208,6 +232,7 @@ class Config:
             secrets=secrets,
             digest_limit=self.digest_limit if self.files else None,
             find_limits=self._find_limits,
+            find_places=self._find_places,
         )
 
     def _find_limits(self) -> LimitStore:

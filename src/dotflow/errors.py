@@ -12,7 +12,7 @@
     │   ├── MissingParam          (ValueError)  a run parameter without a value
     │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
     │   ├── SecretChanged         (ValueError)  a run was given another secret than the one that is found
-    │   ├── ResourcesNotOffered   (ValueError)  steps need resources, and the executor offers none
+    │   ├── ResourcesNotOffered   (ValueError)  steps need resources that nobody offers
     │   ├── CallsNotKept          (ValueError)  a step is durable, and the executor can't keep its calls
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidAction         (ValueError)  a shell command that can't be a step
@@ -260,15 +260,16 @@ class SecretChanged(DefinitionError, ValueError):
 
 
 class ResourcesNotOffered(DefinitionError, ValueError):
-    """Steps need resources, and the executor offers none."""
+    """Steps need resources that neither this machine nor the executor offers."""
 
-    executor: str  # its name, or a text for none
     needs: tuple[tuple[str, dict[str, float]], ...]  # of each step its name and its resources
-    hint: str
+    offered: str = ""  # the names of what this machine offers
 
     def __str__(self) -> str:
         steps = ", ".join(f"step '{step}' needs {resources!r}" for step, resources in self.needs)
-        return f"Resources can't be reserved: {steps}, and {self.executor} offers none. {self.hint}"
+        here = f"this machine offers {self.offered or 'none'}"
+        hint = "Config(resources={'gpu': ['0', '1']}) says what it has; ExecutorDask and ExecutorRay have a cluster's."
+        return f"Resources can't be reserved: {steps}, and {here}. {hint}"
 
 
 def _sentence(what: str, reason: str) -> str:

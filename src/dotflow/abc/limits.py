@@ -83,6 +83,7 @@ class Verdict(NamedTuple):
         refused: Of a granted one, how often the service had refused since an attempt got through.
         excess: Why it never begins; None where it does.
         reached: The budgets of which people are told now.
+        ids: Of a granted one, which of the things that have ids it has, by name.
     """
 
     wait: float | None = None
@@ -92,6 +93,7 @@ class Verdict(NamedTuple):
     refused: int = 0
     excess: Excess | None = None
     reached: tuple[Reached, ...] = ()
+    ids: Mapping[str, tuple[str, ...]] = {}
 
 
 class PartUse(NamedTuple):

@@ -32,17 +32,21 @@ IDEMPOTENCY_KEY: Final = "idempotency_key"
 #: The parameter that receives the answer to `approve`, an Approval.
 APPROVAL: Final = "approval"
 
+#: The parameter that receives what an attempt has of its machine, a Resources.
+RESOURCES: Final = "resources"
+
 NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Taken(NamedTuple):
-    """What a step takes beside the contexts: parameters by name, each required or not; the key; the approval."""
+    """What a step takes beside the contexts: parameters by name, each required or not; the key, approval, resources."""
 
     named: Mapping[str, bool]
     key: bool
     approval: bool
+    resources: bool
 
 
 class Action(Generic[P, R]):
@@ -52,7 +56,7 @@ class Action(Generic[P, R]):
         function: A function, coroutine function, method or class.
         policy: The attempts, timeout and delays.
         isolate: Whether each attempt runs in a process of its own, in every mode; None lets the executor decide.
-        resources: The resources that a cluster's worker must have.
+        resources: What an attempt has of its machine, or a cluster's worker must have: amounts by name.
         checkpoint: Whether the values are saved, so that a resume restores them.
         version: Stands for the code where earlier values are compared with it; None for the code itself.
         cache: How long values are cached: True for ever, or seconds; None for no cache.
@@ -67,6 +71,8 @@ class Action(Generic[P, R]):
         name: The name for readers: `extract`, `Report.load`.
         identity: The name for machines, the same in every run: `module:qualname`.
         is_coroutine: Whether a call returns a coroutine.
+        is_apart: Whether each attempt has a process of its own on this machine, in every mode.
+        is_limited: Whether an attempt may have to wait, or be refused, before it begins.
     """
 
     def __init__(
@@ -92,6 +98,8 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
+        self.is_apart: bool = bool(isolate) or any(name.lower() == "gpu" for name in resources)
+        self.is_limited: bool = policy.is_limited or bool(resources)
         self.checkpoint = checkpoint
         self.version = version
         self.cache = cache
@@ -175,7 +183,7 @@ class Action(Generic[P, R]):
     def _taken(self) -> Taken:
         """What it takes beside the contexts: a signature takes long to read. Raises as `named_params`."""
         named: dict[str, bool] = {}
-        takes_approval, known = False, parameters(self.function)
+        takes_approval, takes_resources, known = False, False, parameters(self.function)
         self.secrets = secrets_in(known)
         for name, parameter in known.items():
             required = parameter.default is parameter.empty
@@ -186,15 +194,17 @@ class Action(Generic[P, R]):
                 continue
             if name == APPROVAL and self.approve is not None:
                 takes_approval = True
+            elif name == RESOURCES and self.resources:
+                takes_resources = True
             else:
                 named[name] = required
         is_open = IDEMPOTENCY_KEY not in fixed_by_partials(self.function)
         takes_key = is_open and IDEMPOTENCY_KEY in known and known[IDEMPOTENCY_KEY].kind in BY_NAME
-        return Taken(named, takes_key, takes_approval)
+        return Taken(named, takes_key, takes_approval, takes_resources)
 
     @property
     def named_params(self) -> Mapping[str, bool]:
-        """Whether each parameter beside the contexts, the idempotency key and the approval has no default, by name.
+        """Whether each parameter beside the contexts and what dotflow fills has no default, by name.
 
         Raises UnknownParameter for a positional-only parameter without a default.
         """
@@ -209,6 +219,11 @@ class Action(Generic[P, R]):
     def takes_approval(self) -> bool:
         """Whether it has a parameter for the approval. Raises as `named_params`."""
         return self._taken.approval
+
+    @property
+    def takes_resources(self) -> bool:
+        """Whether it has a parameter for what it has of its machine. Raises as `named_params`."""
+        return self._taken.resources
 
     @property
     def takes_any(self) -> bool:

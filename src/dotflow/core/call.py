@@ -81,6 +81,7 @@ class Call(NamedTuple):
             parameter fills, and what its idempotency keys are made from; None if it takes none of these.
         files: What the attempt records of files; None for nothing.
         port: The way to the coordinator, of a durable step; None for others.
+        environ: The variables that a process of its own has in addition; None for none.
         watch: What the history wants of the attempt; None without one.
     """
 
@@ -98,4 +99,5 @@ class Call(NamedTuple):
     secrets: Mapping[str, str] | None = None
     files: FileWatch | None = None
     port: Port | None = None
+    environ: Mapping[str, str] | None = None
     watch: Watch | None = None

@@ -1,7 +1,6 @@
 """@action: makes a callable a step."""
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
@@ -71,7 +70,7 @@ def action(
     poll: Duration | None = None,
     poll_timeout: Duration | None = None,
     isolate: bool | None = None,
-    resources: Mapping[str, float] | None = None,
+    resources: Mapping[str, float | str] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
     cache: bool | Duration = False,
@@ -100,7 +99,7 @@ def action(
     poll: Duration | None = None,
     poll_timeout: Duration | None = None,
     isolate: bool | None = None,
-    resources: Mapping[str, float] | None = None,
+    resources: Mapping[str, float | str] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
     cache: bool | Duration = False,
@@ -144,8 +143,11 @@ def action(
         isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
             By default the executor decides. False saves the process on a cluster: a thread of the cluster's worker
             makes the attempt, which nothing ends in the middle of C code, and whose crash ends the worker.
-        resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. `start` refuses them with an
-            executor that offers none, such as those on this machine.
+        resources: What each attempt has of this machine, or of a cluster's worker, while it runs: amounts by name, such
+            as `{"gpu": 1, "memory": "8GB"}`. It waits until no other attempt has it, in any process that offers it with
+            `Config(resources=...)`; on a cluster, that decides. `start` refuses what nobody offers. As `resources` the
+            step takes what it has: `resources.gpu` is a tuple of ids. With "gpu" it has a process of its own, where
+            CUDA sees these cards alone. It reserves memory, and `memory` limits it.
         checkpoint: Whether the value is saved, so that a resume restores it. With False, for connections, temporary
             clusters and the like, a resume runs the step again if a task that runs needs it.
         version: A text such as "2", which stands for the code where a resume or the cache asks if that has changed. By
@@ -327,15 +329,12 @@ def _max_age(cache: object) -> float | None:
 
 
 def _check_resources(resources: Any) -> Mapping[str, float]:
-    """Returns a copy of the resources. Raises InvalidPolicy for invalid ones."""
+    """Returns the resources as amounts. Raises InvalidPolicy for invalid ones."""
     if resources is None:
         return NO_RESOURCES
-    if not isinstance(resources, Mapping) or not all(
-        isinstance(name, str) and name and type(amount) in (int, float) and 0 < amount < math.inf
-        for name, amount in resources.items()
-    ):
-        raise InvalidPolicy("resources", resources, 'a mapping of names to amounts above 0, such as {"GPU": 1}')
-    return dict(resources)
+    from dotflow.core.resources import as_needs  # here: few steps need any
+
+    return as_needs(resources)
 
 
 def _has_methods(target: object) -> bool:

@@ -222,6 +222,7 @@ class Wanted(NamedTuple):
         parts: The parts as the step has them.
         amounts: What it will use, by unit, in millionths; what is missing is not known before.
         run: Of a budget: the first of the runs that share what is for a run; "" for a limit.
+        is_place: Whether it is something of the machine, which the machine's own file counts.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Wanted(NamedTuple):
     parts: tuple[Part, ...]
     amounts: Mapping[str, int] = {}
     run: str = ""
+    is_place: bool = False
 
     def needs(self, part: Part) -> int:
         """Returns what an attempt needs of a part, in millionths: of attempts one."""

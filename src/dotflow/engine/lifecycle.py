@@ -95,7 +95,7 @@ def first_call(
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
         task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,
-        None, None,
+        None, None, None,
     )  # fmt: skip
     return new(Call, call)
 

@@ -6,11 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Reached, Verdict
-from dotflow.core.action import AnyAction
+from dotflow.core.action import RESOURCES, AnyAction
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.durations import format_duration
@@ -19,9 +19,13 @@ from dotflow.core.failure import Failure
 from dotflow.core.limit_rules import AT_ONCE, LEVELS, RUN, delay_of
 from dotflow.core.limits import Wanted, as_amount, wanted_by
 from dotflow.core.masks import Masks
+from dotflow.core.resources import Resources, environ_of
 from dotflow.core.task import Task
 from dotflow.engine.ready import Ready
 from dotflow.errors import BudgetExceeded, HistoryError, LimitTooSmall
+
+if TYPE_CHECKING:
+    from dotflow.providers.histories.sqlite.places import Places
 
 REPORT_AFTER: Final = 60.0  # seconds that a line waits before the log says so
 REPORT_AGAIN: Final = 600.0  # seconds until it says so again
@@ -31,7 +35,7 @@ AGAIN: Final = 2.0  # seconds until a history is asked again that could not be u
 DAY: Final = 86_400.0  # seconds
 REFUSES: Final = 10.0  # seconds for which the answer of a budget holds in a process
 
-Names = tuple[str, ...]
+Names = tuple[tuple[str, bool], ...]  # each with whether it is something of the machine
 
 
 class NeverBegins(Exception):
@@ -76,6 +80,7 @@ class Limiting:
 
     Args:
         store: Where it is counted.
+        places: What counts what attempts have of this machine; None where none needs it, or a cluster decides.
         run_id: The run.
         origin: The first of the runs that it goes on with, or itself: what shares a budget for a run.
         priority: The priority of the run.
@@ -88,6 +93,7 @@ class Limiting:
     def __init__(
         self,
         store: LimitStore,
+        places: "Places | None",
         run_id: str,
         origin: str,
         priority: int,
@@ -97,6 +103,8 @@ class Limiting:
         tell: Callable[[AttemptHeld], None],
     ) -> None:
         self._store = store
+        self._places = places
+        self._ids: dict[int, Mapping[str, tuple[str, ...]]] = {}  # by number: what those have that run
         self._run_id = run_id
         self._origin = origin
         self._priority = priority
@@ -129,7 +137,9 @@ class Limiting:
             must: Whether it begins in any case, and is only counted.
         """
         wanted = self._wanted_of(ready)
-        names = tuple(one.name for one in wanted)
+        if not wanted:  # a cluster decides about its resources
+            return False
+        names = names_of(wanted)
         line = self._lines.get(names)
         if line is not None and not must and line.asking != ready.number:
             line.waiting.append(ready)
@@ -148,6 +158,8 @@ class Limiting:
             raise NeverBegins(Failure.of(refusal_of(ready.task.name, verdict)))
         if verdict.wait is None:
             self._granted.add(ready.number)
+            if verdict.ids:
+                self._ids[ready.number] = verdict.ids
             if is_held(wanted):
                 self._held.add(ready.number)
             if verdict.refused:
@@ -181,7 +193,8 @@ class Limiting:
         own, shared = (ready.inputs or (None, None))[:2] if ready.call is None else ready.call[8:10]
         try:
             found = wanted_by(step, {**(shared or {}), **(own or {})}, self._origin)
-            wanted = tuple(one._replace(name=self._masks.mask(one.name)) for one in found)
+            places = () if self._places is None else self._places.wanted(step.resources)
+            wanted = (*places, *(one._replace(name=self._masks.mask(one.name)) for one in found))
         except Exception as error:  # of the user's own function, or of a value that tells nothing apart
             error.add_note(f"It was raised for the limits of '{step.name}', before the attempt.")
             raise NeverBegins(Failure.of(error).masked(self._masks)) from None
@@ -198,7 +211,7 @@ class Limiting:
             return known[1]
         try:
             self._flush()
-            verdict = self._store.ask(wanted, self._holder(ready), must=must)
+            verdict = self._ask_both(wanted, self._holder(ready), must=must)
         except HistoryError as error:  # who limits wants no more than that: nothing begins
             if not self._is_away:
                 self._is_away = True
@@ -211,6 +224,24 @@ class Limiting:
         if verdict.excess is not None:
             self._exceeded[asked] = clock.monotonic() + REFUSES, verdict
         return verdict
+
+    def _ask_both(self, wanted: tuple[Wanted, ...], holder: Holder, *, must: bool) -> Verdict:
+        """Asks for what the attempt needs of the machine first, and puts it back if its limits refuse."""
+        places = [one for one in wanted if one.is_place]
+        if not places:
+            return self._store.ask(wanted, holder, must=must)
+        assert self._places is not None
+        verdict = self._places.ask(places, holder, must=must)
+        if len(places) == len(wanted) or verdict.wait is not None:
+            return verdict
+        refused = True
+        try:
+            limits = self._store.ask(wanted[len(places) :], holder, must=must)
+            refused = limits.wait is not None or limits.excess is not None
+        finally:
+            if refused:
+                self._places.end([Ended(holder.id)])
+        return limits._replace(ids=verdict.ids)
 
     def _set_due(self, line: _Line, due: float) -> None:
         if not line.waiting:
@@ -251,11 +282,12 @@ class Limiting:
             return
         self._granted.discard(number)
         _, wanted = self._wanted.pop(number, (None, ()))
+        self._ids.pop(number, None)
         if number in self._held:
             self._held.discard(number)
             amounts = {unit: as_amount(amount) for unit, amount in (used or {}).items()}
             self._ended.append(Ended(self._holder(ready).id, wanted, amounts))
-            names = {one.name for one in wanted}
+            names = {*names_of(wanted)}
             now = clock.monotonic()
             for line in self._lines.values():
                 if line.asking is None and not names.isdisjoint(line.names) and line.due > now:
@@ -263,7 +295,7 @@ class Limiting:
         if number in self._refused:
             self._refused.discard(number)
             if has_passed:
-                self._try(lambda: self._store.note_passed([one.name for one in wanted if not one.run]))
+                self._try(lambda: self._store.note_passed([one.name for one in wanted if is_limit(one)]))
 
     def throttle(self, ready: Ready, after: float | None, name: str) -> tuple[float, int, str] | None:
         """Closes what has refused an attempt.
@@ -289,7 +321,7 @@ class Limiting:
 
     def put_back(self, ready: Ready, seconds: float) -> None:
         """Lets an attempt wait, the first of its line, that has begun and was refused."""
-        names, now = tuple(one.name for one in self._wanted_of(ready)), clock.monotonic()
+        names, now = names_of(self._wanted_of(ready)), clock.monotonic()
         line = self._lines.get(names)
         if line is None:
             line = self._lines[names] = _Line(names, now)
@@ -297,8 +329,16 @@ class Limiting:
         if line.asking is None:
             self._set_due(line, now + seconds)
 
-    def watched(self, call: Call, task: Task) -> Call:
-        """Returns the call of an attempt that says what it has used, also without a history."""
+    def prepared(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt that knows what it has of the machine, and says what it has used."""
+        step = call.step
+        if self._places is not None and step.resources:
+            ids = self._ids.get(call.number, {})
+            had = {name.lower(): ids.get(name.lower(), amount) for name, amount in step.resources.items()}
+            if step.takes_resources:
+                call = call._replace(arguments={**(call.arguments or {}), RESOURCES: Resources(had)})
+            if step.is_apart:
+                call = call._replace(environ=environ_of(had))
         if call.watch is not None or not any(
             part.unit for one in (*call.step.policy.limits, *call.step.policy.budgets) for part in one.parts
         ):
@@ -331,13 +371,16 @@ class Limiting:
         """Ends all attempts of a session that was closed."""
         self.take_all()
         self._ended += [Ended(f"{self._run_id} {number}") for number in self._held]
-        for one in (self._held, self._granted, self._refused, self._wanted, self._since):
+        for one in (self._held, self._granted, self._refused, self._wanted, self._since, self._ids):
             one.clear()
         self.flush()
 
     def _flush(self) -> None:
         if self._ended:
-            reached = self._store.end(self._ended)
+            if self._places is not None:
+                self._places.end([Ended(one.id) for one in self._ended])
+            limits = [one for one in self._ended if not (one.wanted and all(each.is_place for each in one.wanted))]
+            reached = self._store.end(limits) if limits else ()
             self._ended.clear()
             self._say_reached(reached)
 
@@ -358,13 +401,14 @@ class Limiting:
         line.report_at = now + REPORT_AGAIN
         more = f" and {len(line.waiting) - 1} more" if len(line.waiting) > 1 else ""
         since = format_duration(now - line.since)
-        holders = self._holders(verdict.name) if verdict.is_place else ""
+        holders = self._holders(line.names, verdict.name) if verdict.is_place else ""
         self._log_line(f"{ready.task.name}{more} has waited {since} for {verdict.name} ({verdict.reason}){holders}.")
 
-    def _holders(self, name: str) -> str:
+    def _holders(self, names: Names, name: str) -> str:
         """Returns which attempts are those at once: `, held by 4c1e77aa call[2] and 2 more`."""
         uses: list[LimitUse] = []
-        self._try(lambda: uses.extend(self._store.uses()))
+        store = self._places if self._places is not None and (name, True) in names else self._store
+        self._try(lambda: uses.extend(store.uses()))
         held = [f"{one.run} {one.task}" for use in uses if use.name == name for one in use.held]
         more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
         return f", held by {', '.join(held[:NAMED])}{more}" if held else ""
@@ -392,6 +436,16 @@ def shown_reached(reached: Reached, run_id: str) -> str:
     return f"{name} has used {part.shown(used)} of {part.text}{where} ({used * 100 // part.amount} %).{more}"
 
 
+def names_of(wanted: Iterable[Wanted]) -> Names:
+    """Returns what an attempt waits for: those that wait for the same are one line."""
+    return tuple((one.name, one.is_place) for one in wanted)
+
+
+def is_limit(wanted: Wanted) -> bool:
+    """Returns whether something is a limit, and neither a budget nor something of the machine."""
+    return not wanted.run and not wanted.is_place
+
+
 def is_held(wanted: Iterable[Wanted]) -> bool:
     """Returns whether what is granted counts until it ends: it is a place, or was estimated."""
     return any(part.period == AT_ONCE or part.unit for one in wanted for part in one.parts)
@@ -404,5 +458,5 @@ def closed_by(wanted: Iterable[Wanted], name: str) -> list[str]:
         wanted: What was granted.
         name: The limit that the step has named; "" for all of the step.
     """
-    limits = [one for one in wanted if not one.run]
+    limits = [one for one in wanted if is_limit(one)]
     return [one.name for one in limits if name in ("", one.name, one.shared)] or [name] * bool(name)

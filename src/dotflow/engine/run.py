@@ -679,14 +679,16 @@ class Run:
         fallbacks = (task.links.fallback for task in self._linked)
         steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
         limits = [limit for step in steps for limit in (*step.policy.limits, *step.policy.budgets)]
-        if not limits:
+        is_ours = not self._providers.executor.offers_resources and any(step.resources for step in steps)
+        if not limits and not is_ours:
             return None
         from dotflow.engine.limiting import Limiting  # here: few runs have limits
 
         store = self._providers.find_limits()
         if not store.is_shared and clock.source is None and any(limit.name for limit in limits):
             log_line("Without a history, limits count in this process alone: Config(history=...) shares them.")
-        return Limiting(store, *self._shares, self._masks, log_line, alert, tell)
+        places = self._providers.find_places() if is_ours else None
+        return Limiting(store, places, *self._shares, self._masks, log_line, alert, tell)
 
     def _make_call_limits(self, log_line: Callable[..., None], alert: Callable[[str], None]) -> "CallLimits":
         """Returns what asks for what the calls of durable steps need of their limits."""

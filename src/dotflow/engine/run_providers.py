@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
@@ -11,6 +12,9 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.graph.run_secrets import RunSecrets
+
+if TYPE_CHECKING:
+    from dotflow.providers.histories.sqlite.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,7 @@ class RunProviders:
         secrets: The secrets of the steps, and what is masked.
         digest_limit: The size up to which files are read for a digest; None to record nothing of files.
         find_limits: Returns where the grants of limits are counted.
+        find_places: Returns what counts what attempts have of this machine.
     """
 
     executor: Executor
@@ -46,3 +51,4 @@ class RunProviders:
     secrets: RunSecrets
     digest_limit: int | None
     find_limits: Callable[[], LimitStore]
+    find_places: "Callable[[], Places]"

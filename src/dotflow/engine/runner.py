@@ -323,7 +323,7 @@ class Runner:
             else:
                 return
             number, lane, task, previous, step, _, inputs, call, _ = ready  # at once: by name takes longer
-            if limiting is not None and step.policy.is_limited and self._must_wait(ready):
+            if limiting is not None and step.is_limited and self._must_wait(ready):
                 continue
             if outdated and call is None and not self._drop(task):
                 continue
@@ -343,8 +343,8 @@ class Runner:
             if has_durable and step.durable:
                 call = checkpoints.with_calls(call, task)
             request = call if prepare is None else prepare(call, task, is_begun)
-            if limiting is not None and step.policy.is_limited:
-                request = limiting.watched(request, task)
+            if limiting is not None and step.is_limited:
+                request = limiting.prepared(request, task)
             if self.is_halted and not self._is_pausing:  # a listener has cancelled the run
                 outcome: Any = None
             elif ACTIVE and not is_begun and (error := next_failure(step.identity, node_of(task))) is not None:

@@ -42,6 +42,7 @@ SHARED: Final = 6  # to the worker: arguments that several calls share, by a num
 STEP: Final = 7  # to the worker: the pickle of a step, by its number, before the first call that needs it
 REQUEST: Final = 8  # from the worker, in an attempt of a durable step: a request about a call
 ANSWER: Final = 9  # to the worker: the answer to it
+ENVIRON: Final = 10  # to the worker: variables that it has from now on
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 

@@ -20,7 +20,7 @@ from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.outcome import Outcome, Returned, Usage
 from dotflow.processes import failures
-from dotflow.processes.channel import CALL, SCALARS, SHARED, Dump, dump_plain, dump_whole, keep_shared
+from dotflow.processes.channel import CALL, ENVIRON, SCALARS, SHARED, Dump, dump_plain, dump_whole, keep_shared
 from dotflow.processes.worker_main import LAST_VALUE
 
 NO_VALUE: Final = object()
@@ -95,13 +95,14 @@ class CallEncoder:
         if shared is not None and shared.number not in cache.shared:
             keep_shared(cache.shared, shared.number, None)
             yield SHARED, shared.number, shared.parts
+        if call.environ is not None:
+            yield ENVIRON, 0, dump_plain(dict(call.environ))
         yield CALL, call.number, parts
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
-        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback, secrets, files, port, watch = (
-            call
-        )
+        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback = call[:11]
+        secrets, files, port, _, watch = call[11:]
         previous = _not_empty(call.previous_context)
         if previous is not None and cache.is_value(previous.storage):
             previous = Context(LAST_VALUE, previous.task_id, previous.workflow_id, previous.time, previous.step)

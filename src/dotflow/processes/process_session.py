@@ -56,9 +56,10 @@ class ProcessSession(ExecutorSession, CapturingSession):
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._tasks = tasks
-        # The thread that watches the memory of an attempt makes forking unsafe for the next one.
-        is_watched = any(step.policy.memory is not None for task in tasks.values() for step in task._steps)
-        self._start_method = start_method or ("forkserver" if is_watched else None)
+        # The thread that watches the memory of an attempt makes forking unsafe for the next one, and CUDA does.
+        steps = (step for task in tasks.values() for step in task._steps)
+        is_unsafe = any(step.policy.memory is not None or step.resources for step in steps)
+        self._start_method = start_method or ("forkserver" if is_unsafe else None)
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
         self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._growth, self._remove)
         self._woken = False
@@ -81,7 +82,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         return True
 
     def pool_of(self, step: AnyAction) -> Hashable:
-        return bool(step.isolate)
+        return step.is_apart
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         isolated, self._waiting = bool(pool), waiting
@@ -97,7 +98,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         return self._dispatcher.room_left()
 
     def submit(self, call: Call) -> None:
-        worker = self._dispatcher.take(call.lane, bool(call.step.isolate))
+        worker = self._dispatcher.take(call.lane, call.step.is_apart)
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
             self._completed.append((call, failures.not_started(call, str(worker))))
@@ -323,7 +324,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         if failures.may_be_unread(outcome):
             worker.cache.steps.clear()
         self._completed.append((call, outcome))
-        if call.step.isolate:
+        if call.step.is_apart:
             self._remove(worker)
         else:
             self._dispatcher.release(worker)

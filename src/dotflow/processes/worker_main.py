@@ -24,6 +24,7 @@ from dotflow.cpython import SIG_DFL, become_subreaper, run_exit_handlers, set_ha
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
 from dotflow.processes.channel import (
     CALL,
+    ENVIRON,
     MIN_BESIDE,
     OUTCOME,
     READY,
@@ -106,7 +107,7 @@ class CallReader:
         port = None if is_followed is None else self.port_of(message.number, is_followed=is_followed)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
-        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), port, watch))
+        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), port, None, watch))
 
     def port_of(self, number: int, *, is_followed: bool) -> Port | None:
         """Returns the way of a durable step's attempt to the coordinator, by the number of its call."""
@@ -173,6 +174,8 @@ class WorkerLoop(CallReader):
                     keep_shared(self.shared, message.number, message.parts)
                 elif message.kind == STEP:
                     self.pickled_steps[message.number] = message.parts[0]
+                elif message.kind == ENVIRON:  # before anything of the user is imported
+                    os.environ.update(message.load())
         except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 

@@ -74,7 +74,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         returned: Called when the step has returned, before files are read for its record, which may take long.
         is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
-    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, port, watch = (
+    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, port, _, watch = (
         call  # each by its name takes longer
     )
     outcome: Outcome

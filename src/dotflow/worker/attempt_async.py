@@ -83,7 +83,7 @@ async def _watched(attempt: Coroutine[Any, Any, Outcome], watch: Watch) -> Outco
 
 
 async def _attempt(call: Call, to_loop: Loop) -> Outcome:
-    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, _, port, _ = call  # each by its name takes longer
+    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, _, port, _, _ = call  # each by its name takes longer
     if carrier is not None:
         enter(carrier)  # without leaving: this asyncio task has context variables of its own
     policy = step.policy

@@ -40,7 +40,7 @@ from dotflow.cli.storages import local_storage
 from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
-from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, AnyAction, parts_of
+from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, RESOURCES, AnyAction, parts_of
 from dotflow.core.approval import Approval
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.calls import BodyStopped
@@ -51,6 +51,7 @@ from dotflow.core.files import FileState
 from dotflow.core.links import Links
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Interrupted, Outcome, Parked, Raised, Returned, TimedOut
+from dotflow.core.resources import as_if_had
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.approvals import approval_of
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
@@ -353,6 +354,9 @@ def replay_step(
         if approval is not None and step.takes_approval:
             inputs = inputs._replace(arguments={**inputs.arguments, APPROVAL: approval})
             inputs_of.notes[APPROVAL] = f"that of {approval.by}"
+        if step.resources and step.takes_resources:
+            inputs = inputs._replace(arguments={**inputs.arguments, RESOURCES: as_if_had(step.resources)})
+            inputs_of.notes[RESOURCES] = "nothing is reserved for it"
         if takes_key(step):
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         tell([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])

@@ -67,7 +67,7 @@ class AsyncSession(ThreadSession):
         self._running: dict[object, tuple[Call, float]] = {}
 
     def pool_of(self, step: AnyAction) -> Hashable:
-        return step.is_coroutine and not step.isolate
+        return step.is_coroutine and not step.is_apart
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         if not pool:

@@ -63,8 +63,8 @@ class InlineSession(ExecutorSession, CapturingSession):
         """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step
         seconds = step.policy.timeout
-        if step.isolate or (seconds and not has_timer_signal()):
-            session = self._other(bool(step.isolate))
+        if step.is_apart or (seconds and not has_timer_signal()):
+            session = self._other(step.is_apart)
             pool = session.pool_of(step)
             while not session.make_room(pool, call.lane, 1):
                 session.wait(None)

@@ -243,7 +243,7 @@ class WorkerThread(threading.Thread):
         self.call = call
         seconds = call.step.policy.timeout
         # A coroutine is dropped by its loop, an isolated step is killed: neither occupies this thread for longer.
-        limited = seconds and not call.step.isolate
+        limited = seconds and not call.step.is_apart
         grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
         self.abandon_at = clock.ticks() + seconds + grace if limited else math.inf
         self._calls.put(call)
@@ -273,7 +273,7 @@ class WorkerThread(threading.Thread):
         while (call := self._calls.get()) is not None and not self._ending:
             self._programs = ThreadPrograms()
             try:
-                outcome = self._attempt_isolated(call) if call.step.isolate else self._attempt(call)
+                outcome = self._attempt_isolated(call) if call.step.is_apart else self._attempt(call)
             except KeyboardInterrupt:
                 outcome = Interrupted()
             self._programs = None

@@ -19,10 +19,11 @@ from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import write_out
 from dotflow.capture.worker_output import PassOn, passing_on
-from dotflow.core.action import AnyAction
+from dotflow.core.action import RESOURCES, AnyAction
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Interrupted, NotBegun, Outcome, Raised, Returned, Running, Timed, Usage
+from dotflow.core.resources import Resources
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ClusterError, ClusterLost, ModuleNotOnWorker
 from dotflow.processes import failures
@@ -358,6 +359,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     def pack(self, call: Call) -> ReadyCall | Outcome:
         """Returns the packed call, without a value that its worker has; an outcome, where it can't be pickled."""
+        if call.step.resources and call.step.takes_resources:
+            had = Resources(call.step.resources)  # the cluster has no ids
+            call = call._replace(arguments={**(call.arguments or {}), RESOURCES: had})
         lane = self.lanes.get(call.lane, Lane())
         cache = WorkerCache()
         if not call.step.isolate:

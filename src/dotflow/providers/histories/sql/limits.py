@@ -458,10 +458,11 @@ def _pattern(shared: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, re.split(r"\{[^{}]*\}", shared))), re.DOTALL)
 
 
-class _Memory:
+class MemoryTables:
     """The tables in the memory of this process."""
 
     presence = None
+    openings = 0
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -491,7 +492,7 @@ class MemoryLimits(SQLLimits):
     is_shared = False
 
     def __init__(self) -> None:
-        super().__init__(_Memory())
+        super().__init__(MemoryTables())
 
 
 @functools.lru_cache(maxsize=8)
