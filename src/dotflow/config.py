@@ -3,12 +3,12 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Never
+from typing import Any, Never
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
-from dotflow.abc.limits import LimitStore
+from dotflow.abc.limits import LimitStore, PlaceStore
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
@@ -34,9 +34,6 @@ from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
-
-if TYPE_CHECKING:
-    from dotflow.providers.histories.sqlite.places import Places
 
 
 class Config:
@@ -175,7 +172,9 @@ class Config:
         offer = self._offer()
         if lacking := [part for part in found if not offer.keys() >= keys_of(part.resources)]:
             needs = tuple((part.name, dict(part.resources)) for part in lacking)
-            raise ResourcesNotOffered(needs, ", ".join(offer))
+            name = "" if self.executor is None else type(self.executor).__name__
+            is_ours = self.executor is None or type(self.executor).__module__.startswith("dotflow.")
+            raise ResourcesNotOffered(needs, ", ".join(offer), "" if is_ours else name)
         for part in found:
             check_needs(part.name, part.resources, offer)
         self._find_places()
@@ -186,7 +185,7 @@ class Config:
             return self.resources
         return parse_offer(os.environ.get(RESOURCES_VARIABLE, ""))
 
-    def _find_places(self) -> "Places":
+    def _find_places(self) -> PlaceStore:
         """Returns what counts what attempts have of this machine. Raises HistoryError."""
         from dotflow.providers.histories.sqlite.places import find_places  # here: few steps need resources
 

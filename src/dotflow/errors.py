@@ -264,11 +264,14 @@ class ResourcesNotOffered(DefinitionError, ValueError):
 
     needs: tuple[tuple[str, dict[str, float]], ...]  # of each step its name and its resources
     offered: str = ""  # the names of what this machine offers
+    executor: str = ""  # the name of an executor of the user's own
 
     def __str__(self) -> str:
         steps = ", ".join(f"step '{step}' needs {resources!r}" for step, resources in self.needs)
         here = f"this machine offers {self.offered or 'none'}"
         hint = "Config(resources={'gpu': ['0', '1']}) says what it has; ExecutorDask and ExecutorRay have a cluster's."
+        if self.executor:
+            hint += f" If {self.executor} reserves them, set offers_resources = True in it."
         return f"Resources can't be reserved: {steps}, and {here}. {hint}"
 
 

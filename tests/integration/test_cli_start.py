@@ -309,7 +309,7 @@ class TestErrors:
             (["--workflow", "jobs:build", "more"], "Unexpected argument 'more'"),
             (["--step", "jobs.load", "--path", "x"], "Add --storage file or sqlite"),
             (["--step", "jobs.load", "--resume"], "--storage file"),
-            (["--step", "jobs.train"], "step 'train' needs {'GPU': 1}, and a run without an executor offers none. Use"),
+            (["--step", "jobs.train"], "step 'train' needs {'GPU': 1}, and this machine offers none"),
         ],
     )
     def test_each_is_one_line_with_a_remedy(

@@ -122,8 +122,11 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["can't go on: 'token' was given as a parameter", "Set API_TOKEN to the value"],
     ),
     (
-        ResourcesNotOffered("ExecutorThread", (("train", {"GPU": 1}), ("test", {"disk": 2})), "Use another one."),
-        ["step 'train' needs {'GPU': 1}, step 'test' needs {'disk': 2}, and ExecutorThread offers none. Use another"],
+        ResourcesNotOffered((("train", {"GPU": 1}), ("test", {"disk": 2})), "gpu", "ExecutorOwn"),
+        [
+            "step 'train' needs {'GPU': 1}, step 'test' needs {'disk': 2}, and this machine offers gpu. ",
+            "If ExecutorOwn",
+        ],
     ),
     (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),

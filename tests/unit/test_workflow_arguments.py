@@ -248,26 +248,26 @@ class ExecutorGpu(ExecutorThread):
     ids=["step", "class", "fallback", "map"],
 )
 @pytest.mark.parametrize(
-    ("mode", "executor", "name"),
+    ("mode", "executor"),
     [
-        ("sequential", None, "a run without an executor"),
-        ("background", None, "a run without an executor"),
-        ("parallel", None, "a run without an executor"),
-        ("parallel", ExecutorThread(), "ExecutorThread"),
-        ("sequential", ExecutorInline(), "ExecutorInline"),
-        ("parallel", ExecutorProcess(), "ExecutorProcess"),
-        ("parallel", ExecutorAsync(), "ExecutorAsync"),
+        ("sequential", None),
+        ("background", None),
+        ("parallel", None),
+        ("parallel", ExecutorThread()),
+        ("sequential", ExecutorInline()),
+        ("parallel", ExecutorProcess()),
+        ("parallel", ExecutorAsync()),
     ],
 )
-def test_resources_that_the_executor_does_not_offer_are_refused(
-    watched: Watched, arguments: dict[str, Any], step: str, mode: str, executor: Executor | None, name: str
+def test_resources_that_nobody_offers_are_refused(
+    watched: Watched, arguments: dict[str, Any], step: str, mode: str, executor: Executor | None
 ) -> None:
     """Before anything runs: by start, plan and schedule, wherever the step stands."""
     watched.workflow.config.executor = executor
     watched.workflow.task.add(**arguments)
 
     for refused in (watched.workflow.start, watched.workflow.plan, watched.workflow.check_start):
-        with pytest.raises(ResourcesNotOffered, match=rf"{re.escape(step)}, and {name} offers none\. Use.*Dask.*Ray"):
+        with pytest.raises(ResourcesNotOffered, match=rf"{re.escape(step)}, and this machine offers none\."):
             refused(mode=mode)
     with pytest.raises(ResourcesNotOffered):
         asyncio.run(watched.workflow.astart(mode=mode))

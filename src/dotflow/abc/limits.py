@@ -132,6 +132,7 @@ class LimitUse(NamedTuple):
         waits: Of each process that has waited for a place for more than a second, an attempt.
         closed: The moment until which nothing begins since a service has refused; None where it is open.
         closed_by: The run and the task that it has refused.
+        is_place: Whether it is something of this machine.
     """
 
     name: str
@@ -140,6 +141,7 @@ class LimitUse(NamedTuple):
     waits: Sequence[Held] = ()
     closed: datetime | None = None
     closed_by: str = ""
+    is_place: bool = False
 
 
 class LimitStore(ABC):
@@ -193,3 +195,11 @@ class LimitStore(ABC):
     @abstractmethod
     def uses(self) -> list[LimitUse]:
         """Returns the limits that are known, by name."""
+
+
+class PlaceStore(LimitStore):
+    """Counts what attempts have of a machine: ids and amounts. All methods raise HistoryError."""
+
+    @abstractmethod
+    def wanted(self, resources: Mapping[str, float]) -> tuple[Wanted, ...]:
+        """Returns what an attempt needs, given the resources of its step."""

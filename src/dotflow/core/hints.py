@@ -116,6 +116,7 @@ ACTION: Final[Hints] = {**_ELSEWHERE, **by_word({
         "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown",
     ),
     "Write timeout=30: the seconds for each attempt.": ("time_limit", "timeout_seconds", "execution_timeout"),
+    "Write resources={'gpu': 1}: what each attempt has of this machine.": ("gpu", "gpus", "num_gpus", "cpu", "cpus"),
     "Write memory='2GB': what each attempt may use.": (
         "memory_limit", "mem", "mem_limit", "max_memory", "memory_mb", "mem_mb", "ram",
     ),

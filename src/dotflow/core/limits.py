@@ -17,10 +17,12 @@ from dotflow.core.callables import parameters
 from dotflow.core.durations import to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.limit_rules import AT_ONCE, RUN
+from dotflow.core.sizes import size_text
 from dotflow.errors import InvalidPolicy
 
 ONE: Final = 1_000_000  # an amount of one
 USD: Final = "usd"  # the unit of $
+MEMORY: Final = "memory"  # the one of bytes, among what a machine offers
 MAX_NAME: Final = 200  # characters of a name with its values
 _BEGINNING: Final = 150  # those that a longer one keeps, before its digest
 MICRO: Final = 1_000_000  # microseconds of a second
@@ -78,6 +80,8 @@ class Part(NamedTuple):
     def shown(self, amount: int) -> str:
         """Returns an amount of its unit for people: `$4.97`, `200000 tokens`, `3`."""
         number = shown(amount)
+        if self.unit == MEMORY and self.period == AT_ONCE:
+            return f"{size_text(amount // ONE)} {MEMORY}"
         if self.unit == USD:
             whole, point, rest = number.partition(".")
             return f"${whole}{point}{rest.ljust(2, '0')}" if point else f"${whole}"

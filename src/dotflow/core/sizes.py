@@ -29,3 +29,9 @@ def as_bytes(name: str, value: object) -> int:
     if count is None:
         raise InvalidArgument(name, value, SIZES)
     return count
+
+
+def size_text(count: int) -> str:
+    """Returns a size with three digits: `1.5 GB`."""
+    unit, factor = next((one for one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if count >= one[1]), ("kB", 1e3))
+    return f"{count / factor:.3g} {unit}"

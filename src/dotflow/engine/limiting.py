@@ -6,10 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, Reached, Verdict
+from dotflow.abc.limits import Ended, Holder, LimitStore, LimitUse, PlaceStore, Reached, Verdict
 from dotflow.core.action import RESOURCES, AnyAction
 from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.call import Call, Watch
@@ -23,9 +23,6 @@ from dotflow.core.resources import Resources, environ_of
 from dotflow.core.task import Task
 from dotflow.engine.ready import Ready
 from dotflow.errors import BudgetExceeded, HistoryError, LimitTooSmall
-
-if TYPE_CHECKING:
-    from dotflow.providers.histories.sqlite.places import Places
 
 REPORT_AFTER: Final = 60.0  # seconds that a line waits before the log says so
 REPORT_AGAIN: Final = 600.0  # seconds until it says so again
@@ -93,7 +90,7 @@ class Limiting:
     def __init__(
         self,
         store: LimitStore,
-        places: "Places | None",
+        places: PlaceStore | None,
         run_id: str,
         origin: str,
         priority: int,

@@ -2,19 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
-from dotflow.abc.limits import LimitStore
+from dotflow.abc.limits import LimitStore, PlaceStore
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.graph.run_secrets import RunSecrets
-
-if TYPE_CHECKING:
-    from dotflow.providers.histories.sqlite.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,4 +47,4 @@ class RunProviders:
     secrets: RunSecrets
     digest_limit: int | None
     find_limits: Callable[[], LimitStore]
-    find_places: "Callable[[], Places]"
+    find_places: Callable[[], PlaceStore]

@@ -12,6 +12,7 @@ from dotflow.cli.screen import Column, Screen, local, safe
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.limits import MICRO, ONE
 from dotflow.errors import NotInHistory
+from dotflow.providers.histories.sqlite.places import place_uses
 from dotflow.report.document import moment
 
 COLUMNS: Final = (
@@ -35,6 +36,8 @@ SHOWN: Final = 3  # attempts of a limit that are named
 def limits(name: str | None, opened: str | None, as_json: bool, history: str | None) -> None:
     """List the limits and budgets of steps, @action(limit=..., budget=...), with what is used of them now.
 
+    Below, what steps with @action(resources=...) have of this machine.
+
     \b
     dotflow limits
     dotflow limits openai
@@ -54,7 +57,7 @@ def limits(name: str | None, opened: str | None, as_json: bool, history: str | N
             raise NotInHistory(f"Can't open the limit {opened!r}", "it is not closed")
         click.echo(f"The limit '{safe(opened)}' is open.")
         return
-    found = [use for use in store.uses() if name in (None, use.name)]
+    found = [use for use in (*store.uses(), *place_uses()) if name in (None, use.name)]
     if name is not None and not found:
         raise NotInHistory(f"Can't find the limit {name!r}", "no step has used it of late")
     if as_json:
@@ -69,6 +72,7 @@ def limit_object(use: LimitUse) -> dict[str, Any]:
     """Returns a limit as JSON; a period is in seconds, and null for attempts at once, and for a run."""
     return {
         "name": use.name,
+        "is_place": use.is_place,
         "parts": [
             {
                 "text": one.part.text,
@@ -102,7 +106,7 @@ def _print_table(found: Sequence[LimitUse]) -> None:
 def _row(use: LimitUse) -> list[str]:
     closed = "" if use.closed is None else f"until {local(use.closed)} by {safe(use.closed_by)}"
     used = ", ".join(map(_used, use.parts))
-    return [safe(use.name), used, _named(use.held), _named(use.waits), closed]
+    return [safe(use.name) + " (this machine)" * use.is_place, used, _named(use.held), _named(use.waits), closed]
 
 
 def _used(use: PartUse) -> str:

@@ -14,6 +14,7 @@ from dotflow.cli.running import recording
 from dotflow.cli.screen import safe
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.resources import parse_offer
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import MissingParam
 from dotflow.records.record import RunSummary
@@ -26,6 +27,11 @@ from dotflow.workflow import DotFlow
 @option(
     "--once", is_flag=True, example="dotflow serve pipelines:report --once",
     help="End when nothing that is due can be taken, and the runs of this process have ended.",
+)  # fmt: skip
+@option(
+    "--resources", metavar="WHAT", multiple=True, example="dotflow serve pipelines:train --resources gpu=0,1",
+    help="What this machine offers to steps with @action(resources=...): 'gpu=0,1 memory=64GB'; may be repeated. By "
+         "default what Config(resources=...) has, or $DOTFLOW_RESOURCES.",
 )  # fmt: skip
 @with_options(SERVER_OPTIONS)
 @HISTORY_OPTION
@@ -75,6 +81,10 @@ def _serve(options: Mapping[str, Any], workflows: Sequence[DotFlow]) -> tuple[li
 def run_server(options: Mapping[str, Any]) -> Exit:
     """Serves the workflows of the paths, until a signal; with --once it prints their runs at the end."""
     workflows = [load_servable(path, options).workflow for path in options["paths"]]
+    if options["resources"]:
+        offer = parse_offer(" ".join(options["resources"]), "--resources")
+        for workflow in workflows:
+            workflow.config.resources = offer
     if not options["once"]:
         names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
         ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
-from dotflow.abc.limits import Ended, Holder, Reached, Verdict
+from dotflow.abc.limits import Ended, Holder, LimitUse, PlaceStore, Reached, Verdict
 from dotflow.atomic_file import Files
 from dotflow.core.limit_rules import AT_ONCE
 from dotflow.core.limits import ONE, Part, Wanted, as_amount, shown
@@ -41,7 +41,7 @@ TAKEN: Final = "SELECT unit FROM holds WHERE name = ? AND unit LIKE '#%' AND id 
 ROWS: Final = "SELECT id, name, unit, amount, lock, run_id, step, began FROM holds WHERE id = ?"
 
 
-class Places(SQLLimits):
+class Places(SQLLimits, PlaceStore):
     """Counts what attempts have of a machine. A process counts within what it offers itself.
 
     Args:
@@ -57,7 +57,6 @@ class Places(SQLLimits):
         self._rows: dict[str, list[Any]] = {}  # its rows, by attempt: the file may be deleted, or replaced
 
     def wanted(self, resources: Mapping[str, float]) -> tuple[Wanted, ...]:
-        """Returns what an attempt needs, given its resources."""
         found = []
         for name, amount in sorted(resources.items()):
             key, offered = name.lower(), self._offer[name.lower()]
@@ -174,6 +173,12 @@ def places_path() -> Path:
     folder = Path(f"/tmp/dotflow-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(0o700)
+    check_folder(folder)
+    return folder / "places.db"
+
+
+def check_folder(folder: Path) -> None:
+    """Raises HistoryError for a folder that is not of this user alone."""
     status = folder.lstat()
     why = ""
     if status.st_uid != os.getuid():
@@ -184,7 +189,6 @@ def places_path() -> Path:
         why = "is open to other users"
     if why:
         raise HistoryError("What this machine has can't be counted", f"{folder} {why}. Name a file: {VARIABLE}=...")
-    return folder / "places.db"
 
 
 @functools.lru_cache(maxsize=8)
@@ -201,3 +205,10 @@ def find_places(offer: Mapping[str, Offered]) -> Places:
     """Returns what counts the places of this machine; on a virtual clock, those of a test. Raises HistoryError."""
     path = places_path() if clock.source is None else None
     return _places(path, clock.source, tuple(offer.items()))  # type: ignore[arg-type]  # it has a hash, as any object
+
+
+def place_uses() -> list[LimitUse]:
+    """Returns what attempts have of this machine now. Raises HistoryError."""
+    path = places_path()
+    uses = SQLLimits(PlacesFile(path)).uses() if path.exists() else []
+    return [use._replace(is_place=True) for use in uses]
