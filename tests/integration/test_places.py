@@ -372,7 +372,7 @@ def test_a_server_is_told_what_its_machine_offers(
     arguments = ["serve", "served_places:workflow", "--once"]
     assert main([*arguments, "--resources", "gpu"]) == 2
     assert "gpu=0,1 memory=64GB" in capfd.readouterr().err
-    assert main([*arguments, "--resources", "gpu=4,5", "--resources", "memory=1GB"]) == 0
+    assert main([*arguments, "--resources", "gpu=4,5 memory=1GB"]) == 0
 
     assert "has 4" in capfd.readouterr().out
 

@@ -12,6 +12,7 @@ from dotflow.core.action import (
     DECORATED,
     IDEMPOTENCY_KEY,
     NO_RESOURCES,
+    RESOURCES,
     Action,
     action_of,
     member_actions,
@@ -251,7 +252,7 @@ def action(
         if approve is not False:
             from dotflow.core.approval import check_question  # here: few steps ask
 
-            filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
+            filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL, *([RESOURCES] if required else []))
             question = check_question(approve, [name for name in parameters(target) if name not in filled])
         if policy.is_limited:
             _check_limited(target, policy)

@@ -29,8 +29,8 @@ from dotflow.workflow import DotFlow
     help="End when nothing that is due can be taken, and the runs of this process have ended.",
 )  # fmt: skip
 @option(
-    "--resources", metavar="WHAT", multiple=True, example="dotflow serve pipelines:train --resources gpu=0,1",
-    help="What this machine offers to steps with @action(resources=...): 'gpu=0,1 memory=64GB'; may be repeated. By "
+    "--resources", metavar="WHAT", example="dotflow serve pipelines:train --resources gpu=0,1",
+    help="What this machine offers to steps with @action(resources=...): 'gpu=0,1 memory=64GB'. By "
          "default what Config(resources=...) has, or $DOTFLOW_RESOURCES.",
 )  # fmt: skip
 @with_options(SERVER_OPTIONS)
@@ -81,8 +81,8 @@ def _serve(options: Mapping[str, Any], workflows: Sequence[DotFlow]) -> tuple[li
 def run_server(options: Mapping[str, Any]) -> Exit:
     """Serves the workflows of the paths, until a signal; with --once it prints their runs at the end."""
     workflows = [load_servable(path, options).workflow for path in options["paths"]]
-    if options["resources"]:
-        offer = parse_offer(" ".join(options["resources"]), "--resources")
+    if options["resources"] is not None:
+        offer = parse_offer(options["resources"], "--resources")
         for workflow in workflows:
             workflow.config.resources = offer
     if not options["once"]:
