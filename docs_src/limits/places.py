@@ -2,11 +2,11 @@
 
 import os
 
-from dotflow import Config, DotFlow, action
+from dotflow import Config, DotFlow, Resources, action
 
 
 @action(resources={"gpu": 1, "memory": "8GB"})
-def train(rate: float, resources):
+def train(rate: float, resources: Resources) -> str:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == resources.gpu[0]
     return f"rate {rate} on cuda:0, with {resources.memory / 1e9:g} GB"  # CUDA counts from 0 what it is shown
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dotflow.core.context import Context
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
+    from dotflow.core.resources import Resources
     from dotflow.core.secret import Secret
     from dotflow.core.setting import Setting
     from dotflow.core.task import Task
@@ -50,6 +51,7 @@ __all__ = [
     "FireTime",
     "MapContext",
     "NotYet",
+    "Resources",
     "Run",
     "Secret",
     "Setting",
@@ -80,6 +82,7 @@ _MODULES = {
     "FireTime": "dotflow.providers.schedulers.cron_times",
     "MapContext": "dotflow.graph.linked_task",
     "NotYet": "dotflow.errors",
+    "Resources": "dotflow.core.resources",
     "Run": "dotflow.engine.run",
     "Secret": "dotflow.core.secret",
     "Setting": "dotflow.core.setting",

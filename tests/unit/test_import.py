@@ -24,6 +24,7 @@ PROMISED = {
         "FireTime",
         "MapContext",
         "NotYet",
+        "Resources",
         "Run",
         "Secret",
         "Setting",

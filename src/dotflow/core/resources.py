@@ -28,7 +28,9 @@ Offered = tuple[str, ...] | float
 
 
 class Resources(Mapping[str, Any]):
-    """What an attempt has of its machine, by name: `resources.gpu`, a tuple of ids, or `resources.memory`, an amount.
+    """What an attempt has of its machine: it is the attempt's alone until it ends.
+
+    A step takes it as `resources`; `resources.gpu` is a tuple of ids, `resources.memory` an amount (for memory, bytes).
 
     Args:
         values: The ids or the amounts, by name.
