@@ -19,6 +19,7 @@ from dotflow.cli.commands.show import escape_output
 from dotflow.cli.main import main
 from dotflow.cli.pages import print_next
 from dotflow.cli.screen import Column, Screen
+from dotflow.control import Control
 from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, Traced
 from dotflow.core.failure import Failure
@@ -977,6 +978,43 @@ def test_a_missing_run_or_task_is_refused(
     assert dotflow.code == 2
     assert message in dotflow.err
     assert dotflow.err.count("\n") == 1
+
+
+RUNS = ("show", "report", "diff", "forget", "cancel", "pause", "resume", "approve", "reject", "replay")
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_commands_take_a_run_by_its_workflow(dotflow: Command, history: HistorySQLite, command: str) -> None:
+    """Their help lists the forms; an unknown name gets the nearest one."""
+    nightly(history).start(keep_going=True)
+    more = {"diff": ("last",), "replay": ("load",)}.get(command, ())
+
+    assert "failed:etl" in dotflow(command, "--help")
+    dotflow(command, "nigthly", *more)
+    assert (dotflow.code, "Did you mean 'nightly'?" in dotflow.err) == (2, True)
+    dotflow(command, "nightly", *more)
+    assert "Can't find the run" not in dotflow.err
+
+
+def test_a_workflow_without_a_begun_run_has_that_of_the_queue(dotflow: Command, history: HistorySQLite) -> None:
+    """Otherwise, what waits in the queue is not the last run."""
+    queued = Control(history).submit("nightly")
+    assert history.summary("nightly").run_id == queued
+    begun = nightly(history).start(keep_going=True)
+    Control(history).submit("nightly", key="again")
+
+    assert history.summary("nightly").run_id == begun.run_id
+    (shown,) = dotflow.objects("show", "nightly")
+    assert shown["run"]["run_id"] == begun.run_id
+
+
+def test_a_chain_has_one_previous_run(history: HistorySQLite) -> None:
+    """A run and those that continue it are one: what is before them is `previous`."""
+    first = nightly(history).start(keep_going=True)
+    for resume in (False, True):
+        nightly(history).start(keep_going=True, resume=resume)
+
+    assert history.summary("previous").run_id == history.summary("previous:nightly").run_id == first.run_id
 
 
 # diff

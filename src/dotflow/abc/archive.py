@@ -24,7 +24,7 @@ Since = datetime | timedelta | float | str
 FAILURES: Final = (TypeRunState.FAILED, TypeRunState.CRASHED)
 
 #: What names a run in place of an id.
-NAMES: Final = ("last", "failed")
+LAST, PREVIOUS, FAILED = NAMES = ("last", "previous", "failed")
 
 LATEST: Final = 1000  # runs whose workflows are listed
 
@@ -50,9 +50,12 @@ class NotedNumber(NamedTuple):
 class Archive(ABC):
     """Reads the runs of a history. Methods that others suffice for are made of them: override what is faster at once.
 
-    A run is named by its id, a unique beginning of that with 4 characters or more, `last`: the last one that began, or
-    `failed`: the last one that failed or crashed. The last two leave out runs that a step started. A step is named by
-    its name, the number of its task, or with an item: `fetch#411`.
+    A run is named by its id, or a unique beginning of that with 4 characters or more; by `last`: the last one that
+    began, `previous`: the one before it, another chain, or `failed`: the last one that failed or crashed. These words
+    leave out runs that a step started. The id or the name of a workflow is its last run that began, or else the last
+    one in the queue: `etl`; with parameters, that which has these values: `etl@day=2026-12-02`; with a word before it,
+    that one of its runs: `failed:etl`. An id comes first. A step is named by its name, the number of its task, or with
+    an item: `fetch#411`.
 
     All methods raise NotInHistory if there is no such run or step, and HistoryError if the history can't be read.
 

@@ -93,6 +93,14 @@ class Command(click.Command):
             instead = "Remove one." if param.is_flag else "It takes one value: remove one, or run a command for each."
             raise click.UsageError(f"{max(param.opts, key=len)} is there {count} times. {instead}")
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what a RUN may be, if the command takes one, before the options."""
+        forms = next((forms for param in self.get_params(ctx) if (forms := getattr(param.type, "forms", ()))), ())
+        if forms:
+            with formatter.section("RUN"):
+                formatter.write_dl(forms)
+        super().format_options(ctx, formatter)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Passes a closed pipe on to main(): it is no failure, but click would exit with 1."""
         try:

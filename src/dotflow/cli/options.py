@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from dotflow.providers.histories.sql.history import SQLHistory
 
 
+class RunArgument(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """A run, as `Archive` finds it. The help of its command has the forms."""
+
+    name = "run"
+    forms: Final = (
+        ("4f0c9a21", "An id, or the beginning of one, of 4 characters or more."),
+        ("last, previous", "The last run that began, and the one before it."),
+        ("failed", "The last run that failed or crashed."),
+        ("etl", "The last run of the workflow etl."),
+        ("etl@day=2026-12-02", "The last one of it with this parameter."),
+        ("failed:etl", "The last one of it that failed; previous:etl, last:etl likewise."),
+    )
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
 class HistoryName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     """The name of a history. A password in it is refused, since other users can see the command line."""
 

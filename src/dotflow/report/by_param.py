@@ -67,7 +67,7 @@ class ByParam(NamedTuple):
 
 def params_of(runs: Iterable[RunSummary]) -> list[str]:
     """Returns the names of the parameters that runs have, in the order of the newest run."""
-    return list(dict.fromkeys(name for run in runs for name in _texts(run)))
+    return list(dict.fromkeys(name for run in runs for name in param_texts(run)))
 
 
 def by_param(runs: Iterable[RunSummary], param: str, today: date, since: datetime | None = None) -> ByParam:
@@ -84,7 +84,7 @@ def by_param(runs: Iterable[RunSummary], param: str, today: date, since: datetim
         newest.setdefault(run.workflow_id, run)
     found: dict[str, list[RunSummary]] = {}
     for run in newest.values():
-        text = _texts(run).get(param)
+        text = param_texts(run).get(param)
         if text is not None:
             found.setdefault(text, []).append(run)
     values = {
@@ -133,8 +133,8 @@ def _calendar(param: str, days: dict[date, ParamValue], today: date, since: date
     return ByParam(param, True, values, len(days) - len(shown))
 
 
-def _texts(run: RunSummary) -> dict[str, str]:
-    """Returns the parameters of a run as texts. What the history does not have is in the id."""
+def param_texts(run: RunSummary) -> dict[str, str]:
+    """Returns the parameters of a run by name, as texts. What the history does not have is in the id."""
     texts = params_in(run.workflow_id)
     for name, value in (run.params or {}).items():
         texts.pop(name, None)

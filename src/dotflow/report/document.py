@@ -48,9 +48,10 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 def load_newest(archive: Archive, run: str) -> RunRecord:
-    """Returns the newest run of the chain that an id is of. A name, such as "failed", stands for its run."""
+    """Returns the newest run of the chain that an id is of. A name, such as "failed" or "etl", stands for its run."""
     record = archive.load(run)
-    return record if run in NAMES or record.newest == record.run_id else archive.load(record.newest)
+    is_id = run not in NAMES and record.run_id.startswith(run.lower())
+    return archive.load(record.newest) if is_id and record.newest != record.run_id else record
 
 
 def read_document(archive: Archive, run: str, history: str | None = None) -> dict[str, Any]:

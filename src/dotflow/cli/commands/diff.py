@@ -9,15 +9,15 @@ import click
 from rich.text import Text
 
 from dotflow.cli.command import Command, Exit, option
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, open_history, print_json
 from dotflow.cli.screen import Column, Screen, local, safe, size, span
 from dotflow.records.record import RunRecord
 from dotflow.report.differences import MEASURES, Difference, differences
 
 
 @click.command(cls=Command)
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", type=RunArgument(), metavar="RUN")
+@click.argument("second", type=RunArgument(), metavar="RUN")
 @option(
     "--exit-code", is_flag=True, example="dotflow diff last 4f0c9a21 --exit-code",
     help="Exit with 1 if anything differs but durations, CPU and memory.",
@@ -29,9 +29,10 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
 
     \b
     dotflow diff 4f0c9a21 last
+    dotflow diff previous:etl etl
 
     Compared are code, environment, parameters, values and states. Durations, CPU time and memory of a step differ
-    from a fifth on. Runs are named as in dotflow show.
+    from a fifth on.
     """
     archive = open_history(history)
     before, after = archive.load(first), archive.load(second)

@@ -4,11 +4,11 @@ import click
 
 from dotflow.cli.command import Command, option
 from dotflow.cli.formatting import pluralize
-from dotflow.cli.options import HISTORY_OPTION, open_history, seconds_of
+from dotflow.cli.options import HISTORY_OPTION, RunArgument, open_history, seconds_of
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, type=RunArgument(), metavar="[RUN]...")
 @option(
     "--older-than", metavar="AGE", example="dotflow forget --older-than 30d",
     help="All runs that ended longer ago than that.",

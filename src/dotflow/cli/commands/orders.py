@@ -9,7 +9,7 @@ import click
 from dotflow.abc.archive import Archive
 from dotflow.abc.operations import WorkflowPause
 from dotflow.cli.command import Command, Exit, F, option
-from dotflow.cli.options import HISTORY_OPTION, open_history, with_options
+from dotflow.cli.options import HISTORY_OPTION, RunArgument, open_history, with_options
 from dotflow.cli.screen import safe
 from dotflow.control import Control
 from dotflow.core.text import GENERATED
@@ -43,14 +43,11 @@ WORKFLOW_OPTION: Final = option(
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", type=RunArgument())
 @option("--wait", is_flag=True, example="dotflow cancel last --wait", help="Wait for its end, and print how it ended.")
 @with_options(ORDER_OPTIONS)
 def cancel(run: str, history: str | None, *, wait: bool, **order: Any) -> int:
     """Cancel a run.
-
-    \b
-    RUN  an id, the beginning of one, last, or failed
 
     \b
     dotflow cancel 4f0c9a21 --comment "wrong day"
@@ -69,14 +66,11 @@ def _check_one(run: str | None, workflow: str | None) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("run", required=False)
+@click.argument("run", type=RunArgument(), required=False)
 @WORKFLOW_OPTION
 @with_options(ORDER_OPTIONS)
 def pause(run: str | None, workflow: str | None, history: str | None, **order: Any) -> None:
     """Pause a run: its running steps end and are saved, and nothing new begins. Or pause a workflow.
-
-    \b
-    RUN  an id, the beginning of one, or last
 
     \b
     dotflow pause last
@@ -97,7 +91,7 @@ def pause(run: str | None, workflow: str | None, history: str | None, **order: A
 
 
 @click.command(cls=Command)
-@click.argument("run", required=False)
+@click.argument("run", type=RunArgument(), required=False)
 @WORKFLOW_OPTION
 @option(
     "--rerun", multiple=True, metavar="STEP", example="--rerun table",
@@ -106,9 +100,6 @@ def pause(run: str | None, workflow: str | None, history: str | None, **order: A
 @with_options(ORDER_OPTIONS)
 def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], history: str | None, **order: Any) -> None:
     """Go on with a run that was paused, cancelled or interrupted, or failed or crashed: no finished step runs again.
-
-    \b
-    RUN  an id, the beginning of one, last, or failed: the last one that failed
 
     \b
     dotflow resume failed
@@ -130,7 +121,7 @@ def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], histor
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", type=RunArgument())
 @click.argument("step", required=False)
 @option(
     "--value", metavar="JSON", example="--value '{\"rows\": 300}'", help="What the step takes as `approval.value`.",
@@ -140,7 +131,6 @@ def approve(run: str, step: str | None, value: str | None, history: str | None, 
     """Answer yes to the question of a task that waits for an approval. The first answer counts.
 
     \b
-    RUN   an id, the beginning of one, or last
     STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
 
     \b
@@ -159,14 +149,13 @@ def approve(run: str, step: str | None, value: str | None, history: str | None, 
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", type=RunArgument())
 @click.argument("step", required=False)
 @with_options(ORDER_OPTIONS)
 def reject(run: str, step: str | None, history: str | None, by: str | None, comment: str) -> None:
     """Answer no to the question of a task that waits for an approval: the task fails. The first answer counts.
 
     \b
-    RUN   an id, the beginning of one, or last
     STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
 
     \b

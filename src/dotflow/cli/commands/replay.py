@@ -22,7 +22,7 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.calls import FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.formatting import error_line, one_line
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, open_history, print_json
 from dotflow.cli.replay.calls import (
     ActionFinder,
     KeptCalls,
@@ -74,7 +74,7 @@ Line = tuple[str, str]  # what differs, and how
 
 
 @click.command(cls=Command)
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RunArgument(), metavar="RUN")
 @click.argument("step", metavar="STEP[#ITEM][@CALL]")
 @option(
     "--pdb", "is_debugged", is_flag=True,
@@ -108,8 +108,8 @@ Line = tuple[str, str]  # what differs, and how
 def replay(run: str, step: str, history: str | None, attempt: int | None, as_json: bool, **options: Any) -> int:
     """Run a step of a past run again: one attempt, here, with the inputs that it had and today's code.
 
-    RUN is an id, the beginning of one, `last` or `failed`. It is the real step: what it writes, it writes. The run's
-    storage, log and notifications stay as they are; the history gets a note.
+    It is the real step: what it writes, it writes. The run's storage, log and notifications stay as they are; the
+    history gets a note.
 
     \b
     dotflow replay failed load

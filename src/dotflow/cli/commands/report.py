@@ -5,7 +5,7 @@ import sys
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import HISTORY_OPTION, open_history
+from dotflow.cli.options import HISTORY_OPTION, RunArgument, open_history
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.providers.storages.safe_name import safe_name
 from dotflow.report.document import read_document
@@ -14,7 +14,7 @@ from dotflow.report.text import size_text
 
 
 @click.command(cls=Command)
-@click.argument("run", default="last")
+@click.argument("run", type=RunArgument(), default="last")
 @option(
     "-o", "--output", metavar="FILE", example="-o run.html",
     help="The file, or - for stdout; run-ID.html in the current folder by default. An earlier file is replaced.",
@@ -23,8 +23,7 @@ from dotflow.report.text import size_text
 def report(run: str, output: str | None, history: str | None) -> None:
     """Write a run of the past as one HTML file: what went wrong, timeline, graph, tasks, output, environment.
 
-    \b
-    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed
+    Without RUN, it is the last one.
 
     \b
     dotflow report failed

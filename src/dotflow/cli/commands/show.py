@@ -13,7 +13,7 @@ from dotflow.cli.calls import RETURNED, FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, option
 from dotflow.cli.load import make_folder_importable
 from dotflow.cli.log.files import POLL_INTERVAL, pause
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, open_history, print_json
 from dotflow.cli.storages import local_storage
 from dotflow.code.definition import definition_of
 from dotflow.codec.document import pack
@@ -36,7 +36,7 @@ PARTS = ("output", "error", "input", "value")
 
 
 @click.command(cls=Command)
-@click.argument("run", default="last")
+@click.argument("run", type=RunArgument(), default="last")
 @click.argument("step", required=False)
 @option("--attempt", type=click.IntRange(1), metavar="N", example="--attempt 1", help="One attempt of the step.")
 @option("--output", is_flag=True, example="dotflow show last load --output", help="Only what it printed.")
@@ -54,14 +54,15 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     """Show a run of the past, or one of its steps.
 
     \b
-    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed;
-          the id of a run that others continue stands for the newest of them
     STEP  a name, the number of a task, or an item: fetch#411; in an added workflow page[411].fetch,
           or page[411] for that item of all its tasks; agent@12 is a call of a durable step
+
+    Without RUN, it is the last one. The id of a run that others continue stands for the newest of them.
 
     \b
     dotflow show
     dotflow show failed load
+    dotflow show etl@day=2026-12-02
     dotflow show last fetch#411 --error
     dotflow show last --output -f
     """

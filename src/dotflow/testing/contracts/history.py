@@ -1,5 +1,6 @@
 """HistoryContract: what every history promises whose runs can be read, as tests for subclasses to inherit."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -534,6 +535,57 @@ class HistoryContract:
         assert history.load("aaaa1").run_id == "aaaa1111"
         for wrong in ("aaaa", "bbbb"):
             with pytest.raises(NotInHistory):
+                history.load(wrong)
+
+    def test_a_run_is_found_by_its_workflow(self, history: Any) -> None:
+        """The last one that began, the one before it or the last one that failed; with parameters, that which has them.
+
+        An id, or the beginning of one, comes first.
+        """
+        runs = (
+            ("first", "etl@day=2026-12-01,region=eu", "Completed"),
+            ("second", "etl@day=2026-12-01,region=us", "Failed"),
+            ("third", "etl@day=2026-12-02", "Completed"),
+            ("fourth", "jobs:weekly", "Completed"),
+            ("feed0001", "first", "Completed"),
+            ("feed0002", "feed", "Completed"),
+        )
+        for number, (run_id, workflow, state) in enumerate(runs):
+            Driver(history, run_id, workflow, offset=10.0 * number).end(state)
+
+        for text, found in {
+            "previous": "feed0001",
+            "etl": "third",
+            "last:etl": "third",
+            "previous:etl": "second",
+            "failed:etl": "second",
+            "failed": "second",
+            "etl@day=2026-12-01": "second",
+            "etl@region=eu": "first",
+            "etl@day=2026-12-01,region=eu": "first",
+            "previous:etl@day=2026-12-01": "first",
+            "jobs:weekly": "fourth",
+            "nights": "feed0002",
+            "first": "first",
+            "last:first": "feed0001",
+            "last:feed": "feed0002",
+        }.items():
+            assert history.summary(text).run_id == found, text
+        for wrong, words in {
+            "feed": "several ids begin with it: feed0001, feed0002. Pass more characters, or `last:feed`",
+            "elt": "the beginning of an id needs 4 characters. Did you mean 'etl'?",
+            "Failed": "no id begins so. Did you mean 'failed'?",
+            "weekly": "Did you mean 'jobs:weekly'?",
+            "failed:elt": "no workflow has this name. Did you mean 'failed:etl'?",
+            "faild:etl": "Did you mean 'failed:etl'?",
+            "failed:jobs:weekly": "no run of 'jobs:weekly' has failed",
+            "previous:jobs:weekly": "'jobs:weekly' has no earlier run",
+            "etl@dya=3": "no run of 'etl' has the parameter 'dya'. Did you mean 'day'?",
+            "etl@limit=3": "no run of 'etl' has the parameter 'limit'. Its parameters: day, region",
+            "etl@day=2026-12-04": "no run of 'etl' has day=2026-12-04. Did you mean '2026-12-0",
+            "failed:etl@region=eu": "no run of 'etl' with these parameters has failed",
+        }.items():
+            with pytest.raises(NotInHistory, match=re.escape(words)):
                 history.load(wrong)
 
     def test_runs_are_forgotten(self, history: Any) -> None:

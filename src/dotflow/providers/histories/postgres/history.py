@@ -25,7 +25,6 @@ from dotflow.providers.histories.postgres.link import SHARED
 from dotflow.providers.histories.sql.crashed import mark_ended
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment, check_arguments
-from dotflow.providers.histories.sql.reading import reading
 from dotflow.providers.histories.sql.retention import (
     ENDED,
     Keep,
@@ -221,16 +220,16 @@ class HistoryPostgres(SQLHistory):
         return self.database.revision()
 
     def note(self, run: str, text: str) -> None:
-        with reading(self.database) as reader:
-            number = reader.find(run)
+        with self._records() as records:
+            number = records.find(run)
         values = (number, micro(clock.now()), text)
         self.database.transact(lambda connection: connection.execute(NOTE, values), None)
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
         until = None if older_than is None else as_moment("older_than", older_than)
-        with reading(self.database) as reader:
-            numbers = list(dict.fromkeys(map(reader.find, runs)))
-            if not reader.has_runs:
+        with self._records() as records:
+            numbers = list(dict.fromkeys(map(records.find, runs)))
+            if not records.has_runs:
                 return 0
         transact = partial(self.database.transact, lock=SHARED)
         named = transact(lambda connection: self._forgettable(connection, numbers))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
-from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
+from dotflow.abc.archive import Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
 from dotflow.abc.operations import Operations
 from dotflow.core.attempt_id import ID_LENGTH
@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # a run only writes, and imports none of them
 
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 NOTE: Final = "INSERT INTO notes (run, at, text) VALUES (?, ?, ?)"
-WORKFLOWS: Final = """SELECT CASE WHEN is_named THEN COALESCE(NULLIF(workflow, ''), workflow_id) ELSE name END AS id
-    FROM runs ORDER BY began DESC LIMIT ?"""
 
 
 class SQLHistory(Archive, History):
@@ -101,9 +99,8 @@ class SQLHistory(Archive, History):
             return records.recent(workflows, limit)
 
     def workflows(self) -> list[str]:
-        with reading(self.database) as reader:
-            rows = reader.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
-        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows if workflow is not None))
+        with self._records() as records:
+            return records.workflows()
 
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         with self._records() as records:

@@ -1,5 +1,6 @@
 """What is read from the tables: RunSummary for lists, RunRecord with tasks and attempts, and output."""
 
+import itertools
 import json
 import math
 import re
@@ -10,7 +11,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from dotflow.abc.archive import FAILURES, NotedNumber, TaskState
+from dotflow.abc.archive import FAILURES, LATEST, NAMES, NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import EPOCH, FileRecord
@@ -19,14 +20,16 @@ from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.call_state import TypeCallState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import NotInHistory
 from dotflow.graph.params import params_in
 from dotflow.providers.histories.sql.crashed import counts_of, end_of
 from dotflow.providers.histories.sql.questions import of_chain
-from dotflow.providers.histories.sql.reading import Reader, in_list
+from dotflow.providers.histories.sql.reading import HOW_TO_RECORD, Reader, in_list
 from dotflow.providers.histories.sql.tables import (
     CALL_RUNNING,
     CALL_STATES,
     FAILED,
+    FIND_RUN,
     MICRO,
     NO_ITEM,
     RUNNING,
@@ -52,6 +55,15 @@ from dotflow.records.record import (
     no_item,
     no_item_at,
     no_round,
+)
+from dotflow.report.run_names import (
+    MIN_BEGINNING,
+    RunName,
+    run_names,
+    why_no_run,
+    why_none_of,
+    why_several,
+    why_unknown,
 )
 
 COLUMNS: Final = (
@@ -90,9 +102,18 @@ COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS}) AS named"""
 
 Condition = tuple[str, tuple[Any, ...]]
+#: Neither waits in the queue, nor ended there.
+BEGUN: Final = " AND (begun OR state = 'Running')"
+NO_PARENT: Final = " AND parent_run IS NULL"
 #: A paused run that another one has continued waits for nothing.
 LAST_OF_CHAIN: Final = " AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"
 
+BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
+END: Final = "\U0010ffff"  # after all other characters
+FEW: Final = 20  # runs among which one is looked for first
+MANY_NAMED: Final = 1000  # runs of a workflow whose parameters an error is about
+WORKFLOWS: Final = """SELECT CASE WHEN is_named THEN COALESCE(NULLIF(workflow, ''), workflow_id) ELSE name END AS id
+    FROM runs ORDER BY began DESC LIMIT ?"""
 RUN: Final = f"SELECT process, storage, trace, plan, environment, inputs, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
@@ -177,6 +198,8 @@ class RunFilter(NamedTuple):
         limit: The maximum number.
         is_unmended: Only those without a newer run of the same name, and none that a step has started.
         is_newest: Only those that no other run continues.
+        is_begun: Only those that have begun.
+        is_outermost: Only those that no step has started.
     """
 
     states: Sequence[TypeRunState] = ()
@@ -187,6 +210,8 @@ class RunFilter(NamedTuple):
     limit: int = ALL
     is_unmended: bool = False
     is_newest: bool = False
+    is_begun: bool = False
+    is_outermost: bool = False
 
 
 class Selection(NamedTuple):
@@ -215,6 +240,63 @@ class Selection(NamedTuple):
 
 class Records(Reader):
     """Reads records in the transaction of a Reader."""
+
+    def find(self, run: str) -> int:
+        """Returns the number of the run that a text names: an id, a beginning of one, or as `Archive` says.
+
+        Raises:
+            NotInHistory: It names none, or several ids begin with it.
+        """
+        what, where = f"Can't find the run '{run}'", self.database.place
+        if not self.has_runs:
+            raise NotInHistory(what, f"{where} has no runs yet. {HOW_TO_RECORD}")
+        beginning, is_long = run.lower(), len(run) >= MIN_BEGINNING
+        rows = [] if run in NAMES else self.connection.execute(BY_ID, (beginning, beginning + END)).fetchall()
+        if rows and (rows[0][1] == beginning or (is_long and len(rows) == 1)):
+            return int(rows[0][0])
+        named = self._find_named(run_names(run))
+        if rows and is_long:
+            ids = [run_id for _, run_id in rows]
+            raise NotInHistory(what, why_several(run, ids, is_name=named is not None))
+        if named is None:
+            raise NotInHistory(what, self._why_none(run_names(run)))
+        ((number,),) = self.connection.execute(FIND_RUN, (named.run_id,))
+        return int(number)
+
+    def _find_named(self, names: Sequence[RunName]) -> RunSummary | None:
+        return next((run for name in names if (run := self._named(name)) is not None), None)
+
+    def _named(self, name: RunName) -> RunSummary | None:
+        """Returns the run of a name. A workflow of which none has begun has the newest one in the queue."""
+        wanted = RunFilter(FAILURES if name.is_failed else (), name.workflow or None, is_begun=not name.is_failed)
+        found = self._matching(wanted._replace(is_outermost=not name.workflow), name)
+        newest = next(found, None)
+        if name.is_previous and newest is not None:
+            return next((run for run in found if (run.origin or run.run_id) != (newest.origin or newest.run_id)), None)
+        if newest is None and name.workflow and name.is_last:
+            return next(self._matching(wanted._replace(is_begun=False), name), None)
+        return newest
+
+    def _matching(self, wanted: RunFilter, name: RunName) -> Iterator[RunSummary]:
+        """Yields the runs with the parameters of a name, the newest first: of few ones first, then of all."""
+        few = filter(name.has_params_of, self.runs(wanted._replace(limit=FEW)))
+        rest = filter(name.has_params_of, itertools.islice(self.runs(wanted), FEW, None))
+        yield from itertools.chain(few, rest)
+
+    def _why_none(self, names: Sequence[RunName]) -> str:
+        """Returns why no run has one of these names, and what to write."""
+        where, name = self.database.place, names[0]
+        if not name.workflow:
+            return why_no_run(name.word, where)
+        for of in names:
+            if runs := list(self.runs(RunFilter(workflow=of.workflow, limit=MANY_NAMED))):
+                return why_none_of(of, runs)
+        return why_unknown(name, where, self.workflows())
+
+    def workflows(self) -> list[str]:
+        """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
+        rows = self.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
+        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows if workflow is not None))
 
     def runs(self, wanted: RunFilter) -> Iterator[RunSummary]:
         """Yields runs, the newest first.
@@ -276,6 +358,7 @@ class Records(Reader):
             more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
         others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
         others += LAST_OF_CHAIN if wanted.is_newest else ""
+        others += (BEGUN if wanted.is_begun else "") + (NO_PARENT if wanted.is_outermost else "")
         parts = [f"SELECT * FROM ({_part(sql, others)}) AS part" for sql, _ in conditions]
         values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
         return self.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()

@@ -22,7 +22,6 @@ from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sql.crashed import mark_ended
 from dotflow.providers.histories.sql.database import Connection
 from dotflow.providers.histories.sql.history import NOTE, SQLHistory, as_moment, check_arguments
-from dotflow.providers.histories.sql.reading import reading
 from dotflow.providers.histories.sql.retention import ENDED, Keep, as_keep, forget, forget_all, forget_found
 from dotflow.providers.histories.sql.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sql.tables import FIND_RUN, micro
@@ -225,17 +224,17 @@ class HistorySQLite(SQLHistory):
         return self.database.revision()
 
     def note(self, run: str, text: str) -> None:
-        with reading(self.database) as reader:
-            number = reader.find(run)
+        with self._records() as records:
+            number = records.find(run)
         with errors_of(self.path, "changed"):
             self.database.file.check_private()
             self.database.file.run(NOTE, (number, micro(clock.now()), text))
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
         until = None if older_than is None else as_moment("older_than", older_than)
-        with reading(self.database) as reader:
-            numbers = list(dict.fromkeys(map(reader.find, runs)))
-            if not reader.has_runs:
+        with self._records() as records:
+            numbers = list(dict.fromkeys(map(records.find, runs)))
+            if not records.has_runs:
                 return 0
         with errors_of(self.path, "changed"):
             noted, file = list[int](), self.database.file
