@@ -76,6 +76,9 @@ class Control:
         key: str | None = None,
         priority: int = 0,
         at: datetime | Duration | timedelta | None = None,
+        replace: bool = False,
+        debounce: Duration | None = None,
+        within: Duration | None = None,
         by: str | None = None,
         connection: "psycopg.Connection[Any] | None" = None,
     ) -> str:
@@ -83,10 +86,11 @@ class Control:
 
         The names, defaults and types of its parameters are those that a server, or a submission of the workflow itself,
         has written. Without these, a server checks the parameters, and fails the run if they are wrong. Who submits it,
-        *by*, is a note of the run. A *connection* is as for `DotFlow.submit`.
+        *by*, is a note of the run.
 
         Raises:
             InvalidArgument, UnknownParam, MissingParam: A parameter is wrong.
+            NotServable: With `replace` or `debounce`, only a server can tell the name of the run.
             OrderRefused: The key was used with other parameters.
             HistoryError: The history can't be written.
         """
@@ -99,7 +103,15 @@ class Control:
         submission.check_names(workflow_id, key, name)
         due = submission.due_at(at)
         who = "" if by is None else self._user(by)
-        wanted = Submission(workflow_id, text, name, key, priority, due, by=who)
+        wanted = submission.as_newest(
+            Submission(workflow_id, text, name, key, priority, due, by=who),
+            replace=replace,
+            debounce=debounce,
+            within=within,
+            by=lambda: self._user(by),
+            at=at,
+            connection=connection,
+        )
         return self._queue.submit(wanted) if connection is None else self._queue.submit_within(connection, wanted)
 
     def params(self, workflow_id: str) -> dict[str, Any]:

@@ -341,6 +341,9 @@ class DotFlow:
         key: str | None = None,
         priority: int = 0,
         at: datetime | Duration | timedelta | None = None,
+        replace: bool = False,
+        debounce: Duration | None = None,
+        within: Duration | None = None,
         connection: "psycopg.Connection[Any] | None" = None,
     ) -> str:
         """Queues a run for a process that serves the workflow, and returns its id at once.
@@ -355,9 +358,17 @@ class DotFlow:
             priority: Higher ones begin first.
             at: The moment before which it does not begin, with a time zone; or a time from now, in seconds, as a text
                 such as "15m" or a timedelta.
+            replace: Whether it cancels the older run of its name, that of the same parameters or key. A queued or
+                paused one ends at once; after a running one it begins as soon as that has ended.
+            debounce: It begins when its name has not been submitted so for this time. Until then further submissions
+                return its id, and the newest parameters count.
+            within: With `debounce`, it begins at the latest this time after a submission. By default there is no limit.
             connection: With HistoryPostgres, a psycopg connection to its database: the run is there when the open
                 transaction of that one commits, and gone when it is rolled back. It has an id of its own, whatever
                 waits in the queue. Outside of a transaction nothing is different.
+
+        With `replace` or `debounce` the parameters of a known key may differ: it is that of the newest run then.
+        Neither goes with `at` or `connection`.
 
         Raises:
             NotServable: The workflow has no `workflow_id`, or its history has no queue.
@@ -365,9 +376,22 @@ class DotFlow:
             InvalidArgument, UnknownParam, MissingParam: As in `start`; and for a secret among the parameters.
             HistoryError: The history can't be written.
         """
+        from dotflow.control import user_of
+        from dotflow.engine import submission
+
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         wanted = self.make_submission(params, key, priority, at)
-        waiting = None if key is not None or connection is not None else queue.waiting(wanted.name or "")
+        wanted = submission.as_newest(
+            wanted,
+            replace=replace,
+            debounce=debounce,
+            within=within,
+            by=lambda: self.masks().mask(user_of()),
+            at=at,
+            connection=connection,
+        )
+        is_alone = key is not None or connection is not None or replace
+        waiting = None if is_alone else queue.waiting(wanted.name or "")
         run_id = self.enqueue(queue, wanted, connection)
         pause = queue.pauses().get(wanted.workflow)
         notes = []

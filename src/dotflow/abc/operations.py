@@ -34,6 +34,8 @@ class Submission(NamedTuple):
         due: The moment before which it does not begin, or the time from now by the clock of the history; None for now.
         title: The name of the workflow for readers.
         by: Who wants it, for the notes of the run; "" for no note.
+        latest: Where it is debounced, the time from now at which it begins at the latest; else None.
+        replaced_by: Who cancels the older runs of its name with it; "" where it replaces none.
     """
 
     workflow: str
@@ -44,6 +46,8 @@ class Submission(NamedTuple):
     due: datetime | timedelta | None = None
     title: str | None = None
     by: str = ""
+    latest: timedelta | None = None
+    replaced_by: str = ""
 
 
 class Declared(NamedTuple):
@@ -304,6 +308,10 @@ class Operations(ABC):
 
         Where a fresh run of the same name is queued, it returns the id of that one, which takes the earlier moment and
         the higher priority of both. For a key that is known it returns the run of that key.
+
+        A debounced one puts a debounced run that is queued off, up to the moment at which one of the submissions of
+        that one has to begin at the latest. One that replaces the older runs of its name cancels them, and is a new
+        run. Both have the word about the parameters of a key, which stands for the newest run from then on.
 
         Raises:
             OrderRefused: The run of the key has other parameters.

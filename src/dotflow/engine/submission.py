@@ -3,16 +3,16 @@
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import HISTORY_VARIABLE, History
 from dotflow.abc.history import NO_HISTORY as OFF
-from dotflow.abc.operations import LAST_MOMENT, Operations
+from dotflow.abc.operations import LAST_MOMENT, Operations, Submission
 from dotflow.codec.json import decode, encode, is_plain_data
-from dotflow.core.durations import TEXTS, to_seconds
+from dotflow.core.durations import MAX_SECONDS, TEXTS, Duration, as_seconds, to_seconds
 from dotflow.core.masks import Masks, environment_masks
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
@@ -35,6 +35,10 @@ NO_HISTORY: Final = (
 )
 TURNED_OFF: Final = f"{HISTORY_VARIABLE}={OFF} turns its history off, which has the queue. Unset the variable"
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
+NO_NAME: Final = (
+    "this process can't make the name of the run, since no server has declared the workflow, or one of its parameters "
+    "has a type that only the workflow knows. Use submit() of the workflow, or `dotflow submit -w PATH`"
+)
 NO_SECRET: Final = "no secret, since the queue keeps it as clear text"
 SECRET: Final = "secret"  # in place of the type of a parameter
 MAX_NAMES: Final = 2_400  # bytes of the names of a run: an index of Postgres takes 2,704
@@ -89,6 +93,53 @@ def check_submission(key: object, priority: object, masks: Masks) -> None:
             raise InvalidArgument("key", "***", NO_SECRET)
     if type(priority) is not int or abs(priority) >= 2**31:
         raise InvalidArgument("priority", priority, "a whole number; higher ones begin first")
+
+
+def as_newest(
+    wanted: Submission,
+    *,
+    replace: bool,
+    debounce: Duration | None,
+    within: Duration | None,
+    by: Callable[[], str],
+    at: object,
+    connection: object,
+) -> Submission:
+    """Returns a submission that replaces the older runs of its name, or is debounced; else the same one.
+
+    Args:
+        wanted: The submission.
+        replace, debounce, within: As for `DotFlow.submit`.
+        by: Returns who cancels the older runs.
+        at, connection: What goes with neither.
+
+    Raises:
+        InvalidArgument: One of them is wrong, or does not go with the others.
+        NotServable: The name of the run is unknown here.
+    """
+    if not isinstance(replace, bool):
+        raise InvalidArgument("replace", replace, "True or False")
+    if debounce is None and within is not None:
+        raise InvalidArgument("within", within, "it with debounce=: it says when such a run begins at the latest")
+    if debounce is None and not replace:
+        return wanted
+    option = "replace" if debounce is None else "debounce"
+    if replace and debounce is not None:
+        raise InvalidArgument("debounce", debounce, "either debounce= or replace=, which begins at once")
+    if at is not None:
+        raise InvalidArgument("at", at, f"no moment with {option}=, which says when the run begins")
+    if connection is not None:
+        hint = "In an open transaction a submission touches no other run."
+        raise InvalidArgument("connection", type(connection).__name__, f"None with {option}=", hint)
+    seconds = None if debounce is None else as_seconds("debounce", debounce, above=0)
+    latest = MAX_SECONDS if within is None else as_seconds("within", within, above=0)
+    if seconds is not None and latest < seconds:
+        raise InvalidArgument("within", within, f"at least as long as debounce={debounce!r}")
+    if wanted.name is None:
+        raise NotServable(f"The workflow {wanted.workflow!r} can't be submitted by its id with {option}=", NO_NAME)
+    if seconds is None:
+        return wanted._replace(replaced_by=by())
+    return wanted._replace(due=timedelta(seconds=seconds), latest=timedelta(seconds=latest))
 
 
 def check_names(workflow: str, key: str | None, name: str | None) -> None:

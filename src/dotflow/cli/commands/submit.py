@@ -9,7 +9,7 @@ import click
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.commands.orders import pause_line
 from dotflow.cli.load import load_servable, parse_params
-from dotflow.cli.options import HISTORY_OPTION, open_history, parse_time
+from dotflow.cli.options import HISTORY_OPTION, duration, open_history, parse_time
 from dotflow.cli.running import recording
 from dotflow.cli.screen import safe
 from dotflow.control import Control
@@ -36,6 +36,18 @@ from dotflow.report.text import as_command
 @option(
     "--at", metavar="TIME", example="--at 15m, --at '2026-11-25 14:30'",
     help="The moment before which it does not begin: a time from now, or a local time.",
+)  # fmt: skip
+@option(
+    "--replace", is_flag=True, example="dotflow submit report --replace",
+    help="Cancel the older run of its name, and begin as soon as that has ended.",
+)  # fmt: skip
+@option(
+    "--debounce", metavar="TIME", type=duration, example="--debounce 2m",
+    help="Begin when the name has not been submitted so for this time; the newest parameters count.",
+)  # fmt: skip
+@option(
+    "--within", metavar="TIME", type=duration, example="--debounce 2m --within 10m",
+    help="With --debounce: begin at the latest this time after a submission.",
 )  # fmt: skip
 @option(
     "--wait", is_flag=True, example="dotflow submit report --wait", help="Wait for its end, which sets the exit code."
@@ -68,7 +80,8 @@ CODES: Final = {TypeRunState.COMPLETED: Exit.COMPLETED, TypeRunState.PAUSED: Exi
 
 def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
     """Queues a run, prints its id, and waits for its end with --wait."""
-    wanted = {"key": options["key"], "priority": options["priority"], "at": parse_time("--at", options["at"], AT)}
+    wanted = {name: options[name] for name in ("key", "priority", "replace", "debounce", "within")}
+    wanted["at"] = parse_time("--at", options["at"], AT)
     if name is not None:
         control = Control(open_history(options["history"]))
         run_id = control.submit(name, parse_params(options["param"]), **wanted)

@@ -27,10 +27,12 @@ from dotflow.abc.operations import (
     ServedSchedule,
     Submission,
     TakenOver,
+    TypeOrder,
     WorkflowPause,
 )
 from dotflow.abc.workflow import Superseded
 from dotflow.core.approval import Question, QuestionId
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.outcome import CALLS_GIVEN, CALLS_KEPT
 from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
@@ -62,6 +64,7 @@ from dotflow.providers.histories.sql.tables import (
     CRASHED,
     FIND_RUN,
     MICRO,
+    OPEN,
     RESTORED,
     micro,
     moment,
@@ -82,14 +85,18 @@ REST: Final = 30.0  # seconds without news after which a server looks all the sa
 
 BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
     WHERE wanted.workflow = ? AND key = ?"""
-FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
-    WHERE wanted.name = ? AND queued AND NOT resume"""
+#: What is queued of a name, with the moment until which it is put off where it is debounced: no firing is.
+FRESH: Final = """SELECT run, run_id, priority, due, CASE WHEN planned IS NULL THEN looked_at END
+    FROM wanted JOIN runs USING (run) WHERE wanted.name = ? AND queued AND NOT resume"""
 SET_PARAMS: Final = "UPDATE runs SET params = ? WHERE run = ?"  # those that do not name it may differ
-MERGE: Final = "UPDATE wanted SET priority = ?, due = ?, key = COALESCE(key, ?) WHERE run = ?"
+MERGE: Final = """UPDATE wanted SET priority = ?, due = ?,
+    looked_at = CASE WHEN planned IS NULL THEN ? ELSE looked_at END, key = COALESCE(key, ?) WHERE run = ?"""
+#: The newer run of a key has it from now on.
+GIVE_UP_KEY: Final = "UPDATE wanted SET key = NULL WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, TRUE, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
-    made_up, queued) SELECT run, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE FROM runs WHERE run_id = ?"""
+    made_up, looked_at, queued) SELECT run, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE FROM runs WHERE run_id = ?"""
 #: Where another transaction has written the key, this one waits for its end.
 ADD_KEYED: Final = f"{ADD_WANTED} ON CONFLICT (workflow, key) WHERE key IS NOT NULL DO NOTHING"
 LEAVE: Final = "UPDATE wanted SET queued = FALSE, server = NULL WHERE run = ?"
@@ -117,6 +124,11 @@ ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, sinc
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 IS_REGISTERED: Final = "SELECT 1 FROM servers WHERE server = ?"
 
+#: The runs of a name that have not ended: those that run, and the last one of each chain that waits.
+RUNNING_OF: Final = "SELECT run FROM runs WHERE workflow_id = ? AND state = 'Running'"
+WAITING_OF: Final = f"""SELECT run FROM runs LEFT JOIN wanted USING (run) WHERE workflow_id = :name AND {OPEN}
+    AND (state = 'Paused' OR state = 'Queued' AND wanted.name = :name)
+    AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"""
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
     AND run NOT IN (SELECT run FROM wanted)"""
@@ -1048,24 +1060,62 @@ def _candidates(
 
 def _submit(connection: Connection, wanted: Submission, own: str | None = None, trigger: str = "submit") -> str:
     """Queues a run, with an id of its own if it gets one. Returns the id of the run that waits now."""
-    due = _due(wanted.due, connection.now)
-    if wanted.key is not None:
-        for run, run_id, params, waits in _of_key(connection, wanted):
+    due, run_id = _due(wanted.due, connection.now), own or _new_id()
+    latest = None if wanted.latest is None else _due(wanted.latest, connection.now)
+    if wanted.replaced_by:
+        _cancel_older(connection, wanted, run_id)
+    if latest is not None or wanted.replaced_by:
+        _take_key(connection, wanted)
+    elif wanted.key is not None:
+        for run, known_id, params, waits in _of_key(connection, wanted):
             stored, given = json.loads(params), json.loads(wanted.params)
             if waits and SETTINGS in given:
                 newest = {**stored, **{name: given[name] for name in given[SETTINGS]}}
                 connection.execute(SET_PARAMS, (json.dumps(newest), run))
-            return str(run_id)
+            return str(known_id)
     if wanted.name is not None:
-        for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
-            if rules.is_place(priority, earlier):
-                connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), wanted.key, run))
+        for run, queued, priority, known, until in connection.execute(FRESH, (wanted.name,)).fetchall():
+            if rules.is_place(priority, known):
+                place = rules.place_after(known, until, due, latest)
+                connection.execute(MERGE, (max(priority, wanted.priority), *place, wanted.key, run))
                 connection.execute(SET_PARAMS, (wanted.params, run))
-                return str(run_id)
+                return str(queued)
             _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
-    run_id = own or _new_id()
     _add(connection, wanted, run_id, trigger)
     return run_id
+
+
+def _cancel_older(connection: Connection, wanted: Submission, newer: str) -> None:
+    """Cancels the runs of a name that another one replaces: what waits at once, and what runs as by an order."""
+    order = Order(TypeOrder.CANCEL, wanted.replaced_by, f"the run {newer[:ID_LENGTH]} replaces it")
+    waiting = connection.execute(WAITING_OF, {"name": wanted.name}).fetchall()
+    if wanted.key is not None:  # one that no server has named yet
+        waiting += [(run,) for run, _, _, waits in connection.execute(BY_KEY, (wanted.workflow, wanted.key)) if waits]
+    running = connection.execute(RUNNING_OF, (wanted.name,)).fetchall()
+    for run in sorted({run for (run,) in waiting}):
+        _end(connection, run, Fate(TypeRunState.CANCELLED, rules.reason_of(order)))
+        _add_order(connection, run, order, connection.now)
+    for (run,) in running:
+        if not any(other.what is order.what for other in _open_orders(connection, run)):
+            _add_order(connection, run, order, None)
+
+
+def _add_order(connection: Connection, run: int, order: Order, done: int | None) -> None:
+    connection.execute(ADD_ORDER, (run, order.what, order.by, connection.now, order.comment, done, _new_id()))
+
+
+def _take_key(connection: Connection, wanted: Submission) -> None:
+    """Takes the key of a submission, whose parameters may be others, from a run that is not the queued one of its name.
+
+    A queued one that no server has named yet gets its name: what it merges with is found by that.
+    """
+    queued = [run for run, *_ in connection.execute(FRESH, (wanted.name,)).fetchall()]
+    for run, _, _, waits in connection.execute(BY_KEY, (wanted.workflow, wanted.key)).fetchall():
+        if waits and not queued:
+            connection.execute(SET_NAME, (wanted.name, run))
+            connection.execute("UPDATE runs SET workflow_id = ? WHERE run = ?", (wanted.name, run))
+        elif run not in queued:
+            connection.execute(GIVE_UP_KEY, (run,))
 
 
 def _submit_unnamed(connection: Statements, wanted: Submission) -> str:
@@ -1100,8 +1150,9 @@ def _add(
     values = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
     connection.execute(ADD_RUN, values)
     place = (wanted.priority, _due(wanted.due, now))
+    latest = None if wanted.latest is None else _due(wanted.latest, now)
     return connection.execute(
-        statement, (wanted.workflow, wanted.name, wanted.key, *place, False, None, 0, None, False, run_id)
+        statement, (wanted.workflow, wanted.name, wanted.key, *place, False, None, 0, None, False, latest, run_id)
     )
 
 
@@ -1144,7 +1195,7 @@ def _continue(
     connection.execute(ADD_RUN, (run_id, name, title, trigger, now, now, workflow, params, origin, before))
     steps = json.dumps(list(rerun)) if rerun else None
     priority = same if priority is None else priority
-    in_queue = (workflow, name, None, priority, due, True, steps, tries, schedule, made_up, run_id)
+    in_queue = (workflow, name, None, priority, due, True, steps, tries, schedule, made_up, None, run_id)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 

@@ -183,6 +183,22 @@ def is_place(priority: object, due: object) -> bool:
     return type(priority) is int and type(due) is int and abs(due) < LAST_MOMENT * MICRO - 1
 
 
+def place_after(due: int, latest: object, again: int, again_latest: int | None) -> tuple[int, int | None]:
+    """Returns when a queued run is due that is submitted again, and the moment until which submissions put it off.
+
+    Args:
+        due: When it is due.
+        latest: The moment until which it was put off; None where it is not debounced.
+        again: When the new submission is due.
+        again_latest: The moment at which that has to begin at the latest; None where it is not debounced.
+    """
+    known = latest if type(latest) is int else None
+    if again_latest is None:
+        return min(due, again), None if known is None else min(known, again)
+    until = min(due if known is None else known, again_latest)
+    return min(again, until), until
+
+
 class Candidate(NamedTuple):
     """A queued run that is due, and that no other run of its name is in the way of."""
 

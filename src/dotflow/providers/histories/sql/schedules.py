@@ -49,7 +49,7 @@ SETTLE: Final = """UPDATE schedules SET settled = :until,
 LAST_DROPPED: Final = "SELECT last_dropped FROM schedules WHERE schedule = ?"
 IS_PLANNED: Final = "SELECT 1 FROM wanted WHERE schedule = ? AND planned = ?"
 #: A run that was submitted, and waits under the name of the firing.
-PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ?, made_up = ? WHERE schedule IS NULL
+PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ?, made_up = ?, looked_at = NULL WHERE schedule IS NULL
     AND run = (SELECT run FROM runs WHERE run_id = ?)"""
 STOPPED: Final = """SELECT paused_by, paused_at, paused_from, resumed_at FROM workflows
     WHERE workflow = ? AND (paused_at IS NOT NULL OR resumed_at IS NOT NULL)"""

@@ -53,7 +53,8 @@ OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'C
 #: the clock went back; `dropped` counts its firings without a run, and `last_dropped` has the last of them, [planned,
 #: reason, name] as JSON; `seen` is when a server of it began, and NULL from when it was reported that none serves it
 #: any more. The `schedules` of a server are their ids, as JSON. `wanted.looked_at` is 1 where the alarm has looked at a
-#: firing before the clock was set back; what is `made_up` is in the way of no firing. A workflow was paused last from
+#: firing before the clock was set back; of a debounced run that is no firing it is the moment until which submissions
+#: put it off. What is `made_up` is in the way of no firing. A workflow was paused last from
 #: `paused_from` until `resumed_at`.
 QUEUE: Final = (
     "CREATE UNIQUE INDEX runs_continues ON runs (continues) WHERE continues IS NOT NULL",
