@@ -577,6 +577,11 @@ def _nothing_to_serve() -> object:
 
 
 @case(errors.NotServable)
+def _no_name() -> object:
+    return Control(HistorySQLite("history.db")).submit("nightly", {"day": "2026-11-25"}, replace=True)
+
+
+@case(errors.NotServable)
 def _two_queues() -> object:
     return serve(served(workflow_id="nightly"), served("other.db", workflow_id="weekly"))
 

@@ -131,6 +131,24 @@ class TestSubmit:
         listed = command("runs", "--queued").out
         assert "Queued, due 2100-01-02 03:04:00, no process serves it" in listed
 
+    def test_a_debounced_run_and_what_replaces_it(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """The same id with the newest parameters; the list and `show` say when it is due, and what has replaced it."""
+        of_key = ("-w", f"{jobs}:report", "--key", "page")
+        debounced = (*of_key, "--debounce", "2h", "--within", "3h")
+        first = submit(command, *debounced, "--param", "customer=17")
+        assert submit(command, *debounced, "--param", "customer=18") == first
+
+        (run,) = history.runs()
+        assert run.due is not None
+        assert timedelta(minutes=119) < run.due - datetime.now(UTC) < timedelta(minutes=121)
+        due = f"{run.due.astimezone():%Y-%m-%d %H:%M:%S}"
+        assert f"Queued, due {due}" in command("runs", "--queued").out
+        assert f"Queued, due {due}" in command("show", first).out
+        newer = submit(command, *of_key, "--param", "customer=19", "--replace")
+        shown = command("show", first).out
+        assert "Cancelled" in shown
+        assert f"the run {newer[:8]} replaces it" in shown
+
     def test_a_run_that_waits_for_long_says_so(
         self, command: Command, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,6 +182,9 @@ class TestSubmit:
             ((), "What to submit? Pass the id of a workflow, or --workflow PATH."),
             (("report", "-w", "a:b"), "What to submit? Pass the id of a workflow, or --workflow PATH."),
             (("report", "--at", "soon"), "--at soon is no time. Use a time from now"),
+            (("report", "--debounce", "soon"), "'--debounce': 'soon' is no time. Use a number of seconds"),
+            (("report", "--within", "10m"), "within=600.0 is not accepted. Pass it with debounce="),
+            (("report", "--debounce", "2m", "--replace"), "Pass either debounce= or replace="),
             (("report", "--param", "customer"), "Can't use --param customer: it is not NAME=VALUE."),
         ],
     )
