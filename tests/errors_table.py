@@ -850,6 +850,21 @@ def _rejected() -> object:
     return f"{error.exception}: {error.message}"
 
 
+@case(errors.ApprovalExpired)
+def _approval_expired() -> object:
+    @action(approve="Publish?", approve_within="2d")
+    def publish() -> None: ...
+
+    workflow = served(workflow_id="nightly")
+    workflow.task.add(publish)
+    with virtual_clock() as clock:
+        workflow.start()
+        clock.advance(3 * 86_400)
+        error = workflow.start(resume=True)["publish"].error
+    assert error is not None
+    return f"{error.exception}: {error.message}"
+
+
 @case(errors.RunStopped)
 def _cancelled() -> object:
     begun = threading.Event()

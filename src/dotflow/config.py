@@ -138,7 +138,7 @@ class Config:
         """Raises ResourcesNotOffered or InvalidPolicy for steps whose needs can't be met here."""
         steps = dict.fromkeys([task.step for task in tasks])  # there may be a hundred thousand tasks of one step
         links = [task.links for task in tasks if task.links is not None]
-        steps.update({linked.fallback: None for linked in links if linked.fallback is not None})
+        steps.update({handler.step: None for linked in links for handler in linked.fallbacks})
         self._check_resources(steps)
         is_local = self.executor is None or not self.executor.offers_resources
         watched = [step.policy.memory for step in steps if step.policy.memory is not None]

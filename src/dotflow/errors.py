@@ -46,6 +46,7 @@
     │   ├── ItemsFailed           items of a mapped task failed
     │   ├── NotReached            the rounds of a task are over, and `until` was never true
     │   ├── Rejected              a person has rejected the step, or has not approved it in time
+    │   │   └── ApprovalExpired   nobody has approved it in time
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
@@ -80,18 +81,17 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
-    "AlreadyScheduled", "AmbiguousTask", "ArgumentChanged", "AttemptError", "BudgetExceeded", "CallRefused",
-    "CallsNotKept", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost", "CommandFailed",
-    "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction", "InvalidArgument",
-    "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule",
-    "InvalidStep", "ItemsFailed", "LeaseLost", "LimitTooSmall", "MemoryExceeded", "MissingExtra", "MissingParam",
-    "ModuleNotOnWorker",
-    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
-    "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
-    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretChanged", "SecretMissing",
-    "StepFailed", "StepTimeout", "StorageError", "Throttled", "UnequalLists", "UnknownArgument", "UnknownParam",
-    "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
-    "WorkerNotStarted", "WorkflowBusy", "WrongOutputs",
+    "AlreadyScheduled", "AmbiguousTask", "ApprovalExpired", "ArgumentChanged", "AttemptError", "BudgetExceeded",
+    "CallRefused", "CallsNotKept", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "ClusterLost",
+    "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
+    "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
+    "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "LimitTooSmall", "MemoryExceeded", "MissingExtra",
+    "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached",
+    "NotRun", "NotServable", "NotYet", "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported",
+    "ProviderError", "Rejected", "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout",
+    "SecretChanged", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "Throttled", "UnequalLists",
+    "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable",
+    "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy", "WrongOutputs",
 ]  # fmt: skip
 
 
@@ -713,6 +713,10 @@ class Rejected(AttemptError):
     reason: str
     task: str  # the step itself, or the task of an item
     _template = "Step '{step}' did not run: {reason}. Pass rerun={task!r} to ask again."
+
+
+class ApprovalExpired(Rejected):
+    """The time for an answer was up before a person has approved or rejected a step."""
 
 
 class StepFailed(AttemptError):

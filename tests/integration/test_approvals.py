@@ -14,10 +14,20 @@ import pytest
 
 from dotflow import Approval, Config, Control, DotFlow, Run, Secret, Task, action, clock, serve
 from dotflow.abc.notify import Notify
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.approvals import Approvals
-from dotflow.errors import HistoryError, InvalidArgument, InvalidLink, InvalidPolicy, NotServable, OrderRefused
+from dotflow.errors import (
+    ApprovalExpired,
+    HistoryError,
+    InvalidArgument,
+    InvalidLink,
+    InvalidPolicy,
+    NotServable,
+    OrderRefused,
+    Rejected,
+)
 from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from dotflow.providers.histories.sql.queue import SQLQueue
 from dotflow.providers.notifiers.message import details
@@ -168,6 +178,106 @@ def test_a_no_fails_the_task_without_retry_and_fallback(make: Make) -> None:
         "Step 'deploy' did not run: ben rejected it: not on a Friday. Pass rerun='deploy' to ask again."
     )
     assert (run.status, calls) == (FAILED, [])
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("names", ["Rejected", "ApprovalExpired", "both", "Exception"])
+def test_a_fallback_that_names_the_no_follows_it(make: Make, names: str, is_late: bool) -> None:
+    """The more specific name wins; Exception is for what was tried and failed."""
+    calls: list[Any] = []
+
+    @action(approve=True, approve_within="2d", retry=3)
+    def deploy(rows: list[int]) -> None:
+        calls.append("deploy")
+
+    @action
+    def withdraw(rows: list[int], error: Any) -> str:
+        calls.append(error.exception)
+        return f"withdrew {rows}"
+
+    @action
+    def remind() -> str:
+        return "reminded"
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        fallbacks: dict[str, Any] = {
+            "Rejected": {Rejected: withdraw},
+            "ApprovalExpired": {ApprovalExpired: withdraw},
+            "both": {Rejected: withdraw, ApprovalExpired: remind},
+            "Exception": {Exception: withdraw},
+        }
+        workflow.task.add(deploy, fallback=fallbacks[names])
+        return workflow
+
+    with virtual_clock() as time:
+        run = build().start()
+        if is_late:
+            time.advance(2 * 86_400 + 1)
+        else:
+            Control(build()).reject(run.run_id, by="ben")
+        run = build().start(resume=True)
+        again = build().start(resume=True)
+
+    task = run["deploy"]
+    if names == "Exception" or (names == "ApprovalExpired" and not is_late):
+        assert (task.status, calls) == (FAILED, [])
+        return
+    kind = "ApprovalExpired" if is_late else "Rejected"
+    expected = "reminded" if names == "both" and is_late else "withdrew [1, 2, 3]"
+    assert (task.status, task.value, again["deploy"].value) == (COMPLETED, expected, expected)
+    assert calls == ([] if expected == "reminded" else [kind])
+    assert [error.exception for error in task.errors] == [kind]
+    history: Any = build().config.history
+    attempts = history.load(run.run_id).steps[1].attempts
+    assert [(one.attempt, bool(one.fallback), one.state) for one in attempts] == [
+        (1, False, TypeAttemptState.RETRY),
+        (2, True, TypeAttemptState.COMPLETED),
+    ]
+
+
+def test_a_no_to_a_map_is_one_to_each_item(make: Make) -> None:
+    @action(approve="Send {row}?")
+    def send(row: int) -> None:
+        raise AssertionError("not reached")
+
+    @action
+    def withdraw(row: int) -> int:
+        return -row
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(send, each={"row": "rows"}, fallback={Rejected: withdraw})
+        return workflow
+
+    Control(build()).reject(build().start().run_id, by="ben")
+    run = build().start(resume=True)
+    assert (run.status, run.value(send)) == (COMPLETED, [-1, -2, -3])
+
+
+def test_a_no_to_an_item_of_a_workflow_is_one_to_that_item(make: Make) -> None:
+    @action(approve="Send {entry}?")
+    def send(entry: int) -> int:
+        return entry
+
+    @action
+    def withdraw(entry: int) -> int:
+        return -entry
+
+    def build() -> DotFlow:
+        page = DotFlow(params={"entry": ...})
+        page.task.add(send, fallback={Rejected: withdraw})
+        workflow = make(rows)
+        workflow.task.add(page.task, name="page", each="rows")
+        return workflow
+
+    run_id = build().start().run_id
+    control = Control(build())
+    control.approve(run_id, step="page[0].send", by="anna")
+    control.reject(run_id, step="page[1].send", by="ben")
+    control.approve(run_id, step="page[2].send", by="anna")
+    run = build().start(resume=True)
+    assert (run.status, run.task("page.send").value) == (COMPLETED, [1, -2, 3])
 
 
 def test_after_a_no_other_tasks_go_on_with_keep_going(make: Make) -> None:
@@ -551,7 +661,9 @@ def test_an_answer_that_comes_too_late_is_refused_and_the_task_fails(make: Make)
         serve(workflow, once=True)  # it queues the run that fails the task
         (ended,) = serve(workflow, once=True) or [Control(workflow).run(run.run_id)]
         assert ended.state is TypeRunState.FAILED
-        assert ended.error.startswith("deploy: Rejected: Step 'deploy' did not run: it was not approved within 2 d.")
+        assert ended.error.startswith(
+            "deploy: ApprovalExpired: Step 'deploy' did not run: it was not approved within 2 d."
+        )
     assert _ran == []
 
 

@@ -14,7 +14,7 @@ from dotflow.abc.notify import Notify
 from dotflow.core.limits import ONE, Wanted, parse_limits
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
-from dotflow.errors import InvalidPolicy
+from dotflow.errors import BudgetExceeded, InvalidPolicy
 from dotflow.providers import (
     ExecutorAsync,
     ExecutorInline,
@@ -223,6 +223,30 @@ def test_a_refusal_is_final_for_retries_and_stops_the_run(tmp_path: Path) -> Non
     assert run.task("again").errors[-1].message == (
         "llm has used $0.50 of $1/run, and 'again' needs $0.75. Raise budget= and resume: what is finished stays."
     )
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_fallback_that_names_the_refusal_follows_it(executor: Any, attempts: int, tmp_path: Path) -> None:
+    """Of the first attempt or of a later one. It has a budget of its own, or none."""
+
+    @action(budget=f"${2 * attempts - 1}/run", uses=lambda: {"usd": 2.0}, retry=3, retry_delay=0)
+    def pay() -> str:
+        raise ConnectionError("refused")
+
+    @action
+    def free(error: Any) -> str:
+        return f"free after {error.exception}"
+
+    workflow = flow(HistorySQLite(tmp_path / "history.db"), executor())
+    workflow.task.add(action(lambda: None), name="before", fallback=free)
+    workflow.task.add(pay, fallback={ConnectionError: action(lambda: "no"), BudgetExceeded: free})
+    run = workflow.start(mode="parallel")
+
+    task = run.task("pay")
+    assert (run.status, task.value) == (TypeStatus.COMPLETED, "free after BudgetExceeded")
+    assert [error.exception for error in task.errors] == [*["ConnectionError"] * (attempts - 1), "BudgetExceeded"]
+    assert task.attempt == attempts + 1
 
 
 def test_a_budget_of_a_period_says_when_it_fits_again(histories: Any) -> None:

@@ -250,6 +250,7 @@ async def fails_at_once(number: int) -> None:
 
 @action
 def fetch_late(number: int) -> int:
+    let("begun")
     threading.Event().wait(0.1)
     return fetch.function(number)
 
@@ -281,7 +282,8 @@ async def inner_in_thread() -> int:
 async def cancels_inner() -> int:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(inner_in_thread())
-        await asyncio.sleep(0.02)
+        while not is_set("begun"):
+            await asyncio.sleep(0.001)
         group.create_task(fails_at_once(1))
     return task.result()
 

@@ -282,6 +282,20 @@ def test_codes_that_are_a_success() -> None:
         shell("kill $$", name="step")()
 
 
+def test_the_exit_code_as_a_value(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever it is, but of a signal, which leaves none. Stdout is output then."""
+    check = shell("echo looked; exit {code}", name="check", value="code")
+
+    assert [check(code=code) for code in (0, 1, 255)] == [0, 1, 255]
+    assert capfd.readouterr().out == "looked\n" * 3
+    with pytest.raises(CommandFailed, match="SIGTERM"):
+        shell("kill $$", name="step", value="code")()
+    with pytest.raises(InvalidAction, match="returns every exit code"):
+        shell("true", name="step", value="code", ok=(0, 1))
+    with pytest.raises(InvalidAction, match=r"has no outputs.* Pass ok=\(0, 1\)"):
+        shell("true > {out}", name="step", value="code", outputs={"out": "out.txt"})
+
+
 def test_a_pipeline_fails_with_any_of_its_programs() -> None:
     """And a variable that is not set is an error."""
     for text in ("false | cat", "echo $missing_variable"):

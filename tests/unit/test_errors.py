@@ -14,6 +14,7 @@ from dotflow import errors, providers
 from dotflow.errors import (
     AlreadyScheduled,
     AmbiguousTask,
+    ApprovalExpired,
     ArgumentChanged,
     AttemptError,
     BudgetExceeded,
@@ -201,6 +202,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         RunTimeout("nightly", "r1", [], 3, "the run exceeded its timeout of 4 h"),
         ["r1", "its timeout of 4 h", "3 tasks"],
     ),
+    (ApprovalExpired("load", "it was not approved within 2 d", "load"), ["'load'", "within 2 d", "rerun='load'"]),
     (Rejected("page[3].load", "ben rejected it", "page.load"), ["'page[3].load'", "ben rejected it", "'page.load'"]),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),

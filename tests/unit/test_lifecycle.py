@@ -306,7 +306,7 @@ def with_fallback(
     requests_of: Life, outcomes: list[Outcome | StorageError], *, is_possible: bool = True, **options: Any
 ) -> list[Any]:
     """Returns the requests of a task with retry=2 and a fallback with these options."""
-    fallback = Fallback(action(**options)(lambda: 0), {"a": 1}) if is_possible else None
+    fallback = Fallback(action(**options)(lambda: 0), 1, {"a": 1}) if is_possible else None
     task = task_with(retry=2, retry_delay=3)
     return requests_of(task, outcomes, lambda failure: fallback)[0]
 
@@ -317,7 +317,7 @@ def test_a_fallback_follows_the_last_attempt_at_once(requests_of: Life) -> None:
 
     assert kinds(requests) == [S, C, F, 3, S, C, F, S, C, D]
     calls = [request for request in requests if isinstance(request, Call)]
-    assert [call.is_fallback for call in calls] == [False, False, True]
+    assert [call.fallback for call in calls] == [0, 0, 1]
     assert (calls[2].arguments, calls[2].shared) == ({"a": 1}, None)
     assert [request.attempt for request in requests if isinstance(request, AttemptStarted)] == [1, 2, 3]
 

@@ -8,7 +8,6 @@ import click
 from dotflow.errors import DotflowError, MissingParam
 
 if TYPE_CHECKING:
-    from dotflow.core.action import AnyAction
     from dotflow.core.task import Task
 
 
@@ -26,14 +25,9 @@ RESTORED: Final = {"checkpoint": "restored", "cache": "cached"}
 
 
 def max_attempts(task: "Task") -> int:
-    """Returns how many attempts the policy of a task's step allows, and that of its fallback."""
-    fallback = fallback_of(task)
-    return task.step.policy.attempts + (0 if fallback is None else fallback.policy.attempts)
-
-
-def fallback_of(task: "Task") -> "AnyAction | None":
-    """Returns the fallback of a task; None if it has none."""
-    return None if task.links is None else task.links.fallback
+    """Returns how many attempts the policy of a task's step allows, and that of one of its fallbacks."""
+    fallbacks = () if task.links is None else task.links.fallbacks
+    return task.step.policy.attempts + max((one.step.policy.attempts for one in fallbacks), default=0)
 
 
 def pluralize(count: int, noun: str) -> str:

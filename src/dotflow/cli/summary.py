@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from dotflow.cli.formatting import RESTORED, fallback_of, one_line, pluralize
+from dotflow.cli.formatting import RESTORED, one_line, pluralize
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError, raised_at
 from dotflow.core.item_counts import ItemCounts, item_counts, levels_of
@@ -92,19 +92,22 @@ def note(task: Task) -> str:
         return _counts(counts, task)
     if task.reason:
         return one_line(task.reason)
-    return f"by its fallback {_fallback_name(task)}" if is_by_fallback(task, task) else ""
+    fallback = made_by_fallback(task, task)
+    return f"by its fallback {fallback}" if fallback else ""
 
 
-def is_by_fallback(record: Task, task: Task) -> bool:
-    """Returns whether the value of a task, or of an item of it, is that of the task's fallback.
+def made_by_fallback(record: Task, task: Task) -> str:
+    """Returns the name of the fallback that has made the value of a task, or of an item of it; "" for none.
 
     Args:
         record: The task or the item.
         task: The task.
     """
-    fallback = fallback_of(task)
     made_by = record.current_context.step
-    return fallback is not None and made_by == fallback.identity and made_by != task.step.identity
+    if task.links is None or made_by == task.step.identity:
+        return ""
+    steps = (handler.step for handler in task.links.fallbacks)
+    return next((one_line(step.name) for step in steps if step.identity == made_by), "")
 
 
 def has_allowed(task: Task) -> bool:
@@ -121,7 +124,7 @@ def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
     failed = [
         task
         for task in with_error
-        if task.status is TypeStatus.FAILED or has_allowed(task) or is_by_fallback(task, task)
+        if task.status is TypeStatus.FAILED or has_allowed(task) or made_by_fallback(task, task)
     ]
     for task in failed[:MAX_FAILURES]:
         yield task, list(_error_lines(task))
@@ -129,13 +132,9 @@ def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
 
 def _counts(counts: ItemCounts, task: Task) -> str:
     text = str(counts._replace(restored=0) if counts.restored == counts.total else counts)
-    count = sum(is_by_fallback(item, task) for item in task.items)
-    return f"{text}, {count} by its fallback {_fallback_name(task)}" if count else text
-
-
-def _fallback_name(task: Task) -> str:
-    fallback = fallback_of(task)
-    return "" if fallback is None else one_line(fallback.name)
+    counts_of = Counter(made_by_fallback(item, task) for item in task.items)
+    named = (f"{count} by its fallback {name}" for name, count in counts_of.items() if name)
+    return ", ".join((text, *named))
 
 
 def _error_lines(task: Task) -> Iterator[ErrorLine]:

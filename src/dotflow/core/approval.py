@@ -115,11 +115,15 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of a question: a yes is an Approval, a no has a reason, and while there is none it is still open."""
+    """What became of a question: a yes is an Approval, a no has a reason, and while there is none it is still open.
+
+    With *is_late* the reason is that nobody has answered in time.
+    """
 
     approval: Approval | None = None
     refusal: str = ""
     open: Question | None = None
+    is_late: bool = False
 
 
 def names_of(questions: Sequence[Question]) -> str:

@@ -76,7 +76,7 @@ class Call(NamedTuple):
         number: The number of the call's task or item, unique in the run.
         arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
-        is_fallback: Whether *step* is the task's fallback.
+        fallback: The number of the task's fallback that *step* is, from 1; 0 where it is the task's own step.
         secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
             parameter fills, and what its idempotency keys are made from; None if it takes none of these.
         files: What the attempt records of files; None for nothing.
@@ -95,7 +95,7 @@ class Call(NamedTuple):
     number: int = 0
     arguments: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
-    is_fallback: bool = False
+    fallback: int = 0
     secrets: Mapping[str, str] | None = None
     files: FileWatch | None = None
     port: Port | None = None

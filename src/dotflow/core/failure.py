@@ -5,6 +5,7 @@ keep the memory. Formatting a traceback takes ten times as long as a failed atte
 lines, and formats them on first access.
 """
 
+import builtins
 import functools
 import inspect
 import itertools
@@ -42,6 +43,7 @@ IN_GROUP: Final = re.compile(r"^ *\| ?", re.M)
 MAX_STACKS: Final = 256  # whose text is cached: a step that is repeated fails at the same lines
 
 Frame = tuple[CodeType, int, int]  # code, line, last instruction
+Kinds = tuple[str, ...]
 ChainPart = tuple[str, tuple[Frame, ...], str]  # of a chain: the link from the part before, the frames, the last lines
 
 
@@ -52,32 +54,44 @@ class Failure:
         exception: The type's name.
         message: The exception's message.
         traceback: The formatted traceback; empty where there is none.
+        kinds: As the property; None for those of the class of that name, of dotflow or of Python.
 
     Attributes:
         refusal: Why `retry_on` allowed no further attempt; empty where it was not that.
         masks: The secrets that it does not show, and that no other text about it shows. A pickle does not have them.
     """
 
-    __slots__ = ("_parts", "_text", "exception", "masks", "message", "refusal")
+    __slots__ = ("_kinds", "_parts", "_text", "exception", "masks", "message", "refusal")
 
-    def __init__(self, exception: str, message: str, traceback: str = "") -> None:
+    def __init__(self, exception: str, message: str, traceback: str = "", kinds: Kinds | None = None) -> None:
         self.exception: str = exception
         self.message: str = message
         self.refusal: str = ""
         self._text: str | None = traceback
         self._parts: tuple[ChainPart, ...] = ()
+        self._kinds: Kinds | type | None = kinds
         self.masks: Masks = NO_MASKS
 
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
         """Returns the failure of *error*, with another name or message where these are not None."""
         failure = cls(name or type(error).__name__, message_of(error) if message is None else message)
+        if name is None:
+            failure._kinds = type(error)
         if isinstance(error, FORMATTED_AT_ONCE):
             failure._text = _format_whole(error)
         else:
             failure._text = None
             failure._parts = _parts_of(error)
         return failure
+
+    @property
+    def kinds(self) -> Kinds:
+        """The names of the exception's class and of its bases, as `identity_of` has them, the class itself first."""
+        kinds = self._kinds
+        if not isinstance(kinds, tuple):
+            kinds = self._kinds = _kinds_of(_class_of(self.exception) if kinds is None else kinds)
+        return kinds
 
     @property
     def traceback(self) -> str:
@@ -93,12 +107,12 @@ class Failure:
         masked = Failure(masks.mask(self.exception), masks.mask(self.message), "")
         masked.masks = masks
         masked._text = None if self._text is None else masks.mask(self._text)
-        masked._parts = self._parts
+        masked._parts, masked._kinds = self._parts, self._kinds
         masked.refusal = masks.mask(self.refusal)
         return masked
 
-    def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str]]:
-        return Failure, (self.exception, self.message, self.traceback)
+    def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str, Kinds]]:
+        return Failure, (self.exception, self.message, self.traceback, self.kinds)
 
     def __repr__(self) -> str:
         return f"Failure({self.exception}: {self.message})"
@@ -188,6 +202,26 @@ def name_of(kind: type) -> str:
     """Returns a type's name as a user would write it."""
     name = kind.__qualname__
     return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def identity_of(kind: type) -> str:
+    """Returns what tells an exception's class apart in every process of a run: a worker imports the script anew."""
+    module = kind.__module__
+    return f"{'__main__' if module == '__mp_main__' else module}.{kind.__qualname__}"
+
+
+def _kinds_of(kind: type) -> Kinds:
+    return tuple(identity_of(base) for base in kind.__mro__ if issubclass(base, BaseException))
+
+
+def _class_of(name: str) -> type:
+    """Returns the exception of that name, of dotflow or of Python. A timeout that no step has raised is dotflow's."""
+    from dotflow import errors  # here, since only a task with named fallbacks asks
+
+    if name == TimeoutError.__name__:
+        return errors.StepTimeout
+    found = getattr(errors, name, None) or getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else Exception
 
 
 def describe(value: object) -> str:

@@ -85,7 +85,7 @@ ADD: Final[Hints] = {**_ELSEWHERE, **by_word({
     "Write when=task or unless=task: whether the task runs depends on that task's value.": (
         "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule",
     ),
-    "Write fallback=step: the step of further attempts after the last one failed.": (
+    "Write fallback=step, or fallback={ValueError: step}: the step of further attempts after the last one failed.": (
         "recover", "rescue", "except_", "on_error", "otherwise",
     ),
     "Write always=True: a cleanup, which runs however the tasks before it ended.": (

@@ -1,13 +1,15 @@
 """Links: the sources of a task's arguments, its dependencies and its conditions."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import AnyAction
+from dotflow.core.failure import identity_of
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretUse
+from dotflow.errors import AttemptError, BudgetExceeded, LimitTooSmall, Rejected
 
 #: The kinds of arguments: a task's value, its Context, one run parameter, or all of them.
 VALUE: Final = "value"
@@ -151,6 +153,10 @@ class Condition(NamedTuple):
 
 TRUE: Final = object()
 
+#: What only a fallback by that name follows: nothing was tried, and somebody has decided so.
+REFUSALS: Final = frozenset(map(identity_of, (BudgetExceeded, LimitTooSmall, Rejected)))
+ATTEMPT_ERROR: Final = identity_of(AttemptError)
+
 
 #: How many items of a map may fail, or the share of them that must complete.
 Tolerance = int | float
@@ -179,6 +185,22 @@ def may_fail(tolerance: Tolerance, count: int) -> int:
     from fractions import Fraction  # here, since few maps need it
 
     return count - math.ceil(Fraction(repr(tolerance)) * count)  # exact: 0.07 * 100 is more than 7
+
+
+class Handler(NamedTuple):
+    """A step of further attempts, after the last one of a task has failed.
+
+    Attributes:
+        step: The step.
+        errors: The names of the exceptions that it is for, as `identity_of` has them; empty for any.
+        binds: The sources of its arguments.
+        takes_error: Whether it takes the last error.
+    """
+
+    step: AnyAction
+    errors: tuple[str, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    takes_error: bool = False
 
 
 class Nest(NamedTuple):
@@ -237,13 +259,11 @@ class Links(NamedTuple):
         after: The tasks and added workflows that must be over, whatever became of them.
         levels: The workflows for each item, or in rounds, in which it stands, from outside to inside; then its own map.
         conditions: The conditions, which must all hold.
-        fallback: The step of further attempts after the last one.
-        fallback_binds: The sources of the fallback's arguments.
-        takes_error: Whether the fallback takes the last error.
+        fallbacks: The steps of further attempts after the last one failed, each of them once.
         outputs: The parts of the value, each with a name.
         always: Whether the task is a cleanup.
         keep_going: Whether other tasks continue after its failure; None for that of its levels, or of the run.
-        secrets: The secrets of the step and of the fallback.
+        secrets: The secrets of the step and of its fallbacks.
         takes_key: Whether one of them, or an action of its class, takes the idempotency key.
     """
 
@@ -253,14 +273,17 @@ class Links(NamedTuple):
     after: tuple[Group, ...] = ()
     levels: tuple[Nest, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    fallback: AnyAction | None = None
-    fallback_binds: tuple[Bind, ...] = ()
-    takes_error: bool = False
+    fallbacks: tuple[Handler, ...] = ()
     outputs: tuple[Part, ...] = ()
     always: bool = False
     keep_going: bool | None = None
     secrets: tuple[SecretUse, ...] = ()
     takes_key: bool = False
+
+    @property
+    def fallback_binds(self) -> tuple[Bind, ...]:
+        """The sources of the arguments of all fallbacks."""
+        return tuple(chain.from_iterable(handler.binds for handler in self.fallbacks)) if self.fallbacks else ()
 
     @property
     def nests(self) -> tuple[Nest, ...]:
@@ -313,6 +336,25 @@ class Links(NamedTuple):
             )
         )
 
+    def fallback_for(self, kinds: Sequence[str]) -> int | None:
+        """Returns the index of the fallback for an exception: the one that names it, or else the nearest of its bases.
+
+        One without names is for any exception but a refusal, which only its own name covers.
+
+        Args:
+            kinds: The exception, as Failure.kinds.
+        """
+        is_refusal = not REFUSALS.isdisjoint(kinds)
+        if is_refusal:
+            kinds = kinds[: kinds.index(ATTEMPT_ERROR)]
+        by_name = {name: index for index, handler in enumerate(self.fallbacks) for name in handler.errors}
+        unnamed = (index for index, handler in enumerate(self.fallbacks) if not (handler.errors or is_refusal))
+        return next((by_name[kind] for kind in kinds if kind in by_name), next(unnamed, None))
+
+    def fallback_named(self, name: str) -> int | None:
+        """Returns the index of the fallback whose step has that name; None if it has none."""
+        return next((index for index, handler in enumerate(self.fallbacks) if handler.step.name == name), None)
+
     def level_of(self, source: object) -> int:
         """Returns the level at which a source stands."""
         if isinstance(source, Entry | Carried):
@@ -353,7 +395,7 @@ class Links(NamedTuple):
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
         links: Iterable[Bind | Condition | Each] = self.binds
-        if self.fallback_binds or self.conditions or self.levels:
+        if self.fallbacks or self.conditions or self.levels:
             links = (*self.binds, *self.fallback_binds, *self.conditions, *self.lists)
         return [link.source for link in links if isinstance(link.source, int)]
 
@@ -392,7 +434,7 @@ class Links(NamedTuple):
             binds=changed(self.binds),
             levels=tuple(nest._replace(each=changed(nest.each)) for nest in self.levels),
             conditions=changed(self.conditions),
-            fallback_binds=changed(self.fallback_binds),
+            fallbacks=tuple(handler._replace(binds=changed(handler.binds)) for handler in self.fallbacks),
         )
 
     def moved(self, first: int, within: str) -> "Links":

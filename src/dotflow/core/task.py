@@ -281,8 +281,8 @@ class Task:
 
     @property
     def _steps(self) -> list[AnyAction]:
-        """The step, and the fallback if it has one."""
-        return [self.step] if self.links is None or self.links.fallback is None else [self.step, self.links.fallback]
+        """The step, and its fallbacks."""
+        return [self.step] if self.links is None else [self.step, *(one.step for one in self.links.fallbacks)]
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in READ_TASK]

@@ -62,7 +62,7 @@ class Approvals:
         given = answer.approval
         if given is None or given.is_approved:
             return answer
-        return Answer(refusal=rejection(given.by, given.comment) if given.by else given.comment)
+        return Answer(refusal=rejection(given.by, given.comment) if given.by else given.comment, is_late=not given.by)
 
     def ask_call(self, task: Task, request: CallRequest, nth: int) -> Answer:
         """Returns the answer to the question of a call of a durable step, yes or no. The call asks it if it is new.

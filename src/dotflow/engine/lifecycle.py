@@ -23,9 +23,10 @@ NO_INPUTS: Final = (None, None, None, None)
 
 
 class Fallback(NamedTuple):
-    """The step of further attempts, and its arguments."""
+    """The step of further attempts, its number among the fallbacks of the task, from 1, and its arguments."""
 
     step: AnyAction
+    number: int
     arguments: Arguments | None
     shared: Arguments | None = None
 
@@ -82,7 +83,7 @@ def first_call(
     inputs: tuple[Any, ...] | None,
     files: FileWatch | None = None,
 ) -> Call:
-    """Returns the call of a task's first attempt, and of all that follow it, until its fallback.
+    """Returns the call of a task's first attempt, and of all that follow it, until a fallback.
 
     The arguments are fields of Ready.
     """
@@ -94,7 +95,7 @@ def first_call(
         previous = Context()
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
-        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,
+        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, 0, secrets, files,
         None, None, None,
     )  # fmt: skip
     return new(Call, call)
@@ -132,13 +133,23 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
     attempts = task.attempt - before
     delay = step.policy.delay_after(attempts, outcome.retry)
     if delay is None:
-        fallback = inputs[2] if inputs and not call.is_fallback else None
-        other = None if fallback is None else fallback(outcome.failure)
-        if other is None:
+        follows = by_fallback(ready, call, outcome.failure)
+        if follows is None:
             outcome.failure.refusal = step.policy.refusal(attempts, outcome.failure.exception)
             return None
-        delay, before, step = 0.0, task.attempt, other.step
-        call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True, port=None)
-    elif ready.call is call:  # it is ready as it was
+        return 0.0, follows
+    if ready.call is call:  # it is ready as it was
         return delay, ready
     return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, before))
+
+
+def by_fallback(ready: Ready, call: Call, failure: Failure) -> Ready | None:
+    """Returns a task as it is ready for its fallback, after the last attempt; None if none is for the failure."""
+    number, lane, task, previous, _, _, inputs, _, _ = ready
+    fallback = inputs[2] if inputs and not call.fallback else None
+    other = None if fallback is None else fallback(failure)
+    if other is None:
+        return None
+    taken = {"arguments": other.arguments, "shared": other.shared}
+    call = call._replace(step=other.step, fallback=other.number, port=None, **taken)
+    return new(Ready, (number, lane, task, previous, other.step, True, inputs, call, task.attempt))

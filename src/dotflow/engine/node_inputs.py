@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import Ready
-from dotflow.errors import LeaseLost, Rejected
+from dotflow.errors import ApprovalExpired, LeaseLost, Rejected
 from dotflow.graph.fan import Fan
 from dotflow.graph.gather import Arguments, ByItem, Skip, arguments, gather, unmet_need, value_of
 from dotflow.graph.linked_task import InnerMap, Item, ItemOrMap, LinkedTask, Scope
@@ -54,6 +54,18 @@ class Ended(NamedTuple):
     event: TaskEvent | None
     task: Task
     context: Context | None
+
+
+class Refused(NamedTuple):
+    """The step of a task or an item does not run; a fallback that names the reason follows, as after an attempt.
+
+    Attributes:
+        ready: The task or the item, as it was ready for its step.
+        failure: The reason.
+    """
+
+    ready: Ready
+    failure: Failure
 
 
 #: The own and the shared arguments of a node.
@@ -106,7 +118,8 @@ class NodeInputs:
         self._restored = checkpoints.found.restored  # which does not run
         self._cache = cache
         self._secrets = secrets
-        self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
+        self._refusals: dict[int, Failure] = {}  # by mapped task
+        self._fallback_values: dict[tuple[int, int], Arguments | Skip] = {}  # by task and fallback; items share them
 
     def restore(self, task: Task, previous: Context) -> "list[Ended | StopNew]":
         """Returns the end of a task of the run whose checkpoint counts, or can't be read; nothing for others."""
@@ -122,8 +135,8 @@ class NodeInputs:
         event = new(TaskRestored, (task.task_id, context, previous, None, "checkpoint"))
         return [new(Ended, (event, task, context))]
 
-    def enter(self, ready: Ready, fan: Fan | None) -> Ready | Ended | TaskPaused:
-        """Returns a node that makes attempts with its inputs; or its end without one, or its pause.
+    def enter(self, ready: Ready, fan: Fan | None) -> Ready | Refused | Ended | TaskPaused:
+        """Returns a node that makes attempts with its inputs; or its end without one, its pause, or a refusal.
 
         Args:
             ready: The node.
@@ -139,12 +152,20 @@ class NodeInputs:
         given = own if fan is not None else own or None
         if restored := self._cached(node, previous, given, shared):
             return restored
-        if step.approve is not None and (fan is None or fan.nest is not None):
+        refusal = None
+        if step.approve is not None and fan is not None and fan.nest is None:
+            refusal = self._refusals.get(node.task_id)  # the map has asked for all of its items
+        elif step.approve is not None:
             answer = self.ask(ready, node, {**(shared or {}), **own})
             if isinstance(answer, Ended | TaskPaused):
                 return answer
-            given = {**own, **answer}
-        return new(Ready, (number, lane, node, previous, step, continues, self.of(node, given, shared), call, before))
+            if isinstance(answer, Failure):
+                refusal = answer
+            else:
+                given = {**own, **answer}
+        inputs = self.of(node, given, shared)
+        entered: Ready = new(Ready, (number, lane, node, previous, step, continues, inputs, call, before))
+        return entered if refusal is None else Refused(entered, refusal)
 
     def take(self, node: Task, previous: Context, fan: Fan | None) -> Taken | Ended:
         """Returns the arguments of a node, of a map those that its items share, or its end without an attempt."""
@@ -188,8 +209,10 @@ class NodeInputs:
             return skipped(node, verdict.reason)
         return fan.given(node, got.args)
 
-    def ask(self, waits: Ready, task: Task, shown: Arguments) -> Arguments | Ended | TaskPaused:
-        """Returns what a task or an item takes of its approval, its end after a no, or its pause without an answer.
+    def ask(self, waits: Ready, task: Task, shown: Arguments) -> Arguments | Failure | Ended | TaskPaused:
+        """Returns what a task or an item takes of its approval, or its pause without an answer.
+
+        After a no it returns its end, or the failure if there is a fallback for it.
 
         Args:
             waits: What goes on after the answer.
@@ -206,7 +229,10 @@ class NodeInputs:
         if answer.approval is not None:
             return {APPROVAL: answer.approval} if task.step.takes_approval else {}
         if answer.open is None:
-            return failed(task, Rejected(task.name, answer.refusal, self._tasks[task.task_id].name))
+            of_run = self._tasks[task.task_id]
+            refusal = (ApprovalExpired if answer.is_late else Rejected)(task.name, answer.refusal, of_run.name)
+            failure, links = Failure.of(refusal), of_run.links
+            return failed(task, refusal) if links is None or links.fallback_for(failure.kinds) is None else failure
         self.asked[task.task_id, task.item] = waits, (answer.open,)
         reason = f"{WAITS}: {answer.open.text}"
         return TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), task.item, answer.open)
@@ -221,10 +247,17 @@ class NodeInputs:
         return [self.asked.pop(key)[0]._replace(continues=False) for key in found]
 
     def ask_for_all(self, ready: Ready, task: LinkedTask, shared: Arguments) -> Arguments | Ended | TaskPaused:
-        """Returns what `ask` does for a map, before its items, unless none of them would run."""
+        """Returns what `ask` does for a map, before its items, unless none of them would run.
+
+        After a no for which there is a fallback, each item is refused.
+        """
         if not self._has_open_items(task, ready.previous, shared):
             return {}
-        return self.ask(ready, task, {**self._lists_shown(task), **shared})
+        answer = self.ask(ready, task, {**self._lists_shown(task), **shared})
+        if isinstance(answer, Failure):
+            self._refusals[task.task_id] = answer
+            return {}
+        return answer
 
     def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
         lists: dict[str, Any] = {}
@@ -269,7 +302,7 @@ class NodeInputs:
     def direct(self, task: LinkedTask, inputs: ByItem) -> str | None:
         """Returns the parameter that gets the entry of an item, where that is all that has to be known; else None."""
         is_plain = inputs.is_plain and inputs.only != PREVIOUS
-        is_plain = is_plain and task.links.fallback is None and not task.links.takes_key
+        is_plain = is_plain and not task.links.fallbacks and not task.links.takes_key
         is_plain = is_plain and task.task_id not in self._secrets.by_task
         return inputs.only if is_plain and (self._cache is None or not is_cached(task)) else None
 
@@ -278,14 +311,14 @@ class NodeInputs:
         task_id = node.task_id
         links = self._tasks[task_id].links
         assert links is not None
-        fallback = None if links.fallback is None else functools.partial(self._fallback, links, node, own)
+        fallback = functools.partial(self._fallback, links, node, own) if links.fallbacks else None
         secrets = self._secrets.by_task.get(task_id)
         if links.takes_key:
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: self.checkpoints.ids.key_base(node)})
         return own, shared, fallback, secrets
 
     def _fallback(self, links: Links, node: Task, own: Arguments | None, failure: Failure) -> Fallback | None:
-        """Returns a node's fallback; None if a value that it requires is missing.
+        """Returns a node's fallback; None if it has none for the failure, or a value that it requires is missing.
 
         Args:
             links: The links of its task.
@@ -293,10 +326,13 @@ class NodeInputs:
             own: Its own arguments.
             failure: The failure of the last attempt.
         """
-        assert links.fallback is not None
-        values = self._fallback_values.get(node.task_id)
+        index = links.fallback_for(failure.kinds)
+        if index is None:
+            return None
+        key, handler = (node.task_id, index), links.fallbacks[index]
+        values = self._fallback_values.get(key)
         if values is None:
-            values = self._fallback_values[node.task_id] = arguments(links, self._tasks, self.params, of_fallback=True)
+            values = self._fallback_values[key] = arguments(links, self._tasks, self.params, fallback=index)
         if isinstance(values, Skip):
             return None
         if not isinstance(node, Item):
@@ -307,7 +343,7 @@ class NodeInputs:
                 own = {}
             while scope.outer is not None:  # from inside to outside
                 inputs: ByItem = scope.fan.unit.inputs[node.task_id]
-                of_item = inputs.fallback_arguments(scope.node(node.task_id))
+                of_item = inputs.fallback_arguments(scope.node(node.task_id), index)
                 if isinstance(of_item, Skip):
                     return None
                 own = {**(own or {}), **of_item}
@@ -315,12 +351,12 @@ class NodeInputs:
                     carried = inputs.fallback_carried
                     values = {name: value for name, value in values.items() if name not in carried}
                 scope = scope.outer
-        error = {ERROR: TaskError(node.attempt, failure.masked(self.masks))} if links.takes_error else {}
+        error = {ERROR: TaskError(node.attempt, failure.masked(self.masks))} if handler.takes_error else {}
         if own is None:
-            return Fallback(links.fallback, {**values, **error} or None)
-        names = links.fallback.named_params
+            return Fallback(handler.step, index + 1, {**values, **error} or None)
+        names = handler.step.named_params
         own = {name: own[name] for name in own if name in names}
-        return Fallback(links.fallback, {**own, **error}, values or None)
+        return Fallback(handler.step, index + 1, {**own, **error}, values or None)
 
 
 def ended(event: TaskEvent, node: Task, context: Context | None) -> Ended:

@@ -191,7 +191,7 @@ class Publisher:
         if self._begin is not None:
             self._gathered.append(task)
         if self._listeners:
-            fallback = call.step.name if call.is_fallback else None
+            fallback = call.step.name if call.fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None, port=None)  # an event may be written
             fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown, waited)
             self._follow(new(AttemptStarted, fields), self._listeners)

@@ -22,8 +22,8 @@ class Ready(NamedTuple):
         previous: Its previous context.
         step: The step of the next attempt.
         continues: Whether it continues its lane.
-        inputs: Its own and its shared arguments, the function that returns its fallback, and its secrets; empty if it
-            has none of them. None until the graph has decided on them, when its turn has come.
+        inputs: Its own and its shared arguments, the function that returns its fallback after a failure, and its
+            secrets; empty if it has none of them. None until the graph has decided on them, when its turn has come.
         call: The call of the next attempt, once the task has begun.
         before: The number of its attempts before its fallback.
     """

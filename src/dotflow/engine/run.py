@@ -676,8 +676,8 @@ class Run:
         self, log_line: Callable[..., None], alert: Callable[[str], None], tell: "Callable[[AttemptHeld], None]"
     ) -> "Limiting | None":
         """Returns what lets attempts wait for the limits of their steps; None where no step has one."""
-        fallbacks = (task.links.fallback for task in self._linked)
-        steps = [*(task.step for task in self.tasks), *filter(None, fallbacks)]
+        fallbacks = (handler.step for task in self._linked for handler in task.links.fallbacks)
+        steps = [*(task.step for task in self.tasks), *fallbacks]
         limits = [limit for step in steps for limit in (*step.policy.limits, *step.policy.budgets)]
         is_ours = not self._providers.executor.offers_resources and any(step.resources for step in steps)
         if not limits and not is_ours:

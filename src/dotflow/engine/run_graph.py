@@ -14,7 +14,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import new
-from dotflow.engine.node_inputs import WAITS, Ended, NodeInputs, StopNew, ended, failed, skipped, stop_after
+from dotflow.engine.node_inputs import WAITS, Ended, NodeInputs, Refused, StopNew, ended, failed, skipped, stop_after
 from dotflow.engine.ready import Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import RunStopped
@@ -48,7 +48,7 @@ class Leave(NamedTuple):
 
 
 #: What the runner does next. An event is published, and nothing follows from it.
-Decision = Ready | Leave | StopNew | Ended | TaskEvent
+Decision = Ready | Leave | StopNew | Ended | Refused | TaskEvent
 
 
 class RunGraph:
@@ -176,6 +176,10 @@ class RunGraph:
             return entered
         assert not isinstance(entered, Ready)
         if fan is None:
+            return [entered]
+        if isinstance(entered, Refused):
+            if self._plan.is_parallel:
+                fan.lanes[node] = ready.lane
             return [entered]
         left = [Leave(ready.lane)] if ready.continues and self._plan.is_parallel else []
         return [*left, entered, *(self._give_place(fan, node.scope) if isinstance(entered, TaskPaused) else [])]

@@ -32,8 +32,8 @@ from dotflow.core.outcome import (
     Usage,
 )
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
-from dotflow.engine.node_inputs import WAITS, Ended, StopNew
+from dotflow.engine.lifecycle import Poll, by_fallback, checked, first_call, new, next_attempt
+from dotflow.engine.node_inputs import WAITS, Ended, Refused, StopNew
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Leave, RunGraph
@@ -271,6 +271,8 @@ class Runner:
                 self.session.leave(decision.lane)
             elif kind is StopNew:
                 self._stop_new(at_once=decision.at_once)
+            elif kind is Refused:
+                self._refuse(*decision)
             else:
                 self._publish(decision)
 
@@ -438,6 +440,26 @@ class Runner:
         else:
             self._arrivals.append(again)
 
+    def _refuse(self, ready: Ready, failure: Failure) -> None:
+        """Ends a task whose attempt never begins; a fallback that names the reason follows, as after an attempt."""
+        number, lane, task, previous, step, _, inputs, call, _ = ready
+        poll = self._polls.pop(number, None)
+        usage = None if poll is None else poll.usage
+        if not inputs or inputs[2] is None or (call and call.fallback) or inputs[2](failure) is None:
+            self._fail(task, failure, usage)
+            return
+        if call is None:
+            if self._graph.inputs.checkpoints.outdated and not self._drop(task):
+                return
+            call = first_call(number, lane, task, previous, step, inputs)
+        if poll is None and number not in self._given_back:
+            self._publisher.begin(task, call.previous_context, call, 0.0)
+        self._given_back.discard(number)
+        follows = by_fallback(ready, call, failure)
+        assert follows is not None, "there was one"
+        self._publish(new(AttemptFailed, (task.task_id, task.attempt, failure, 0.0, task.item, usage, None)))
+        self._arrivals.append(follows)
+
     def _must_wait(self, ready: Ready) -> bool:
         """Returns whether an attempt waits for its limits, or never begins by one, and has failed."""
         from dotflow.engine.limiting import NeverBegins  # here: few runs have limits
@@ -447,8 +469,7 @@ class Runner:
             must = self._graph.is_stopping and self._graph.is_cleanup(ready.task)
             waits = self._limiting.must_wait(ready, must=must)
         except NeverBegins as refusal:
-            poll = self._polls.pop(ready.number, None)
-            self._fail(ready.task, refusal.failure, None if poll is None else poll.usage)
+            self._refuse(ready, refusal.failure)
             return True
         if waits and self._has_failed:  # it was ready before the failure
             for left, usage in self._drop_limited():

@@ -27,6 +27,8 @@ Needs = Mapping[str, TaskRef] | Sequence[TaskRef | Mapping[str, TaskRef]] | Task
 After = Sequence[TaskRef] | TaskRef
 EachOf = TaskRef | Sequence[Any] | Mapping[str, TaskRef | Sequence[Any]]
 Cross = Mapping[str, TaskRef | Sequence[Any]]
+#: The exceptions that a fallback is for.
+Errors = type[BaseException] | tuple[type[BaseException], ...]
 When = TaskRef | Sequence[TaskRef] | Mapping[str, Any]
 
 
@@ -74,7 +76,7 @@ class TaskBuilder:
         max_parallel: int | None = None,
         when: When | None = None,
         unless: When | None = None,
-        fallback: Step | None = None,
+        fallback: Step | Mapping[Errors, Step] | None = None,
         always: bool = False,
         keep_going: bool | float | None = None,
         params: Mapping[str, Any] | None = None,
@@ -112,14 +114,16 @@ class TaskBuilder:
             when: The task runs only if this task's value is true, or, with `{"task": value}`, equal. Of several, all.
                 A mapped task in step with this one decides for each item.
             unless: The task runs only if none of these conditions holds.
-            fallback: The step of further attempts after the last one failed, by its own policy.
+            fallback: The step of further attempts after the last one failed, by its own policy; or one for each
+                exception, `{ZeroDivisionError: recover, (KeyError, IndexError): skip}`, whose nearest base counts. A
+                `Rejected`, `ApprovalExpired` or `BudgetExceeded` has only one that names it.
             always: Whether the task is a cleanup. It runs after the tasks before it however they ended, even in a
                 stopped run, but only if its required parameters have values.
             keep_going: Whether other tasks continue after a failure of this one, and items after that of another item;
                 None for the `keep_going` of the run. Of a map also the share of its items that must complete, such as
                 0.95, or how many may fail, such as 3: within it the map completes with the values that came, and
                 beyond it no further item begins, and it fails.
-            params: Values of parameters of the step and of its fallback, or of the run parameters of another workflow:
+            params: Values of parameters of the step and of its fallbacks, or of the run parameters of another workflow:
                 `{"depth": 3}`. They win over names.
             outputs: Names of the parts of the value: `["train", "test"]` of a dict by its keys, of a NamedTuple or a
                 dataclass by its fields, of a tuple or list by position. Later tasks take a part by its name.

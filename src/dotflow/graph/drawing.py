@@ -111,9 +111,10 @@ def _lists(nest: Nest, tasks: Sequence[Task]) -> Iterator[str]:
 
 
 def _notes(links: Links) -> Iterator[str]:
-    """Yields the other lines under a task's name: its fallback, `always`, and conditions without an arrow."""
-    if links.fallback is not None:
-        yield f"fallback {links.fallback.name}"
+    """Yields the other lines under a task's name: its fallbacks, `always`, and conditions without an arrow."""
+    for handler in links.fallbacks:
+        names = ", ".join(name.rpartition(".")[2] for name in handler.errors)
+        yield f"fallback {handler.step.name}{names and f' on {names}'}"
     if links.always:
         yield "always"
     for condition in links.conditions:

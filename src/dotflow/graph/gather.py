@@ -149,7 +149,7 @@ def _gather(
     got = _take(links.binds, tasks, params, item, ahead)
     if ahead is None or got.lack is not None:
         return got
-    if links.fallback_binds:
+    if links.fallbacks:
         made = made or _take(links.fallback_binds, tasks, params, item, ahead).made
     if made is None and open_by is None:
         return got
@@ -162,10 +162,17 @@ def is_taken(cleanup: int, nest: Nest, tasks: Sequence[Task]) -> bool:
     return any(one.links is not None and cleanup in one.links.value_sources() for one in others if not one.is_cleanup)
 
 
-def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallback: bool) -> Arguments | Skip:
-    """Returns the arguments of a task or of its fallback, or those that its items share, whatever its conditions."""
+def arguments(links: Links, tasks: Sequence[Task], params: Params, *, fallback: int | None = None) -> Arguments | Skip:
+    """Returns the arguments of a task, or those that its items share, whatever its conditions.
+
+    Args:
+        links: The links of the task.
+        tasks: The tasks, with their records.
+        params: The run parameters.
+        fallback: The index of the fallback that takes them; None for the step.
+    """
     whole = links.at()
-    got = _take(whole.fallback_binds if of_fallback else whole.binds, tasks, params, None)
+    got = _take(whole.binds if fallback is None else whole.fallbacks[fallback].binds, tasks, params, None)
     return got.lack or got.args
 
 
@@ -302,7 +309,7 @@ class ByItem:
         waits: The tasks of the same workflow whose nodes in its scope it waits for.
         waits_in_step: The tasks outside whose nodes of the same index it waits for.
         carried: The parameters that get a value of the round before, from the second round on.
-        fallback_carried: Those of the fallback.
+        fallback_carried: Those of its fallbacks.
     """
 
     def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: Sequence[int] = ()) -> None:
@@ -372,9 +379,9 @@ class ByItem:
         got = self._gather(self._unasked, item)
         return got.lack or got.args
 
-    def fallback_arguments(self, item: ItemOrMap) -> Arguments | Skip:
-        """Returns what `arguments` does, for the fallback of a workflow's task."""
-        got = _take(self._links.fallback_binds, self._tasks, NO_PARAMS, item)
+    def fallback_arguments(self, item: ItemOrMap, fallback: int) -> Arguments | Skip:
+        """Returns what `arguments` does, for a fallback of a workflow's task, by its index."""
+        got = _take(self._links.fallbacks[fallback].binds, self._tasks, NO_PARAMS, item)
         return got.lack or got.args
 
     def unmet_need(self, item: ItemOrMap, ahead: Ahead | None = None) -> Skip | None:

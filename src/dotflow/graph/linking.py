@@ -3,11 +3,13 @@
 import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import EllipsisType
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, AnyAction, parts_of
 from dotflow.core.callables import fixed_by_partials
+from dotflow.core.failure import describe, identity_of
 from dotflow.core.links import (
     KEEP_GOING,
     KEEP_GOING_HINT,
@@ -23,6 +25,7 @@ from dotflow.core.links import (
     Each,
     Entry,
     Group,
+    Handler,
     Links,
     Nest,
     Tolerance,
@@ -190,8 +193,8 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
     required, after = _order(options, scope)
     params: Params = options.params or {}
     lists = _named_lists(step, options, scope)
-    fallback = _fallback_of(options)
-    steps = [step] if fallback is None else [step, fallback]
+    fallbacks = _fallbacks_of(options)
+    steps = [step, *fallbacks]
     filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, option)}
     _check_values(params, filled, [name for own in steps for name in own.secrets])
     for name in params:
@@ -215,9 +218,7 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
                 check_argument(own, name, value, "params")
     if lists:
         _check_lists(step, option, lists.values(), scope)
-    takes_error, fallback_binds = False, tuple[Bind, ...]()
-    if fallback is not None:
-        takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
+    handlers = tuple(_handler(*fallback, scope, needs, params, lists) for fallback in fallbacks.items())
     is_cross, each = options.cross is not None, tuple(lists.values())
     tolerance = tolerance_of(options.keep_going)
     if tolerance is not None and not each:
@@ -231,15 +232,13 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
         after=(*required, *after) if options.always else after,
         levels=(Nest(limit=limit, each=each, is_cross=is_cross, keep_going=tolerance),) if each else (),
         conditions=make_conditions(options.when, options.unless, in_step, options.name or step.short_name, scope),
-        fallback=fallback,
-        fallback_binds=fallback_binds,
-        takes_error=takes_error,
+        fallbacks=handlers,
         outputs=tuple(Part(name, index) for index, name in enumerate(options.outputs or ())),
         always=options.always,
         keep_going=_as_bool(options.keep_going),
         secrets=(
             *_secrets(step, binds, lists),
-            *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
+            *chain.from_iterable(_secrets(handler.step, handler.binds, lists) for handler in handlers),
         ),
         takes_key=any(part.takes_key or part.durable for own in steps for part in parts_of(own)),
     )
@@ -453,7 +452,7 @@ def _check_values(params: Params, filled: Mapping[str, str], secrets: Collection
 
 
 def _check_parts(steps: Sequence[AnyAction], options: LinkOptions) -> None:
-    """Raises InvalidLink if the value of a task, or that of its fallback, can't have outputs."""
+    """Raises InvalidLink if the value of a task, or that of a fallback, can't have outputs."""
     from dotflow.graph.type_check import check_outputs
 
     own = options.name or steps[0].short_name
@@ -481,26 +480,41 @@ def _check_lists(step: AnyAction, option: str, lists: Iterable[Each], scope: Sco
                 check_each(step, each.parameter, source, each.part, option)
 
 
-def _fallback_of(options: LinkOptions) -> AnyAction | None:
-    if options.fallback is None:
-        return None
-    steps = as_actions(options.fallback)
-    if len(steps) > 1:
-        raise InvalidLink("fallback=... is one step.")
-    step = steps[0]
-    if step.approve is not None:
-        raise InvalidLink(f"fallback=... asks for no approval, and '{step.name}' needs one. Put approve on the step.")
-    return step
+def _fallbacks_of(options: LinkOptions) -> dict[AnyAction, tuple[str, ...]]:
+    """Returns the steps of `fallback`, and the names of the exceptions that each is for; none for any."""
+    given = options.fallback
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {(): given}
+    if not named:
+        raise InvalidLink("fallback={} names no exception.")
+    fallbacks: dict[AnyAction, tuple[str, ...]] = {}
+    for errors, one in named.items():
+        steps = as_actions(one)
+        if len(steps) > 1:
+            raise InvalidLink("fallback=... is one step, or one for each exception: {ValueError: recover}.")
+        step = steps[0]
+        if step.approve is not None:
+            why = f"'{step.name}' needs one. Put approve on the step."
+            raise InvalidLink(f"fallback=... asks for no approval, and {why}")
+        kinds = errors if isinstance(errors, tuple) else (errors,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Exception | SystemExit)):
+                what = f"{describe(kind)} is no exception that a step fails with"
+                raise InvalidLink(f"{what}. Write fallback={{ValueError: recover}}, and Exception for any other one.")
+        fallbacks[step] = (*fallbacks.get(step, ()), *map(identity_of, kinds))
+    return fallbacks
 
 
-def _wire_fallback(
+def _handler(
     step: AnyAction,
+    errors: tuple[str, ...],
     scope: Scope,
     needs: Refs,
     params: Params,
     lists: Collection[str],
-) -> tuple[bool, tuple[Bind, ...]]:
-    """Returns whether a fallback takes the last error, and the sources of its arguments."""
+) -> Handler:
+    """Returns a fallback with the sources of its arguments."""
     own_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
     binds, left = wire(step, scope, own_needs, _taken_by(step, params), lists)
     takes_error = ERROR in step.named_params and ERROR not in fixed_by_partials(step.function)
@@ -508,7 +522,7 @@ def _wire_fallback(
     left = [name for name in left if name != ERROR]
     if left:
         refuse_parameter(step, left[0], scope)
-    return takes_error, binds
+    return Handler(step, errors, binds, takes_error)
 
 
 def copy_tasks(
@@ -735,7 +749,7 @@ def _check_conditions(links: Links, scope: Scope) -> None:
 
 def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
-    steps = [step, *filter(None, [links.fallback])]
+    steps = [step, *(handler.step for handler in links.fallbacks)]
     is_mapped = bool(links.levels)
     where = "" if links.nest is None else "a step of the workflow around it"
     if any(nest.repeat for nest in links.levels):

@@ -101,8 +101,7 @@ def secret_params(declared: Params, tasks: Iterable[Task]) -> dict[str, SecretRe
 
 def _binds_of(step: AnyAction, links: Links) -> Iterator[tuple[AnyAction, Bind]]:
     yield from ((step, bind) for bind in links.binds)
-    if links.fallback is not None:
-        yield from ((links.fallback, bind) for bind in links.fallback_binds)
+    yield from ((handler.step, bind) for handler in links.fallbacks for bind in handler.binds)
 
 
 def keep_secret(step: AnyAction, links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
@@ -142,9 +141,13 @@ def keep_secret(step: AnyAction, links: Links, secrets: Mapping[str, SecretRef],
         for part, bind in _binds_of(step, links)
         if (secret := secret_of(bind)) is not None
     ]
+
+    def without_secrets(binds: Iterable[Bind]) -> tuple[Bind, ...]:
+        return tuple(bind for bind in binds if secret_of(bind) is None)
+
     return links._replace(
-        binds=tuple(bind for bind in links.binds if secret_of(bind) is None),
-        fallback_binds=tuple(bind for bind in links.fallback_binds if secret_of(bind) is None),
+        binds=without_secrets(links.binds),
+        fallbacks=tuple(handler._replace(binds=without_secrets(handler.binds)) for handler in links.fallbacks),
         conditions=tuple(map(known, links.conditions)),
         secrets=(*links.secrets, *uses),
     )

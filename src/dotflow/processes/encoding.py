@@ -101,7 +101,7 @@ class CallEncoder:
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
-        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, is_fallback = call[:11]
+        task_id, lane, _, _, _, workflow_id, carrier, number, arguments, _, fallback = call[:11]
         secrets, files, port, _, watch = call[11:]
         previous = _not_empty(call.previous_context)
         if previous is not None and cache.is_value(previous.storage):
@@ -116,7 +116,7 @@ class CallEncoder:
         # A plain tuple, which is pickled sooner than a Call, and made sooner than by `_replace`.
         sent = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments)
         parts = dump(
-            (*sent, shared_number, is_fallback, secrets, files and tuple(files), port and port.is_followed, attempt)
+            (*sent, shared_number, fallback, secrets, files and tuple(files), port and port.is_followed, attempt)
         )
         if step is not None:
             cache.steps.add(step[0])

@@ -80,14 +80,13 @@ class CallReader:
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""
         task_id, lane, sent_step, initial, previous, workflow_id, *rest = message.load()
-        carrier, number, arguments, shared, is_fallback, secrets, files, is_followed, attempt_id = rest
+        carrier, number, arguments, shared, fallback, secrets, files, is_followed, attempt_id = rest
         task = self.inherited_tasks.get(task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
-            if is_fallback:
+            if fallback:
                 assert task.links is not None
-                assert task.links.fallback is not None
-                step = task.links.fallback
+                step = task.links.fallbacks[fallback - 1].step
         else:
             key, pickled = sent_step
             if pickled is None and key in self.pickled_steps:
@@ -107,7 +106,7 @@ class CallReader:
         port = None if is_followed is None else self.port_of(message.number, is_followed=is_followed)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
-        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), port, None, watch))
+        return new(Call, (*fields, fallback, secrets, files and new(FileWatch, files), port, None, watch))
 
     def port_of(self, number: int, *, is_followed: bool) -> Port | None:
         """Returns the way of a durable step's attempt to the coordinator, by the number of its call."""

@@ -48,7 +48,7 @@ class ChangedCode:
         self._from_calls = chosen.calls
         self._unknown: set[int] = set()
         self._noted: set[int] = set()
-        self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task
+        self._fallbacks: dict[int, dict[str, str]] = {}  # the fingerprints of values by the fallback, by task
         self._by_index: dict[int, str] = {}  # those of items that are known by their index
         self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
         self.changed: set[int] = set()
@@ -58,10 +58,12 @@ class ChangedCode:
         self.codes: list[str] = list(map(by_step.__getitem__, steps))
         durable = [step for step in by_step if step.durable]
         if tokens.has_links:
-            fallbacks = {task.links.fallback: None for task in tasks if task.links is not None}
-            durable += [step for step in fallbacks if step is not None and step.durable]
+            fallbacks = {one.step: None for task in tasks if task.links is not None for one in task.links.fallbacks}
+            durable += [step for step in fallbacks if step.durable]
         self.calls: Mapping[str, str] = _codes_of_calls(durable) if durable else {}
-        if tokens.has_links and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
+        if tokens.has_links and any(
+            not task.step.checkpoint or (task.links and task.links.fallbacks) for task in tasks
+        ):
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
 
@@ -78,11 +80,11 @@ class ChangedCode:
             links = task.links
             if links is None:
                 continue
-            fallback = () if links.fallback is None else (renew(links.fallback),)
-            if fallback:  # its value depends on the step that failed, too
-                self._fallbacks[task_id] = joined(own, *fallback, *codes)
+            fallbacks = {handler.step.identity: renew(handler.step) for handler in links.fallbacks}
+            if fallbacks:  # their values depend on the step that failed, too
+                self._fallbacks[task_id] = {name: joined(own, code, *codes) for name, code in fallbacks.items()}
             lists = [unsaved[source] for source in links.list_sources() if source in unsaved]
-            everything = joined(own, *fallback, *codes, *lists)
+            everything = joined(own, *fallbacks.values(), *codes, *lists)
             if lists:
                 self._by_index[task_id] = everything
             if not task.step.checkpoint:
@@ -110,9 +112,10 @@ class ChangedCode:
         task_id = task.task_id
         if task_id in self._by_index and isinstance(task, Item) and BY_INDEX in task.key_suffix:  # of any list of it
             return self._by_index[task_id]
-        if task_id not in self._fallbacks or context.step is None or is_same_step(context.step, task.step.identity):
+        step, fallbacks = context.step, self._fallbacks.get(task_id)
+        if fallbacks is None or step is None or is_same_step(step, task.step.identity):
             return self.codes[task_id]
-        return self._fallbacks[task_id]
+        return next((code for name, code in fallbacks.items() if is_same_step(step, name)), self.codes[task_id])
 
     def is_rerun(self, task: Task) -> bool:
         """Returns whether the task runs again in any case."""

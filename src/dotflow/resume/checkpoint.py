@@ -592,7 +592,7 @@ def _takes_key(task: Task) -> bool:
 
 
 def is_durable(task: Task) -> bool:
-    """Returns whether its step keeps its calls, or its fallback does."""
+    """Returns whether its step keeps its calls, or a fallback does."""
     return any(step.durable for step in task._steps)
 
 

@@ -128,8 +128,8 @@ class Look:
         saved, identity = context.step, step.identity
         if saved is not None and saved != identity and not is_same_step(saved, identity):
             links = self._tokens.tasks[task.task_id].links
-            fallback = None if links is None else links.fallback
-            if fallback is None or not is_same_step(saved, fallback.identity):
+            fallbacks = () if links is None else links.fallbacks
+            if not any(is_same_step(saved, handler.step.identity) for handler in fallbacks):
                 self._mismatches[task.task_id, saved, identity] = None
         if unfit:
             return Void(f"its value {unfit}, which does not fit its outputs")

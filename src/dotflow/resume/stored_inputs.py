@@ -61,8 +61,8 @@ class StoredInputs:
         restoration = find_stored(storage, self._tokens)
         self._void = {} if restoration is None else {task.task_id: why.text for task, why in restoration.void}
 
-    def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
-        """Returns the inputs of a task, of an item, or of their fallback.
+    def of(self, task_id: int, item: int | None, fallback: int | None = None) -> TaskInputs:
+        """Returns the inputs of a task, of an item, or of a fallback of theirs, by its index.
 
         Raises NotInHistory: A value is not there, or that of another run.
         """
@@ -77,19 +77,21 @@ class StoredInputs:
         initial = task.initial_context if task.has_initial else NOTHING
         if links is None:
             return TaskInputs(previous, initial)
-        values = _expect(task, arguments(links, self._tasks, self._params, of_fallback=is_fallback))
+        values = _expect(task, arguments(links, self._tasks, self._params, fallback=fallback))
         if item:  # from the second round on, these are carried
-            all_binds = links.fallback_binds if is_fallback else links.binds
-            carried = {bind.parameter for bind in all_binds if isinstance(bind.source, Carried)}
+            carried = {
+                bind.parameter for bind in (*links.binds, *links.fallback_binds) if isinstance(bind.source, Carried)
+            }
             values = {name: value for name, value in values.items() if name not in carried}
-        own = {} if item is None else self._arguments_of(task, item, is_fallback=is_fallback and links.nest is not None)
+        own = {} if item is None else self._arguments_of(task, item, fallback if links.nest is not None else None)
         if PREVIOUS in own:
             previous = Context(own.pop(PREVIOUS))
-        if is_fallback and links.fallback is not None:
-            own = {name: value for name, value in own.items() if name in links.fallback.named_params}
+        if fallback is not None:
+            named = links.fallbacks[fallback].step.named_params
+            own = {name: value for name, value in own.items() if name in named}
         return TaskInputs(previous, initial, {**values, **own})
 
-    def _arguments_of(self, task: Task, index: int, *, is_fallback: bool) -> Arguments:
+    def _arguments_of(self, task: Task, index: int, fallback: int | None) -> Arguments:
         """Returns the arguments of an item beside those that all items share."""
         assert isinstance(task, LinkedTask)
         if not task.items:
@@ -101,7 +103,7 @@ class StoredInputs:
         for source in inputs.value_sources(item):
             if source.task_id not in self._without_value:
                 self._check_value(source, source.current_context, source.has_value)
-        return _expect(task, inputs.fallback_arguments(item) if is_fallback else inputs.arguments(item))
+        return _expect(task, inputs.arguments(item) if fallback is None else inputs.fallback_arguments(item, fallback))
 
     def _check(self, task: Task) -> None:
         """Raises NotInHistory unless the storage has the value that the task had in the run."""

@@ -36,7 +36,9 @@ from dotflow.worker.atomic_path import atomic_path
 from dotflow.worker.command_text import ESCAPED, Place, pieces_of, variable_of
 from dotflow.worker.interrupts import interrupts_held
 
-KINDS: Final = ("text", "lines", "json")  # of values, beside the outputs
+STDOUT: Final = ("text", "lines", "json")  # the values that are made of it
+CODE: Final = "code"
+KINDS: Final = (*STDOUT, CODE)  # of values, beside the outputs
 ACCEPTED: Final = "a text, a number, a date, a Path, or a list of these"
 LAST_LINES: Final = 20  # of stderr, in the error
 MAX_TAIL: Final = 20_000  # bytes of them
@@ -82,7 +84,7 @@ def shell(
             as `build/{rows.stem}.txt`; of a Path also its `.name`, `.stem`, `.suffix` and `.parent`. Missing folders
             are made, and each file is there as a whole or not at all, as with `atomic_path`.
         value: What the step returns: the Path of the output of that name; "text", "lines" or "json" for stdout, without
-            the newlines at its end; None for nothing.
+            the newlines at its end; "code" for the exit code, whatever it is; None for nothing.
         ok: The exit codes of a success.
         env: Variables beside those of this process. A secret goes here: `env={"TOKEN": Secret("TOKEN")}`.
         cwd: The folder in which the command runs. Paths name the same files there.
@@ -174,6 +176,10 @@ class Command:
         known = (*self.outputs, *KINDS)
         if self.value is not None and self.value not in known:
             self._refuse(f"value={self.value!r} is no output. Pass one of {', '.join(map(repr, known))}, or None")
+        if self.value == CODE and self.outputs:
+            self._refuse("value='code' has no outputs, which a command may have left half-written. Pass ok=(0, 1)")
+        if self.value == CODE and self.ok != (0,):
+            self._refuse("value='code' returns every exit code. Remove ok")
         for output in self.outputs:
             if not _is_name(output) or output in KINDS:
                 self._refuse(f"an output can't be called {output!r}. Use letters, digits and _")
@@ -205,11 +211,13 @@ class Command:
             single = {variable_of(name): word for name, word in words.items() if isinstance(word, str)}
             arguments, script = self._script(words, has_arrays="pipefail" in shell)
             code, out, tail = self._run(shell, script, arguments, {**os.environ, **self.variables, **single, **secrets})
-            if code not in self.ok:
+            if code not in self.ok and not (self.value == CODE and code >= 0):  # a signal has no exit code
                 masks = Masks([*secrets.values(), *secret_variables(), *hidden])
                 shown = masks.mask(self._shown({**words, **{name: str(target) for name, target in targets.items()}}))
                 raise CommandFailed(self.name, code, shorten(shown, MAX_SHOWN), masks.mask(tail))
-            value = targets[self.value] if self.value in targets else _value_of(self.value, out)
+            value: Any = code if self.value == CODE else _value_of(self.value, out)
+            if self.value is not None and self.value in targets:
+                value = targets[self.value]
             for output, path in written.items():  # before the first of them is published
                 if not path.exists():
                     raise FileNotFoundError(errno.ENOENT, f"the command wrote no {{{output}}}", str(targets[output]))
@@ -298,7 +306,7 @@ class Command:
         self, shell: Sequence[str], script: str, arguments: Sequence[str], env: Mapping[str, str]
     ) -> tuple[int, bytes, str]:
         """Returns the exit code, what was written to stdout if that is the value, and the last lines of stderr."""
-        captured = bytearray() if self.value in KINDS else None
+        captured = bytearray() if self.value in STDOUT else None
         tail = bytearray()
 
         def keep(data: bytes) -> None:

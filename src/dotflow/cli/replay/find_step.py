@@ -113,10 +113,11 @@ class StepFinder:
             step = None if self._options["workflow"] else self._find_by_identity()
             return self.definition.step if step is None else step
         links = self.definition.links
-        if links is None or links.fallback is None or links.fallback.name != fallback:
+        index = None if links is None else links.fallback_named(fallback)
+        if links is None or index is None:
             what = f"Can't replay the fallback '{fallback}': '{self._task.name}' no longer has it."
             raise click.ClickException(f"{what} Pass --attempt 1 to replay the step itself.")
-        return links.fallback
+        return links.fallbacks[index].step
 
     def _find_by_identity(self) -> AnyAction | None:
         """Returns the step that a module has under the name; None if it can only be found in its workflow."""

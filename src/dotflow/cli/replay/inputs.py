@@ -95,12 +95,18 @@ class InputFinder:
         return TaskInputs(previous, initial, values)
 
     @functools.cached_property
+    def _fallback(self) -> int | None:
+        """The index of the fallback that made the attempt; None for the step itself."""
+        links = self._finder.definition.links if self._attempt.fallback else None
+        return None if links is None else links.fallback_named(self._attempt.fallback)
+
+    @functools.cached_property
     def _error(self) -> Mapping[str, TaskError]:
         """The error that a fallback was given, by its parameter; empty if it takes none."""
         if not self._attempt.fallback:  # no workflow has to be found
             return {}
-        links = self._finder.definition.links
-        if links is None or not links.takes_error:
+        links, index = self._finder.definition.links, self._fallback
+        if links is None or index is None or not links.fallbacks[index].takes_error:
             return {}
         attempts = [one for one in self._task.attempts_of(self._item) if one.errors and not one.fallback]
         return {ERROR: TaskError(attempts[-1].attempt, Failure(*attempts[-1].errors[-1][:3]))} if attempts else {}
@@ -151,7 +157,7 @@ class InputFinder:
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
         task_id = self._finder.definition.task_id
-        inputs = stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))
+        inputs = stored.of(task_id, self._item, self._fallback)
         return inputs._replace(arguments={**inputs.arguments, **self._error})
 
     def _is_of_run(self, context: Context, task_id: int, item: int | None) -> bool:
@@ -179,7 +185,7 @@ class InputFinder:
             return
         # The id of a run has the parameters that were passed.
         same = loaded.params if self._finder.workflow_id == self._run.workflow_id else {}
-        binds = links.fallback_binds if self._attempt.fallback else links.binds
+        binds = links.binds if self._fallback is None else links.fallbacks[self._fallback].binds
         carried = {bind.parameter for bind in binds if isinstance(bind.source, Carried)} if self._item else set()
         for bind in binds:
             if bind.parameter in carried:  # of the round before

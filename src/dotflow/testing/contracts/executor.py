@@ -11,7 +11,7 @@ from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
-from dotflow.core.links import Links
+from dotflow.core.links import Handler, Links
 from dotflow.core.outcome import (
     Died,
     Interrupted,
@@ -108,7 +108,9 @@ def sleeps() -> None:
 STEPS: Final[Sequence[AnyAction]] = (contexts, join, grow, listed, fails, interrupts, sleeps, signs, waits)
 #: The tasks of the session that a test opens, by id. The fallback of each is `repairs`.
 TASKS: Final = {
-    number: LinkedTask(number, step, None, Context("given"), workflow_id="w", links=Links(fallback=repairs))
+    number: LinkedTask(
+        number, step, None, Context("given"), workflow_id="w", links=Links(fallbacks=(Handler(repairs),))
+    )
     for number, step in enumerate(STEPS)
 }
 CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS, WAITS = TASKS.values()
@@ -239,7 +241,7 @@ class ExecutorContract:
         assert isinstance(failed, Raised)
         assert (failed.failure.exception, failed.failure.message) == ("ValueError", "my words")
 
-        call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, is_fallback=True)
+        call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, fallback=1)
         assert value_of(outcome_of(session, call)) == "repaired 2"
 
     def test_a_step_that_waits_is_asked_again(self, session: ExecutorSession) -> None:
