@@ -163,10 +163,10 @@ def action(
         approve: The question that a person answers before the step runs, such as "Publish {rows} rows?"; the braces
             name parameters. True asks whether it runs. Until then the task is PAUSED, other tasks go on, and the run
             ends when only waiting is left. A yes queues a run that continues it; `start(resume=True)` goes on, too. A
-            no fails the task with Rejected, which `retry` and `fallback` don't change. As `approval` the step takes
-            the answer, an Approval. A map asks once, a workflow for each item for each of them, and rounds in each.
+            no fails the task with Rejected, unless a fallback names that. As `approval` the step takes the answer, an
+            Approval. A map asks once, a workflow for each item for each of them, and rounds in each.
             It needs a history and a workflow_id.
-        approve_within: The time for an answer, after which the task fails; None for no limit.
+        approve_within: The time for an answer, after which the task fails with ApprovalExpired; None for no limit.
         durable: Whether each call of an action in the body is kept when it has returned. A later attempt runs the body
             again from its top, and gives back what was kept: a retry, or a resume after a crash. The body may be
             edited in between. For functions and coroutine functions.
