@@ -276,7 +276,7 @@ def test_it_takes_the_options_of_action() -> None:
         ({"name": "sort rows"}, "a name is a letter"),
         ({"text": "  "}, "a command is a text"),
         ({"text": "a\0b"}, "a command is a text"),
-        ({"value": "ouput"}, "value='ouput' is no output. Pass one of 'out', 'text', 'lines', 'json', or None"),
+        ({"value": "ouput"}, "value='ouput' is no output. Pass one of 'out', 'text', 'lines', 'json', 'code', or None"),
         ({"outputs": {"json": "x"}}, "an output can't be called 'json'"),
         ({"outputs": {"a b": "x"}}, "an output can't be called 'a b'"),
         ({"outputs": {"out": "x", "log": "y"}}, "does not write the output 'log'. Add {log} to it"),
