@@ -408,6 +408,17 @@ class World:
             return True
         return False
 
+    def replace(self) -> None:
+        """A submission that cancels the older runs of the name."""
+        self.trouble()
+        sql = """SELECT DISTINCT origin FROM runs WHERE state IN ('Queued', 'Running', 'Paused') AND superseded IS NULL
+            AND run_id NOT IN (SELECT continues FROM runs WHERE continues IS NOT NULL)"""
+        older = {origin for (origin,) in self.rows(sql)}
+        newer = self.queue.submit(Submission(NAME, "{}", NAME, replaced_by="me"))
+        waiting = self.rows("SELECT run_id FROM wanted JOIN runs USING (run) WHERE queued")
+        self.expect(waiting == [(newer,)], "what replaces the others waits alone")
+        self.state = self.state._replace(cancelled=self.state.cancelled | older)
+
     def start_by_hand(self, *, continues: bool = False, is_unrecorded: bool = False) -> None:
         self.trouble()
         claim = self.server(HAND).take_continuation(NAME) if continues else None
@@ -471,6 +482,7 @@ def moves(world: World, troubles: int, submissions: int) -> Iterator[tuple[str, 
                 yield f"kill {name} in gap {gap}", partial(world.kill_in, name, gap)
             if name != HAND and not process.stops:
                 yield f"signal {name}", partial(world.signal, name)
+    yield "submit in place of the older ones", world.replace
     if not state.processes[HAND].way:
         yield "start by hand", world.start_by_hand
         yield "start again by hand", partial(world.start_by_hand, continues=True)

@@ -86,6 +86,7 @@ def test_a_queued_run_that_is_replaced_is_cancelled_at_once(make: Make, history:
     found = Control(workflow).run(older)
     assert found.reason.startswith("cancelled by ")
     assert found.reason.endswith(f": the run {newer[:8]} replaces it")
+    assert found.superseded == newer
     assert workflow.submit() == newer, "others merge with the new one"
 
 
@@ -147,6 +148,7 @@ def test_what_continues_another_run_and_what_is_paused_is_replaced_too(make: Mak
     goes_on = control.resume(first).run_id
     newer = workflow.submit(replace=True)
     assert control.run(goes_on).state is TypeRunState.CANCELLED
+    assert not control.run(goes_on).superseded, "it can be resumed while its values are there"
     assert taken(server).run_id == newer
     assert take(server, "report") is None
 
@@ -160,6 +162,23 @@ def test_other_names_are_left_alone(make: Make, history: Any, server: SQLQueueSe
     assert {claim.run_id for claim in claims} == {*others}
     workflow.submit({"customer": 2}, replace=True)
     assert set(history.operations().orders()) == {others[0]}
+
+
+def test_a_firing_has_the_run_that_has_replaced_its_own(make: Make, server: SQLQueueServer) -> None:
+    """It is not late because its run was cancelled."""
+    workflow = make()
+    with virtual_clock(start=NOON):
+        schedule = Schedule('["report","0 12 * * *",null]', "report", "0 12 * * *", "UTC")
+        server.serve_schedules([schedule])
+        known, settled = server.settled(schedule)
+        until = NOON + timedelta(seconds=1)
+        firing = Firing(NOON, workflow.make_submission(None)._replace(due=NOON))
+        assert server.fire(known, settled, until, [firing]) == []
+        newer = workflow.submit(replace=True)
+
+        (fired,) = workflow.config.history.operations().fired(schedule.schedule, NOON - timedelta(days=1), until, 9)
+        assert fired.run is not None
+        assert (fired.run.run_id, fired.run.state) == (newer, TypeRunState.QUEUED)
 
 
 def test_a_key_is_that_of_the_newest_run(make: Make, server: SQLQueueServer) -> None:
@@ -304,10 +323,10 @@ def test_a_firing_of_the_name_ends_the_wait(make: Make, server: SQLQueueServer) 
         until = NOON + timedelta(seconds=1)
         known, settled = server.settled(schedule)
         assert server.fire(known, settled, until, [firing]) == []
-        (fired,) = Control(workflow)._queue.fired(schedule.schedule, NOON - timedelta(days=1), until, 9)
+        (fired,) = workflow.config.history.operations().fired(schedule.schedule, NOON - timedelta(days=1), until, 9)
         assert (fired.was_looked_at, fired.run and fired.run.run_id) == (False, run)
         assert workflow.submit(debounce="2m") == run
-        (fired,) = Control(workflow)._queue.fired(schedule.schedule, NOON - timedelta(days=1), until, 9)
+        (fired,) = workflow.config.history.operations().fired(schedule.schedule, NOON - timedelta(days=1), until, 9)
         assert not fired.was_looked_at
         assert taken(server).run_id == run
 

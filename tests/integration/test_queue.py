@@ -1481,6 +1481,9 @@ def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: Hi
             (queue.CANDIDATES, {"workflow": "w", "priority": 0, "now": 1, "due": 0, "run": 0, "room": 4}),
             (queue.FRESH, ("w",)),
             (queue.BY_KEY, ("w", "k")),
+            (queue.RUNNING_OF, ("w",)),
+            (queue.WAITING_OF, {"name": "w"}),
+            (queue.REPLACE, ("w", 1)),
             (queue.ALL_ORDERS, ()),
         ):
             plan = "\n".join(row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values))

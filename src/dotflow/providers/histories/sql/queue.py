@@ -129,6 +129,9 @@ RUNNING_OF: Final = "SELECT run FROM runs WHERE workflow_id = ? AND state = 'Run
 WAITING_OF: Final = f"""SELECT run FROM runs LEFT JOIN wanted USING (run) WHERE workflow_id = :name AND {OPEN}
     AND (state = 'Paused' OR state = 'Queued' AND wanted.name = :name)
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"""
+#: A chain of which nothing has begun has no values, and so the newer run stands for it at once.
+REPLACE: Final = """UPDATE runs SET superseded = ? WHERE run = ?
+    AND NOT EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin)"""
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
     AND run NOT IN (SELECT run FROM wanted)"""
@@ -1094,6 +1097,7 @@ def _cancel_older(connection: Connection, wanted: Submission, newer: str) -> Non
     running = connection.execute(RUNNING_OF, (wanted.name,)).fetchall()
     for run in sorted({run for (run,) in waiting}):
         _end(connection, run, Fate(TypeRunState.CANCELLED, rules.reason_of(order)))
+        connection.execute(REPLACE, (newer, run))
         _add_order(connection, run, order, connection.now)
     for (run,) in running:
         if not any(other.what is order.what for other in _open_orders(connection, run)):
