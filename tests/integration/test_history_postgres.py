@@ -161,6 +161,14 @@ class TestNames:
             HistoryPostgres("", late=late)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["host=db dbname=runs", "dbname = runs", "service=runs", " password=s3cret host=db"])
+def test_options_in_place_of_a_url_are_refused(name: str) -> None:
+    """They would be the name of a file, with the password in it."""
+    with pytest.raises(InvalidArgument, match=r"Pass the URL of a database, postgresql://user@host/name") as caught:
+        history_at(name)
+    assert "s3cret" not in str(caught.value)
+
+
 class TestTables:
     """The first writer makes the tables."""
 

@@ -2,8 +2,9 @@
 
 import functools
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, POSTGRES, POSTGRES_VARIABLE, History
 from dotflow.errors import InvalidArgument
@@ -11,6 +12,10 @@ from dotflow.providers.postgres.dsn import SCHEMES, Dsn
 
 if TYPE_CHECKING:
     from dotflow.providers.histories.sql.history import SQLHistory
+
+
+#: The beginning of the other form of a DSN, which would be the path of a file, with its password in the name.
+OPTIONS: Final = re.compile(r"\s*(host|hostaddr|port|dbname|user|password|service)\s*=")
 
 
 def history_of(given: History | None) -> History | None:
@@ -30,11 +35,13 @@ def history_at(name: str) -> "SQLHistory":
     environment variable DOTFLOW_POSTGRES_DSN, or of PGHOST and libpq's other ones. Any other one is the path of a file.
 
     Raises:
-        InvalidArgument: The DSN can't be parsed.
+        InvalidArgument: The DSN can't be parsed, or is no URL.
         MissingExtra: psycopg is missing.
     """
     if name == POSTGRES:
         return _postgres(os.environ.get(POSTGRES_VARIABLE, ""))
+    if option := OPTIONS.match(name):
+        raise InvalidArgument("history", f"{option[1]}=...", "the URL of a database, postgresql://user@host/name")
     return _postgres(name) if name.startswith(SCHEMES) else _sqlite(str(Path(name).absolute()))
 
 
