@@ -210,6 +210,7 @@ def identity_of(kind: type) -> str:
     return f"{'__main__' if module == '__mp_main__' else module}.{kind.__qualname__}"
 
 
+@functools.lru_cache(MAX_STACKS)
 def _kinds_of(kind: type) -> Kinds:
     return tuple(identity_of(base) for base in kind.__mro__ if issubclass(base, BaseException))
 
