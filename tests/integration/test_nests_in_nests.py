@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, action
+from dotflow import Config, DotFlow, Run, action
 from dotflow.cli.main import main
 from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
-from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, MODES, SKIPPED, StepsLab, start
 from tests.plan_fuzz import ThreeMethods
 
@@ -515,3 +515,40 @@ def test_refused_inside(make_workflow: MakeWorkflow, step: Any, options: dict[st
 
     with pytest.raises(InvalidLink, match=message):
         add()
+
+
+def test_a_reduce_over_one_axis(tmp_path: Path) -> None:
+    """One step for each city, with the values of its days in their order; a resume makes again what was short."""
+    calls: list[tuple[str, Any]] = []
+    away = {("Oslo", 2)}
+
+    @action
+    def temperature(city: str, day: int) -> int:
+        calls.append((city, day))
+        if (city, day) in away:
+            raise ConnectionError
+        return len(city) * day
+
+    @action
+    def mean(city: str, temperature: list[int]) -> list[int]:
+        calls.append((city, "mean"))
+        return temperature
+
+    def go(cities: list[str], resume: bool) -> Run:
+        calls.clear()
+        one_city = DotFlow(params={"city": ..., "days": [1, 2, 3]})
+        one_city.task.add(temperature, each={"day": "days"}).add(mean)
+        config = Config(storage=StorageFile(tmp_path), log=LogDefault(output="none"), executor=ExecutorThread())
+        workflow = DotFlow(config, workflow_id="climate")
+        workflow.task.add(action(lambda: cities), name="cities")
+        workflow.task.add(one_city.task, name="climate", each={"city": "cities"}, keep_going=True)
+        return workflow.start("parallel", resume=resume)
+
+    first = go(["Lima", "Oslo", "Rome"], resume=False)
+    assert first.value("climate.mean") == [[4, 8, 12], [4, 12], [4, 8, 12]], "those that came"
+    away.clear()
+
+    run = go(["Rome", "Oslo", "Lima"], resume=True)
+    assert run.value("climate.mean") == [[4, 8, 12]] * 3
+    assert {city for city, _ in calls} == {"Oslo"}, "a city is known by its name, wherever it stands in the list"
+    assert calls[-1] == ("Oslo", "mean")
