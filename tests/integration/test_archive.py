@@ -351,7 +351,7 @@ def test_runs_are_found_by_words_and_beginnings(history: AnyHistory) -> None:
     for run, message in [
         ("aaaa", "several ids begin with it: aaaa1111, aaaa2222. Pass more"),
         ("aaa", "needs 4 characters"),
-        ("cccc", "has no id that begins so"),
+        ("cccc", "no workflow has this name, and no id begins so"),
         ("", "needs 4 characters"),
     ]:
         with pytest.raises(NotInHistory, match=message):
