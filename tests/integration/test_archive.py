@@ -352,7 +352,10 @@ def test_runs_are_found_by_words_and_beginnings(history: AnyHistory) -> None:
         ("aaaa", "several ids begin with it: aaaa1111, aaaa2222. Pass more"),
         ("aaa", "needs 4 characters"),
         ("cccc", "no workflow has this name, and no id begins so"),
-        ("", "needs 4 characters"),
+        ("", "its name is empty"),
+        ("last:", "no workflow has this name"),
+        ("failed:", "no workflow has this name"),
+        ("@day=1", "no workflow has this name"),
     ]:
         with pytest.raises(NotInHistory, match=message):
             history.load(run)

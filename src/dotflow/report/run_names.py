@@ -61,11 +61,12 @@ def run_names(text: str) -> list[RunName]:
     if text in NAMES:
         return [RunName(text)]
     word, _, workflow = text.partition(":")
-    if word not in NAMES:
+    if word not in NAMES or not workflow:
         word, workflow = LAST, text
     names = [RunName(word, workflow)]
-    if params := params_in(workflow):
-        names.insert(0, RunName(word, BEFORE_PARAMS.split(workflow, maxsplit=1)[0], params))
+    of_params = BEFORE_PARAMS.split(workflow, maxsplit=1)[0]
+    if of_params and (params := params_in(workflow)):
+        names.insert(0, RunName(word, of_params, params))
     return names
 
 

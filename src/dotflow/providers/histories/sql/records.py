@@ -250,6 +250,8 @@ class Records(Reader):
         what, where = f"Can't find the run '{run}'", self.database.place
         if not self.has_runs:
             raise NotInHistory(what, f"{where} has no runs yet. {HOW_TO_RECORD}")
+        if not run:  # of a variable of a script that is not set: no run is meant
+            raise NotInHistory(what, "its name is empty. Pass an id, or the name of a workflow")
         beginning, is_long = run.lower(), len(run) >= MIN_BEGINNING
         rows = [] if run in NAMES else self.connection.execute(BY_ID, (beginning, beginning + END)).fetchall()
         if rows and (rows[0][1] == beginning or (is_long and len(rows) == 1)):
