@@ -330,4 +330,4 @@ def test_the_help_of_all_commands_loads_none_of_them() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-    assert "start      Run steps or a workflow" in done.stdout
+    assert "start       Run steps or a workflow" in done.stdout

@@ -57,7 +57,7 @@ class Command(click.Command):
         try:
             self._refuse_repeated(ctx, args)
             rest = super().parse_args(ctx, args)
-            if ctx.args:
+            if ctx.args and not ctx.resilient_parsing:  # a shell completes an option that lacks its value
                 hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
                 raise click.UsageError(f"Unexpected argument {ctx.args[0]!r}. {hint}")
             self._keep_max_chars(ctx)

@@ -6,13 +6,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dotflow import __version__
 from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION, Exit, Group
 from dotflow.cli.formatting import error_line
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Name of a command, and of its function -> its module, and its line in the help, in order.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -45,6 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "limits": ("limits", "List the limits of steps, and what is used of them."),
     "cache": ("cache", "List or delete the values of steps with @action(cache=...)."),
     "log": ("log", "Show what runs have written, and follow it."),
+    "completion": ("completion", "Print the tab completion for bash, zsh or fish, or install it."),
 }
 
 #: Another name of a command -> its name.
@@ -56,6 +60,15 @@ class Commands(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Completes commands without importing them."""
+        from click.shell_completion import CompletionItem
+
+        if not incomplete.isalpha() and incomplete:
+            return click.Command.shell_complete(self, ctx, incomplete)
+        found = {name: line for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)}
+        return [CompletionItem(name, help=line) for name, line in found.items()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = ALIASES.get(cmd_name, cmd_name)
@@ -104,6 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:  # the process is the command's own
         gc.freeze()  # what is loaded by now lives until its end, which would otherwise look at all of it
+    if arguments is None and "_DOTFLOW_COMPLETE" in os.environ:
+        from dotflow.cli.completion import complete
+
+        return complete(dotflow)
     args = list(sys.argv[1:] if arguments is None else arguments)
     code: Any = Exit.COMPLETED
     try:

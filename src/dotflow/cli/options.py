@@ -18,10 +18,12 @@ from dotflow.core.links import is_tolerance
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from dotflow.providers.histories.sql.history import SQLHistory
 
 
-class RunArgument(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+class RunArgument(click.types.StringParamType):
     """A run, as `Archive` finds it. The help of its command has the forms."""
 
     name = "run"
@@ -34,8 +36,28 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg]  # generic since c
         ("failed:etl", "The last one of it that failed; previous:etl, last:etl likewise."),
     )
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from dotflow.cli.completion import complete_run  # here and below: only shells need it
+
+        return complete_run(open_history(ctx.params.get("history")), incomplete)
+
+
+class StepArgument(click.types.StringParamType):
+    """A task of a run."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from dotflow.cli.completion import complete_step
+
+        return complete_step(open_history(ctx.params.get("history")), ctx, incomplete)
+
+
+class WorkflowArgument(click.types.StringParamType):
+    """The id or the name of a workflow that has runs."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from dotflow.cli.completion import complete_workflow
+
+        return complete_workflow(open_history(ctx.params.get("history")), incomplete)
 
 
 class HistoryName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2

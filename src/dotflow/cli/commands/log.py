@@ -25,6 +25,7 @@ from dotflow.cli.log.files import (
     pause,
 )
 from dotflow.cli.log.records import TASK, Filter, Record
+from dotflow.cli.options import WorkflowArgument
 from dotflow.core.item_counts import ItemCounts
 from dotflow.core.text import escape_controls
 from dotflow.providers.logs.formats import COUNTS, INDENT, LEVELS, ORIGINS, simple_head
@@ -64,7 +65,7 @@ def count(value: str | int) -> int:
     show_default=True, example="--path logs/nightly.log", help="The log, if it isn't at its usual place.",
 )  # fmt: skip
 @option(
-    "--workflow", metavar="ID", example="--workflow nightly",
+    "--workflow", type=WorkflowArgument(), metavar="ID", example="--workflow nightly",
     help="Only what is about this workflow, by its id or its name.",
 )  # fmt: skip
 @option(

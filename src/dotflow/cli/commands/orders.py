@@ -9,7 +9,7 @@ import click
 from dotflow.abc.archive import Archive
 from dotflow.abc.operations import WorkflowPause
 from dotflow.cli.command import Command, Exit, F, option
-from dotflow.cli.options import HISTORY_OPTION, RunArgument, open_history, with_options
+from dotflow.cli.options import HISTORY_OPTION, RunArgument, StepArgument, WorkflowArgument, open_history, with_options
 from dotflow.cli.screen import safe
 from dotflow.control import Control
 from dotflow.core.text import GENERATED
@@ -37,7 +37,8 @@ ORDER_OPTIONS: Final[tuple[Callable[[F], F], ...]] = (
     HISTORY_OPTION,
 )
 WORKFLOW_OPTION: Final = option(
-    "--workflow", metavar="NAME", example="--workflow nightly", help="A workflow by its id, in place of a run.",
+    "--workflow", type=WorkflowArgument(), metavar="NAME", example="--workflow nightly",
+    help="A workflow by its id, in place of a run.",
 )
 # fmt: on
 
@@ -94,7 +95,7 @@ def pause(run: str | None, workflow: str | None, history: str | None, **order: A
 @click.argument("run", type=RunArgument(), required=False)
 @WORKFLOW_OPTION
 @option(
-    "--rerun", multiple=True, metavar="STEP", example="--rerun table",
+    "--rerun", type=StepArgument(), multiple=True, metavar="STEP", example="--rerun table",
     help="This task runs again, and what needs it; one option for each.",
 )  # fmt: skip
 @with_options(ORDER_OPTIONS)
@@ -122,7 +123,7 @@ def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], histor
 
 @click.command(cls=Command)
 @click.argument("run", type=RunArgument())
-@click.argument("step", required=False)
+@click.argument("step", type=StepArgument(), required=False)
 @option(
     "--value", metavar="JSON", example="--value '{\"rows\": 300}'", help="What the step takes as `approval.value`.",
 )  # fmt: skip
@@ -150,7 +151,7 @@ def approve(run: str, step: str | None, value: str | None, history: str | None, 
 
 @click.command(cls=Command)
 @click.argument("run", type=RunArgument())
-@click.argument("step", required=False)
+@click.argument("step", type=StepArgument(), required=False)
 @with_options(ORDER_OPTIONS)
 def reject(run: str, step: str | None, history: str | None, by: str | None, comment: str) -> None:
     """Answer no to the question of a task that waits for an approval: the task fails. The first answer counts.

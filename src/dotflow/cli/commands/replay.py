@@ -22,7 +22,7 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.calls import FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.formatting import error_line, one_line
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, StepArgument, open_history, print_json
 from dotflow.cli.replay.calls import (
     ActionFinder,
     KeptCalls,
@@ -75,7 +75,7 @@ Line = tuple[str, str]  # what differs, and how
 
 @click.command(cls=Command)
 @click.argument("run", type=RunArgument(), metavar="RUN")
-@click.argument("step", metavar="STEP[#ITEM][@CALL]")
+@click.argument("step", type=StepArgument(), metavar="STEP[#ITEM][@CALL]")
 @option(
     "--pdb", "is_debugged", is_flag=True,
     help="Open the debugger where the step raises; without its timeout.",

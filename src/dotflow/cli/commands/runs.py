@@ -14,7 +14,7 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.abc.archive import FAILURES, Archive
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, open_history, parse_time, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, WorkflowArgument, open_history, parse_time, print_json
 from dotflow.cli.screen import GAP, MIN_WIDTH, MISSING, Column, Screen, asked_text, local, safe, span, state_of, styled
 from dotflow.core.approval import Question
 from dotflow.core.attempt_id import ID_LENGTH
@@ -32,7 +32,7 @@ from dotflow.report.document import question_object, run_object
 @option("--queued", is_flag=True, help="Only runs that wait for a process.")
 @option("--paused", is_flag=True, help="Only runs that are paused, with what they ask, and since when.")
 @option(
-    "--workflow", metavar="ID", example="--workflow nightly",
+    "--workflow", type=WorkflowArgument(), metavar="ID", example="--workflow nightly",
     help="Only runs of this workflow, by its id, with all parameters, or by its name.",
 )  # fmt: skip
 @option(

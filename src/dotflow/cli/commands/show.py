@@ -13,7 +13,7 @@ from dotflow.cli.calls import RETURNED, FoundCall, find_call, kept_call
 from dotflow.cli.command import Command, option
 from dotflow.cli.load import make_folder_importable
 from dotflow.cli.log.files import POLL_INTERVAL, pause
-from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, open_history, print_json
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTIONS, RunArgument, StepArgument, open_history, print_json
 from dotflow.cli.storages import local_storage
 from dotflow.code.definition import definition_of
 from dotflow.codec.document import pack
@@ -37,7 +37,7 @@ PARTS = ("output", "error", "input", "value")
 
 @click.command(cls=Command)
 @click.argument("run", type=RunArgument(), default="last")
-@click.argument("step", required=False)
+@click.argument("step", type=StepArgument(), required=False)
 @option("--attempt", type=click.IntRange(1), metavar="N", example="--attempt 1", help="One attempt of the step.")
 @option("--output", is_flag=True, example="dotflow show last load --output", help="Only what it printed.")
 @option("-f", "--follow", is_flag=True, example="--output -f", help="Go on with new output until the run has ended.")

@@ -9,7 +9,7 @@ import click
 from dotflow.cli.command import Command, Exit, option
 from dotflow.cli.commands.orders import pause_line
 from dotflow.cli.load import load_servable, parse_params
-from dotflow.cli.options import HISTORY_OPTION, duration, open_history, parse_time
+from dotflow.cli.options import HISTORY_OPTION, WorkflowArgument, duration, open_history, parse_time
 from dotflow.cli.running import recording
 from dotflow.cli.screen import safe
 from dotflow.control import Control
@@ -19,7 +19,7 @@ from dotflow.report.text import as_command
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", type=WorkflowArgument(), required=False)
 @option(
     "-w", "--workflow", metavar="PATH", example="-w pipelines:report",
     help="The workflow, or a function that returns it, in place of its name.",
