@@ -71,7 +71,7 @@ class SQLHistory(Archive, History):
         if since is not None:
             wanted = wanted._replace(since=as_moment("since", since))
         if before is not None:
-            wanted = wanted._replace(before=micro(before))
+            wanted = wanted._replace(until=micro(before) - 1)
         with self._records() as records:
             return list(records.runs(wanted))
 

@@ -193,7 +193,7 @@ class RunFilter(NamedTuple):
     Attributes:
         states: Runs in one of these states; empty for all.
         workflow: Those of this workflow: its id, that without parameters or key, or its name.
-        since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
+        since, until: Those that began at this moment or later, and not after that one, in microseconds since 1970.
         search: Those with this text in their id, workflow, name or error.
         limit: The maximum number.
         is_unmended: Only those without a newer run of the same name, and none that a step has started.
@@ -205,7 +205,7 @@ class RunFilter(NamedTuple):
     states: Sequence[TypeRunState] = ()
     workflow: str | None = None
     since: int = 0
-    before: int = ALL
+    until: int = ALL
     search: str = ""
     limit: int = ALL
     is_unmended: bool = False
@@ -313,7 +313,7 @@ class Records(Reader):
         for conditions in matches:
             rows = self._query(list(self._with_states(conditions, wanted.states)), wanted)
             if wanted.since and TypeRunState.QUEUED in (wanted.states or TypeRunState):  # what still waits is not past
-                earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
+                earlier = wanted._replace(since=0, until=min(wanted.until, wanted.since - 1))
                 rows += self._query(list(self._with_states(conditions, [TypeRunState.QUEUED])), earlier)
                 rows = rows[: wanted.limit]
             yield from self._summaries(rows)
@@ -355,7 +355,7 @@ class Records(Reader):
                     yield f"{sql} AND run IN ({in_list(ended)})", values
 
     def _query(self, conditions: Sequence[Condition], wanted: RunFilter) -> list[tuple[Any, ...]]:
-        more: list[Any] = [wanted.since, wanted.before]
+        more: list[Any] = [wanted.since, wanted.until]
         if wanted.search:
             more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
         others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
@@ -697,7 +697,7 @@ def checked_id(run_id: str) -> str:
 def _part(sql: str, others: str) -> str:
     # An expression keeps it from the index of beginnings where the one of workflows is better.
     began = "began + 0" if sql.startswith("workflow_id >") else "began"
-    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} <= ? {others} {ORDER}"
 
 
 def _params(text: str) -> Mapping[str, Any] | None:
